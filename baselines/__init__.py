@@ -1,0 +1,1 @@
+"""Methods SEGA is compared with, one file each."""

@@ -1,0 +1,58 @@
+"""DyPE (Issachar et al. 2025): extrapolation strong at the first steps, gone at the last."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sega.errors import RequestError
+from sega.method import Axis, Method, uniform_axis
+
+
+@dataclass(frozen=True)
+class DyPE(Method):
+    """YaRN or NTK whose strength follows lambda_s * sigma^lambda_t.
+
+    "auto" values are settled on construction, so the fields always hold the values in force:
+    `lambda_s` 1 on YaRN and 2 on NTK (the paper has 2 for both, the code drops it on YaRN); `time` sigma on FLUX and
+    as_run on Qwen-Image, whose published run divides the time by 1000 again and inverts it, which makes the method
+    static; `schedule` stock with as_run, as in that run, else pinned.
+    """
+
+    schedule: str = "auto"
+    base: str = "yarn"
+    lambda_s: float | str = "auto"
+    lambda_t: float = 2.0
+    time: str = "auto"
+
+    name: ClassVar[str] = "dype"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {
+        "base": ("ntk", "yarn"),
+        "time": ("sigma", "as_run"),
+    }
+    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {"lambda_s": (0, math.inf), "lambda_t": (0, math.inf)}
+
+    def __post_init__(self) -> None:
+        if self.time == "auto":
+            object.__setattr__(self, "time", "as_run" if self.geometry.family == "qwen" else "sigma")
+        if self.time == "as_run" and self.geometry.family != "qwen":
+            raise RequestError("dype: time=as_run is the state of the Qwen-Image code; use time=sigma with this model")
+        if self.schedule == "auto":
+            object.__setattr__(self, "schedule", "stock" if self.time == "as_run" else "pinned")
+        if self.lambda_s == "auto":
+            object.__setattr__(self, "lambda_s", 1.0 if self.base == "yarn" else 2.0)
+        super().__post_init__()
+
+    def needs(self) -> set[str]:
+        return {"sigma"}
+
+    def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
+        from sega import rope
+
+        time = 1 - sigma / 1000 if self.time == "as_run" else sigma
+        theta, strength = self.geometry.theta, (self.lambda_s, self.lambda_t)
+        if self.base == "ntk":
+            return uniform_axis(rope.dype_ntk(dim, theta, scale, time, *strength))
+        frequencies = rope.dype_yarn(dim, theta, scale, self.geometry.train_tokens, time, *strength)
+        return uniform_axis(frequencies, rope.attention_magnitude(scale))

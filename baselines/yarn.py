@@ -1,0 +1,28 @@
+"""YaRN (Peng et al. 2023), in the form image code uses or in that of its paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sega.method import Axis, Method, uniform_axis
+
+
+@dataclass(frozen=True)
+class YaRN(Method):
+    """Fast pairs stay, slow ones are interpolated; all pairs get the magnitude 1 + 0.1 ln scale.
+
+    On FLUX text shares the table and is scaled too; on Qwen-Image it stays as it is.
+    """
+
+    variant: str = "image"
+
+    name: ClassVar[str] = "yarn"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {"variant": ("image", "llm")}
+
+    def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
+        from sega import rope
+
+        form = rope.yarn_image if self.variant == "image" else rope.yarn_llm
+        frequencies = form(dim, self.geometry.theta, scale, self.geometry.train_tokens)
+        return uniform_axis(frequencies, rope.attention_magnitude(scale))
