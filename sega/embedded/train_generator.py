@@ -1,0 +1,215 @@
+"""Train the transformer and the text encoders of the embedded model by rectified flow on rendered scenes.
+
+Loss: mean square of the velocity eps - x0 at sigma = sigmoid(N(0.2, 1.1)). Muon moves the matrices of the blocks, AdamW the rest;
+modulation and output start at zero; the written weights are an exponential moving average. The whole scene is shown at several grids up
+to 16x16 tokens, so that positions are read relative to each other. Captions are dropped for a tenth of the samples.
+
+On a CPU, `workers` processes of one thread each share every step (gradients averaged through gloo).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from sega.embedded import world
+from sega.embedded.model import assemble, build_text_encoders, build_tokenizer, build_transformer
+
+GRIDS = ((16, 16), (12, 12), (16, 16), (14, 14), (16, 16), (10, 10), (12, 16), (16, 12), (16, 16), (16, 10), (10, 16))
+"""Token grids (height, width) of the training pictures, in the order shards of them are made."""
+SHARD = 384
+TOKENS_A_STEP = 8192
+TIME_MEAN, TIME_DEVIATION = 0.2, 1.1
+DROP = 0.1
+EMA = 0.998
+MUON_LR, ADAM_LR = 2.5e-3, 2e-3
+
+
+def make_shards(folder: Path, vae_folder: Path, first: int, count: int, every: int, device: str, seed: int) -> None:
+    """Render and encode shards first, first+every, ... : packed latents float16 [SHARD, H*W, 32] and caption tokens [SHARD, 24]."""
+    from diffusers import AutoencoderKL, FluxPipeline
+
+    torch.set_num_threads(1)
+    vae = AutoencoderKL.from_pretrained(vae_folder).to(device).eval()
+    tokenizer = build_tokenizer()
+    for index in range(first, count, every):
+        rng = np.random.default_rng([seed, 3, index])
+        height, width = GRIDS[index % len(GRIDS)]
+        scenes = [world.sample_scene(rng) for _ in range(SHARD)]
+        ids = tokenizer([world.caption(s) for s in scenes], padding="max_length", return_tensors="pt").input_ids
+        latents = []
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            for chunk in range(0, SHARD, 32):
+                x = np.stack([world.render(s, width * 8, height * 8) for s in scenes[chunk : chunk + 32]])
+                x = torch.from_numpy(x).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+                z = (vae.encode(x).latent_dist.mode().float() - vae.config.shift_factor) * vae.config.scaling_factor
+                latents.append(FluxPipeline._pack_latents(z, len(z), z.shape[1], z.shape[2], z.shape[3]).cpu())
+        path = folder / f"{index:05d}.pt"
+        torch.save({"grid": (height, width), "latents": torch.cat(latents).half(), "ids": ids.short()}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").rename(path)
+
+
+class Pool:
+    """The shards made so far, by grid."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.seen, self.shards = folder, set(), {}
+
+    def refresh(self) -> None:
+        for path in sorted(self.folder.glob("*.pt")):
+            if path.name not in self.seen:
+                shard = torch.load(path, weights_only=True)
+                self.seen.add(path.name)
+                self.shards.setdefault(tuple(shard["grid"]), []).append(shard)
+
+    def batch(self, grid: tuple[int, int], size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        shards = self.shards[grid]
+        pick = torch.randint(len(shards) * SHARD, (size,), generator=generator).tolist()
+        return (
+            torch.stack([shards[i // SHARD]["latents"][i % SHARD] for i in pick]).float(),
+            torch.stack([shards[i // SHARD]["ids"][i % SHARD] for i in pick]).long(),
+        )
+
+
+def start_at_zero(transformer) -> None:
+    """Zero the modulation and the output, so that training starts at the identity."""
+    for name, module in transformer.named_modules():
+        if isinstance(module, torch.nn.Linear) and (name == "proj_out" or ("norm" in name and name.endswith("linear"))):
+            torch.nn.init.zeros_(module.weight)
+            torch.nn.init.zeros_(module.bias)
+
+
+def optimizers(transformer, t5, clip) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for everything else."""
+    matrices = [p for n, p in transformer.named_parameters() if p.ndim == 2 and "transformer_blocks" in n and ".norm" not in n]
+    chosen = {id(p) for p in matrices}
+    rest = [p for m in (transformer, t5, clip) for p in m.parameters() if id(p) not in chosen]
+    muon = torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(rest, lr=ADAM_LR, weight_decay=0.01, betas=(0.9, 0.98))]
+
+
+def _image_ids(height: int, width: int, device: str) -> torch.Tensor:
+    ids = torch.zeros(height, width, 3, device=device)
+    ids[..., 1] = torch.arange(height, device=device)[:, None]
+    ids[..., 2] = torch.arange(width, device=device)[None]
+    return ids.reshape(-1, 3)
+
+
+def _loss(parts, latents: torch.Tensor, ids: torch.Tensor, grid: tuple[int, int], device: str, generator: torch.Generator) -> torch.Tensor:
+    transformer, t5, clip = parts
+    sigma = torch.sigmoid(TIME_MEAN + TIME_DEVIATION * torch.randn(len(latents), generator=generator)).to(device)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    empty = torch.zeros_like(ids[:1])
+    empty[0, 0] = 2
+    drop = torch.rand(len(ids), generator=generator) < DROP
+    ids = torch.where(drop[:, None], empty, ids).to(device)
+    latents = latents.to(device)
+    noisy = (1 - sigma[:, None, None]) * latents + sigma[:, None, None] * noise
+    with torch.autocast(device, torch.bfloat16):
+        words = t5(input_ids=ids).last_hidden_state
+        velocity = transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=words,
+            pooled_projections=clip(input_ids=ids).pooler_output,
+            timestep=sigma,
+            img_ids=_image_ids(*grid, device),
+            txt_ids=torch.zeros(ids.shape[1], 3, device=device),
+            return_dict=False,
+        )[0]
+    return (velocity.float() - (noise - latents)).square().mean()
+
+
+def _worker(rank: int, workers: int, folder: Path, seconds: float, device: str, seed: int) -> None:
+    if device == "cpu":
+        torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
+    torch.manual_seed(seed)
+    t5, clip = build_text_encoders()
+    transformer = build_transformer()
+    start_at_zero(transformer)
+    parts = torch.nn.ModuleList([transformer, t5, clip]).to(device)
+    average = copy.deepcopy(parts).requires_grad_(False)
+    steppers = optimizers(*parts)
+    rates = [group["lr"] for s in steppers for group in s.param_groups]
+    parameters = [p for p in parts.parameters() if p.requires_grad]
+    shared = torch.Generator().manual_seed(seed)
+    own = torch.Generator().manual_seed(seed * 1000 + rank)
+    pool = Pool(folder / "shards")
+    while len(pool.seen) < len(GRIDS):
+        time.sleep(2)
+        pool.refresh()
+    start, step, done, curve, seen, smooth = time.time(), 0, 0.0, [], 0, None
+    saved = start
+    while done < 1:
+        grid = GRIDS[int(torch.randint(len(GRIDS), (1,), generator=shared))]
+        size = max(TOKENS_A_STEP // (grid[0] * grid[1]) // workers, 1)
+        loss = _loss(parts, *pool.batch(grid, size, own), grid, device, own)
+        loss.backward()
+        elapsed = (time.time() - start) / seconds
+        message = torch.cat([*(torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().cpu() for p in parameters),
+                             torch.tensor([elapsed, float(loss)])])  # fmt: skip
+        if workers > 1:
+            dist.all_reduce(message)
+            message /= workers
+        done, mean_loss = float(message[-2]), float(message[-1])
+        message = message * min(1.0, 1.0 / (float(message[:-2].norm()) + 1e-6))
+        offset = 0
+        for p in parameters:
+            p.grad = message[offset : offset + p.numel()].view_as(p).to(device)
+            offset += p.numel()
+        factor = min(1, (step + 1) / 60) * min(1, max(0.0, (1 - done) / 0.45)) + 1e-3
+        for rate, group in zip(rates, [g for s in steppers for g in s.param_groups], strict=True):
+            group["lr"] = rate * factor
+        for stepper in steppers:
+            stepper.step()
+            stepper.zero_grad()
+        decay = min(EMA, (step + 1) / (step + 10))
+        torch._foreach_lerp_(list(average.parameters()), list(parts.parameters()), 1 - decay)
+        step, seen = step + 1, seen + size * workers
+        smooth = mean_loss if smooth is None else 0.98 * smooth + 0.02 * mean_loss
+        if step % 50 == 0:
+            pool.refresh()
+            curve.append((step, round(smooth, 4)))
+            if rank == 0:
+                print(f"generator step {step}, {100 * done:.1f} %, loss {smooth:.4f}, {seen} pictures of {SHARD * len(pool.seen)}", flush=True)
+        if rank == 0 and (time.time() - saved > 400 or done >= 1):
+            saved = time.time()
+            _write(folder, average, {"steps": step, "seconds": round(time.time() - start), "pictures": seen, "loss": round(smooth, 4),
+                                     "distinct": SHARD * len(pool.seen), "workers": workers, "device": device, "curve": curve})  # fmt: skip
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _write(folder: Path, average, record: dict) -> None:
+    from diffusers import AutoencoderKL
+
+    transformer, t5, clip = copy.deepcopy(average).cpu().half()
+    pipe = assemble(transformer, AutoencoderKL.from_pretrained(folder / "vae").half(), t5, clip)
+    pipe.save_pretrained(folder / "pipeline", safe_serialization=True)
+    (folder / "generator.json").write_text(json.dumps(record))
+
+
+def train_generator(folder: Path, seconds: float, device: str = "cpu", workers: int = 2, shards: int = 110, seed: int = 1) -> dict:
+    """Train for `seconds` with the autoencoder in `folder/vae`; write `folder/pipeline` (float16) and return the record."""
+    folder = folder.resolve()
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / "rendezvous").unlink(missing_ok=True)
+    makers = max(1, workers // 2)
+    spawn = mp.get_context("spawn")
+    jobs = [
+        spawn.Process(target=make_shards, args=(folder / "shards", folder / "vae", i, shards, makers, "cpu", seed), daemon=True)
+        for i in range(makers)
+    ]
+    for job in jobs:
+        job.start()
+    mp.spawn(_worker, (workers, folder, seconds, device, seed), nprocs=workers)
+    for job in jobs:
+        job.terminate()
+    return json.loads((folder / "generator.json").read_text())
