@@ -1,5 +1,9 @@
 """SEGA-bench: training-free resolution extrapolation of diffusion transformers."""
 
+import sys
+from importlib import import_module
+from types import ModuleType
+
 __all__ = ["RequestError", "attach", "load_method"]
 
 _HOMES = {"RequestError": "sega.errors", "attach": "sega.attach", "load_method": "sega.method"}
@@ -9,8 +13,14 @@ def __getattr__(name: str):
     # Resolved on first use, so that `import sega` costs nothing and never pulls in torch.
     if name not in _HOMES:
         raise AttributeError(f"module 'sega' has no attribute {name!r}")
-    from importlib import import_module
+    return getattr(import_module(_HOMES[name]), name)
 
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # importing sega.attach binds the module under the same name; the function must win
-    return value
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing the module sega.attach would otherwise put it where the function of that name belongs.
+        if not (name == "attach" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

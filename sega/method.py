@@ -70,7 +70,8 @@ class Method:
     """Base of all methods: stock positions.
 
     Subclasses add their parameters as fields and list what is allowed: `CHOICES` (name -> values), `NUMBERS`
-    (name -> closed interval), `FLAGS` (names of booleans). Wrong values raise RequestError on construction.
+    (name -> closed interval of finite numbers), `OPTIONAL` (numbers that may be null), `FLAGS` (names of booleans).
+    Wrong values raise RequestError on construction.
     """
 
     geometry: Geometry
@@ -80,6 +81,7 @@ class Method:
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"schedule": ("pinned", "stock")}
     NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {}
     FLAGS: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for key, allowed in self.CHOICES.items():
@@ -88,7 +90,7 @@ class Method:
                 raise RequestError(f"{self.name}: {key}={value} is not allowed{near(value, allowed)}")
         for key, (low, high) in self.NUMBERS.items():
             value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            if not (value is None and key in self.OPTIONAL) and not _is_number(value, low, high):
                 raise RequestError(f"{self.name}: {key}={value} must be a number {_interval(low, high)}")
         for key in self.FLAGS:
             if not isinstance(getattr(self, key), bool):
@@ -203,6 +205,11 @@ def build_method(cfg: Mapping[str, Any], geometry: Geometry) -> Method:
         if key not in known:
             raise RequestError(f"{name} has no parameter {key!r}{near(key, known)}")
     return cls(geometry=geometry, **values)
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and low <= value <= high
 
 
 def _interval(low: float, high: float) -> str:

@@ -108,3 +108,16 @@ def dype_yarn(
 ) -> Tensor:
     """DyPE on YaRN: all turn counts times lambda_s * sigma^lambda_t. The paper has lambda_s = 2, the code 1."""
     return yarn_image(dim, theta, scale, train_tokens, turns=lambda_s * sigma**lambda_t)
+
+
+def sega_ntk_factor(scale: float, dim: int, form: str = "code") -> float:
+    """What SEGA multiplies theta by at a ratio `scale` of an axis; 1 where scale <= 1.
+
+    "code": scale^(2 dim/(dim-2)) / (1 + 0.1 ln scale), about the square of NTK's factor. "plain": NTK's factor, as
+    the paper's text suggests.
+    """
+    if scale <= 1:
+        return 1.0
+    if form == "plain":
+        return ntk_factor(scale, dim)
+    return ntk_factor(scale, dim) ** 2 / attention_magnitude(scale)

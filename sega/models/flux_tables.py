@@ -1,0 +1,41 @@
+"""FLUX's rotary table from a Rope and position ids: pure functions.
+
+Columns lie axis after axis (frame, height, width), each value repeated for the two members of a pair.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sega.geometry import Geometry
+from sega.method import Rope, base_axis
+
+
+def grid_of(ids: Tensor) -> tuple[int, int]:
+    """Tokens (height, width) of image position ids [S, 3], whatever place they start at.
+
+    Pass the ids of the image alone: text sits at 0 and would stretch a grid that starts elsewhere.
+    """
+    sides = ids[:, 1:].amax(dim=0) - ids[:, 1:].amin(dim=0) + 1
+    height, width = sides.round().to(torch.int64).tolist()
+    return height, width
+
+
+def rotary_table(ids: Tensor, rope: Rope, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """cos and sin, float32 [S, sum(axes)], for position ids [S, 3] (frame, row, column), on the device of the ids.
+
+    Angles are taken in float64; magnitudes multiply both. Text rows share the table. The ids must be exact: bfloat16
+    can't hold odd integers above 256.
+    """
+    frame = base_axis(geometry.axes[0], geometry.theta)
+    cos, sin = [], []
+    for column, axis in enumerate((frame, rope.height, rope.width)):
+        # A 4096 px table has 66,048 rows but 256 positions an axis: cosines are taken once per position.
+        places, row = ids[:, column].unique(return_inverse=True)
+        angles = torch.outer(places.to(torch.float64), axis.frequencies.to(ids.device))
+        magnitudes = axis.magnitudes.to(ids.device)
+        for values, columns in ((angles.cos(), cos), (angles.sin(), sin)):
+            pairs = (values * magnitudes).to(torch.float32)
+            columns.append(pairs.repeat_interleave(2, dim=1)[row])
+    return torch.cat(cos, dim=1), torch.cat(sin, dim=1)
