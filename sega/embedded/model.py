@@ -1,8 +1,8 @@
 """The embedded model: a small `FluxPipeline` made of stock classes, in the diffusers folder format.
 
-A token is 8 px (autoencoder of factor 4, patches of 2x2), the native size is 128 px = 16x16 tokens. FLUX fixes theta at 10000, which
-leaves a 16-token grid almost without turning pairs; this model has theta 100, recorded in `conf/model/tiny.yaml`, and the loader
-gives the transformer the stock `FluxPosEmbed` of that theta.
+A token is 8 px (autoencoder of factor 4, patches of 2x2), the native size is 128 px = 16x16 tokens. FLUX fixes
+theta at 10000, which leaves a 16-token grid almost without turning pairs; this model has theta 100, recorded in
+`conf/model/tiny.yaml`, and the loader gives the transformer the stock `FluxPosEmbed` of that theta.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def build_tokenizer():
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>", model_max_length=TEXT_TOKENS
     )

@@ -1,7 +1,8 @@
 """The scorer of the embedded model: a small open_clip model trained on scenes and captions of the same world.
 
-It gives the CLIP score, the image features of FID and KID, and by zero-shot the attributes a picture shows. The folder holds
-`open_clip_config.json` and `open_clip_model.safetensors`, and is loaded by `open_clip.create_model("local-dir:...")`.
+It gives the CLIP score, the image features of FID and KID, and by zero-shot the attributes a picture shows. The
+folder holds `open_clip_config.json` and `open_clip_model.safetensors`, and is loaded by
+`open_clip.create_model("local-dir:...")`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Scorer:
 
     @torch.no_grad()
     def image_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features [B, FEATURES] of uint8 pictures [B, 3, H, W] of any size (antialiased bicubic to INPUT, no rounding)."""
+        """Features [B, FEATURES] of uint8 pictures [B, 3, H, W] of any size (antialiased bicubic to INPUT)."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise RequestError(f"the scorer takes uint8 pictures [B, 3, H, W], not {images.dtype} {list(images.shape)}")
         return self.model.encode_image(prepare(images.to(self.device))).float()

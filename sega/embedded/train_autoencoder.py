@@ -29,7 +29,9 @@ def crops(pools: list[torch.Tensor], batch: int, generator: torch.Generator) -> 
     side = pool.shape[-1]
     which = torch.randint(len(pool), (batch,), generator=generator)
     corner = torch.randint(side - CROP + 1, (batch, 2), generator=generator)
-    cut = torch.stack([pool[i, :, y : y + CROP, x : x + CROP] for i, (y, x) in zip(which, corner.tolist(), strict=True)])
+    cut = torch.stack(
+        [pool[i, :, y : y + CROP, x : x + CROP] for i, (y, x) in zip(which, corner.tolist(), strict=True)]
+    )
     cut = cut.float() / 127.5 - 1
     return cut.flip(-1) if torch.rand((), generator=generator) < 0.5 else cut
 

@@ -1,8 +1,9 @@
 """Train the transformer and the text encoders of the embedded model by rectified flow on rendered scenes.
 
-Loss: mean square of the velocity eps - x0 at sigma = sigmoid(N(0.2, 1.1)). Muon moves the matrices of the blocks, AdamW the rest;
-modulation and output start at zero; the written weights are an exponential moving average. The whole scene is shown at several grids up
-to 16x16 tokens, so that positions are read relative to each other. Captions are dropped for a tenth of the samples.
+Loss: mean square of the velocity eps - x0 at sigma = sigmoid(N(0.2, 1.1)). Muon moves the matrices of the blocks,
+AdamW the rest; modulation and output start at zero; the written weights are an exponential moving average. The
+whole scene is shown at several grids up to 16x16 tokens, so that positions are read relative to each other.
+Captions are dropped for a tenth of the samples.
 
 On a CPU, `workers` processes of one thread each share every step (gradients averaged through gloo).
 """
@@ -33,7 +34,10 @@ MUON_LR, ADAM_LR = 2.5e-3, 2e-3
 
 
 def make_shards(folder: Path, vae_folder: Path, first: int, count: int, every: int, device: str, seed: int) -> None:
-    """Render and encode shards first, first+every, ... : packed latents float16 [SHARD, H*W, 32] and caption tokens [SHARD, 24]."""
+    """Render and encode shards first, first+every, ...
+
+    A shard holds packed latents, float16 [SHARD, H*W, 32], and caption tokens, int16 [SHARD, 24].
+    """
     from diffusers import AutoencoderKL, FluxPipeline
 
     torch.set_num_threads(1)
@@ -52,7 +56,10 @@ def make_shards(folder: Path, vae_folder: Path, first: int, count: int, every: i
                 z = (vae.encode(x).latent_dist.mode().float() - vae.config.shift_factor) * vae.config.scaling_factor
                 latents.append(FluxPipeline._pack_latents(z, len(z), z.shape[1], z.shape[2], z.shape[3]).cpu())
         path = folder / f"{index:05d}.pt"
-        torch.save({"grid": (height, width), "latents": torch.cat(latents).half(), "ids": ids.short()}, path.with_suffix(".tmp"))
+        torch.save(
+            {"grid": (height, width), "latents": torch.cat(latents).half(), "ids": ids.short()},
+            path.with_suffix(".tmp"),
+        )
         path.with_suffix(".tmp").rename(path)
 
 
@@ -88,7 +95,9 @@ def start_at_zero(transformer) -> None:
 
 def optimizers(transformer, t5, clip) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for everything else."""
-    matrices = [p for n, p in transformer.named_parameters() if p.ndim == 2 and "transformer_blocks" in n and ".norm" not in n]
+    matrices = [
+        p for n, p in transformer.named_parameters() if p.ndim == 2 and "transformer_blocks" in n and ".norm" not in n
+    ]
     chosen = {id(p) for p in matrices}
     rest = [p for m in (transformer, t5, clip) for p in m.parameters() if id(p) not in chosen]
     muon = torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
@@ -102,7 +111,9 @@ def _image_ids(height: int, width: int, device: str) -> torch.Tensor:
     return ids.reshape(-1, 3)
 
 
-def _loss(parts, latents: torch.Tensor, ids: torch.Tensor, grid: tuple[int, int], device: str, generator: torch.Generator) -> torch.Tensor:
+def _loss(
+    parts, latents: torch.Tensor, ids: torch.Tensor, grid: tuple[int, int], device: str, generator: torch.Generator
+) -> torch.Tensor:
     transformer, t5, clip = parts
     sigma = torch.sigmoid(TIME_MEAN + TIME_DEVIATION * torch.randn(len(latents), generator=generator)).to(device)
     noise = torch.randn(latents.shape, generator=generator).to(device)
@@ -152,9 +163,8 @@ def _worker(rank: int, workers: int, folder: Path, seconds: float, device: str, 
         size = max(TOKENS_A_STEP // (grid[0] * grid[1]) // workers, 1)
         loss = _loss(parts, *pool.batch(grid, size, own), grid, device, own)
         loss.backward()
-        elapsed = (time.time() - start) / seconds
-        message = torch.cat([*(torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().cpu() for p in parameters),
-                             torch.tensor([elapsed, float(loss)])])  # fmt: skip
+        gradients = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().cpu() for p in parameters]
+        message = torch.cat([*gradients, torch.tensor([(time.time() - start) / seconds, float(loss)])])
         if workers > 1:
             dist.all_reduce(message)
             message /= workers
@@ -178,11 +188,20 @@ def _worker(rank: int, workers: int, folder: Path, seconds: float, device: str, 
             pool.refresh()
             curve.append((step, round(smooth, 4)))
             if rank == 0:
-                print(f"generator step {step}, {100 * done:.1f} %, loss {smooth:.4f}, {seen} pictures of {SHARD * len(pool.seen)}", flush=True)
+                print(f"generator step {step}, {100 * done:.1f} %, loss {smooth:.4f}, {seen} pictures", flush=True)
         if rank == 0 and (time.time() - saved > 400 or done >= 1):
             saved = time.time()
-            _write(folder, average, {"steps": step, "seconds": round(time.time() - start), "pictures": seen, "loss": round(smooth, 4),
-                                     "distinct": SHARD * len(pool.seen), "workers": workers, "device": device, "curve": curve})  # fmt: skip
+            record = {
+                "steps": step,
+                "seconds": round(saved - start),
+                "pictures": seen,
+                "distinct": SHARD * len(pool.seen),
+                "loss": round(smooth, 4),
+                "workers": workers,
+                "device": device,
+                "curve": curve,
+            }
+            _write(folder, average, record)
     dist.barrier()
     dist.destroy_process_group()
 
@@ -196,7 +215,9 @@ def _write(folder: Path, average, record: dict) -> None:
     (folder / "generator.json").write_text(json.dumps(record))
 
 
-def train_generator(folder: Path, seconds: float, device: str = "cpu", workers: int = 2, shards: int = 110, seed: int = 1) -> dict:
+def train_generator(
+    folder: Path, seconds: float, device: str = "cpu", workers: int = 2, shards: int = 110, seed: int = 1
+) -> dict:
     """Train for `seconds` with the autoencoder in `folder/vae`; write `folder/pipeline` (float16) and return the record."""
     folder = folder.resolve()
     (folder / "shards").mkdir(exist_ok=True)
@@ -204,7 +225,9 @@ def train_generator(folder: Path, seconds: float, device: str = "cpu", workers: 
     makers = max(1, workers // 2)
     spawn = mp.get_context("spawn")
     jobs = [
-        spawn.Process(target=make_shards, args=(folder / "shards", folder / "vae", i, shards, makers, "cpu", seed), daemon=True)
+        spawn.Process(
+            target=make_shards, args=(folder / "shards", folder / "vae", i, shards, makers, "cpu", seed), daemon=True
+        )
         for i in range(makers)
     ]
     for job in jobs:

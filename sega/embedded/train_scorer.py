@@ -1,7 +1,8 @@
 """Train the scorer contrastively on rendered scenes and their captions.
 
-Every batch is made of families: eight captions that differ from each other in one or a few attributes, so that no attribute can be
-ignored. Pictures are rendered at several sizes, and a part of them blurred or made noisy, so that scores depend on what is shown.
+Every batch is made of families: eight captions that differ from each other in one or a few attributes, so that no
+attribute can be ignored. Pictures are rendered at several sizes, and a part of them blurred or made noisy, so that
+scores depend on what is shown.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ def render_families(count: int, seed: int) -> tuple[torch.Tensor, list[str]]:
             side = int(rng.choice(SIZES))
             x = torch.from_numpy(world.render(scene, side, side)).permute(2, 0, 1)[None]
             if side != INPUT:
-                x = F.interpolate(x.float(), (INPUT, INPUT), mode="bicubic", antialias=True).round().clamp(0, 255).byte()
+                x = (
+                    F.interpolate(x.float(), (INPUT, INPUT), mode="bicubic", antialias=True)
+                    .round()
+                    .clamp(0, 255)
+                    .byte()
+                )
             pictures.append(x)
             captions.append(world.caption(scene))
     return torch.cat(pictures), captions
@@ -66,7 +72,10 @@ def accuracy(scorer: Scorer, count: int = 256, side: int = 128, seed: int = 99) 
         part = scenes[chunk : chunk + 32]
         x = torch.from_numpy(np.stack([world.render(s, side, side) for s in part])).permute(0, 3, 1, 2)
         for name, p in scorer.attribute_probabilities(x).items():
-            hits[name] += [float(world.ATTRIBUTES[name][i] == s.said[name]) for i, s in zip(p.argmax(-1).tolist(), part, strict=True)]
+            hits[name] += [
+                float(world.ATTRIBUTES[name][i] == s.said[name])
+                for i, s in zip(p.argmax(-1).tolist(), part, strict=True)
+            ]
     return {name: sum(h) / len(h) for name, h in hits.items()}
 
 
@@ -107,8 +116,13 @@ def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 
             print(f"scorer step {step}, {100 * done:.0f} %, loss {float(loss):.4f}", flush=True)
     out = folder / "scorer"
     out.mkdir(parents=True, exist_ok=True)
-    (out / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}, indent=1))
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}, out / "open_clip_model.safetensors")
+    (out / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}, indent=1)
+    )
+    save_file(
+        {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()},
+        out / "open_clip_model.safetensors",
+    )
     scorer = Scorer(open_clip.create_model(f"local-dir:{out}"))
     record = {"steps": step, "seconds": round(time.time() - start), "curve": curve,
               "accuracy": {str(side): accuracy(scorer, 128, side) for side in (128, 256, 512)}}  # fmt: skip

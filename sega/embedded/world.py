@@ -1,8 +1,8 @@
 """A procedural world of captioned scenes that can be rendered at any size.
 
-A scene is one horizon, one light in the sky, and one object standing on textured ground. It is described without reference to
-pixels, and each texture octave fades out where it would alias, so that a render at 512 px reduced to 128 px is the render at 128 px,
-while the larger one holds octaves that the smaller can't show. Numpy only.
+A scene is one horizon, one light in the sky, and one object standing on textured ground. It is described without
+reference to pixels, and each texture octave fades out where it would alias, so that a render at 512 px reduced to
+128 px is the render at 128 px, while the larger one holds octaves that the smaller can't show. Numpy only.
 
 Lengths are in units of the picture's height; x is 0 in the middle, y is 0 at the top.
 """
@@ -54,7 +54,12 @@ _SKY = {  # top, horizon
     "sunset": ((0.34, 0.22, 0.50), (0.99, 0.58, 0.26)),
     "night": ((0.02, 0.03, 0.12), (0.12, 0.16, 0.34)),
 }
-_AMBIENT = {"clear": (1.0, 1.0, 1.0), "cloudy": (0.88, 0.90, 0.94), "sunset": (0.96, 0.80, 0.70), "night": (0.46, 0.50, 0.68)}
+_AMBIENT = {
+    "clear": (1.0, 1.0, 1.0),
+    "cloudy": (0.88, 0.90, 0.94),
+    "sunset": (0.96, 0.80, 0.70),
+    "night": (0.46, 0.50, 0.68),
+}
 
 
 @dataclass(frozen=True)
@@ -131,20 +136,12 @@ def prompts(seed: int, n: int) -> list[str]:
     return [caption(sample_scene(rng)) for _ in range(n)]
 
 
-def mirror(scene: Scene) -> Scene:
-    """The same scene seen in a mirror: left and right change places (textures are not mirrored)."""
-    swap = {"left": "right", "right": "left"}
-    said = {k: swap.get(v, v) for k, v in scene.said.items()}
-    x, y = scene.light
-    return Scene(said, scene.horizon, scene.radius, 1 - scene.centre, scene.stand, (1 - x, y), np.pi - scene.turn, scene.tint, scene.seed)
-
-
-# --- rendering -------------------------------------------------------------------------------------------------------
-
 _TABLE = np.random.default_rng(20260522).uniform(-1, 1, (256, 256)).astype(np.float32)
 
 
-def _noise(u: np.ndarray, v: np.ndarray, footprint: np.ndarray | float, octaves: int, seed: int, roughness: float) -> np.ndarray:
+def _noise(
+    u: np.ndarray, v: np.ndarray, footprint: np.ndarray | float, octaves: int, seed: int, roughness: float
+) -> np.ndarray:
     """Fractal value noise at (u, v), about -1..1; an octave fades where its cell nears the pixel's footprint."""
     total = np.zeros_like(u)
     gain, frequency = 1.0, 1.0
@@ -238,7 +235,7 @@ def _polygon(x: np.ndarray, y: np.ndarray, points: list[tuple[float, float]]) ->
 
 
 def _shape(kind: str, x: np.ndarray, y: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distance and lighting of an object of half size 1, centre at 0, y down; `side` is -1 when light comes from the left."""
+    """Signed distance and lighting of an object of half size 1 around 0; `side` is -1 for light from the left."""
     lit = 0.5 + 0.5 * np.clip(0.75 * side * x - 0.55 * y, -1, 1)
     if kind == "ball":
         z = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
@@ -264,7 +261,9 @@ def _shape(kind: str, x: np.ndarray, y: np.ndarray, side: float) -> tuple[np.nda
     if kind == "star":
         angle = np.arange(10) * np.pi / 5
         r = np.where(np.arange(10) % 2, 0.46, 1.08)
-        d = _polygon(x, y - 0.06, [(float(a * np.sin(t)), float(-a * np.cos(t))) for a, t in zip(r, angle, strict=True)])
+        d = _polygon(
+            x, y - 0.06, [(float(a * np.sin(t)), float(-a * np.cos(t))) for a, t in zip(r, angle, strict=True)]
+        )
         return d, np.clip(lit + 0.18 * np.sign(np.sin(5 * np.arctan2(x, -y + 0.06))) * side, 0, 1)
     arm = 0.36
     up = np.maximum(np.abs(x) - arm, np.abs(y) - 1)
@@ -288,7 +287,11 @@ def _object(scene: Scene, picture: np.ndarray, x: np.ndarray, y: np.ndarray, px:
         return picture
     distance, light = _shape(said["class"], x, y, side)
     colour = np.clip(np.asarray(_RGB[said["colour"]]) + scene.tint, 0, 1).astype(np.float32)
-    second = np.asarray((0.16, 0.16, 0.2), np.float32) if said["colour"] in ("white", "yellow", "pink") else np.asarray((0.97, 0.95, 0.88))
+    second = (
+        np.asarray((0.16, 0.16, 0.2), np.float32)
+        if said["colour"] in ("white", "yellow", "pink")
+        else np.asarray((0.97, 0.95, 0.88))
+    )
     a, b = np.cos(scene.turn), np.sin(scene.turn)
     u, v = a * x + b * y, -b * x + a * y
     if said["pattern"] == "striped":
