@@ -22,7 +22,7 @@ def base_frequencies(dim: int, theta: float) -> Tensor:
 
 
 def ntk_factor(scale: float, dim: int) -> float:
-    """scale^(dim/(dim-2)), what NTK multiplies theta by, so that the slowest pair turns exactly `scale` times slower."""
+    """scale^(dim/(dim-2)), what NTK multiplies theta by: the slowest pair then turns exactly `scale` times slower."""
     return scale ** (dim / (dim - 2))
 
 

@@ -65,7 +65,7 @@ class SEGA(Method):
     FLAGS: ClassVar[tuple[str, ...]] = ("tie_axes",)
 
     def __post_init__(self) -> None:
-        for key, value in VARIANTS.get(self.variant, {}).items():
+        for key, value in VARIANTS["paper" if self.variant == "paper" else "code"].items():
             if getattr(self, key) == "auto":
                 object.__setattr__(self, key, value)
         if self.floor == "none":
