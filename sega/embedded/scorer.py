@@ -21,7 +21,7 @@ INPUT = 128
 FEATURES = 64
 CONFIG = {
     "embed_dim": FEATURES,
-    "vision_cfg": {"image_size": INPUT, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None},
+    "vision_cfg": {"image_size": INPUT, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
     "text_cfg": {
         "context_length": TEXT_TOKENS, "vocab_size": len(world.VOCABULARY) + 3, "width": 128, "heads": 4, "layers": 2,
         "pool_type": "eos", "eos_id": 2, "pad_id": 0,

@@ -1,4 +1,8 @@
-"""Train the autoencoder of the embedded model on crops of rendered scenes (L1 + MSE + a small KL)."""
+"""Train the autoencoder of the embedded model on crops of rendered scenes (L1 + MSE + a small KL).
+
+The decoder is refined once more by itself, with the encoder frozen, so that the generator can be trained on the latents
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -80,4 +84,44 @@ def train_autoencoder(folder: Path, seconds: float, device: str = "cpu", seed: i
     vae.save_pretrained(folder / "vae", safe_serialization=True)
     record = {"steps": step, "seconds": round(time.time() - start), "psnr_db": quality, "curve": curve}
     (folder / "autoencoder.json").write_text(json.dumps(record))
+    return record
+
+
+def refine_decoder(folder: Path, seconds: float, device: str = "cpu", seed: int = 2) -> dict:
+    """Train the decoder of `folder/vae` for `seconds` more with the encoder frozen; write it and return the record."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    pools = [render_pool(side, count, seed) for side, count in SIZES]
+    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device, memory_format=torch.channels_last)
+    before = {str(side): psnr(vae, render_pool(side, 8, 5)) for side, _ in SIZES}
+    vae.encoder.requires_grad_(False)
+    optimizer = torch.optim.AdamW(vae.decoder.parameters(), lr=1e-3, weight_decay=1e-3, betas=(0.9, 0.99))
+    start, step = time.time(), 0
+    while (done := (time.time() - start) / seconds) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1, (step + 1) / 50) * (1 - done) + 1e-5
+        x = crops(pools, 16, generator).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):
+            with torch.no_grad():
+                z = vae.encode(x).latent_dist.mode()
+            y = vae.decode(z).sample
+        loss = (x - y.float()).abs().mean() + 2 * (x - y.float()).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 100 == 0:
+            print(f"decoder step {step}, {100 * done:.0f} %, loss {float(loss):.4f}", flush=True)
+    vae = vae.to("cpu").eval()
+    vae.save_pretrained(folder / "vae", safe_serialization=True)
+    record = {
+        "steps": step,
+        "seconds": round(time.time() - start),
+        "psnr_db_before": before,
+        "psnr_db": {str(side): psnr(vae, render_pool(side, 8, 5)) for side, _ in SIZES},
+    }
+    (folder / "decoder.json").write_text(json.dumps(record))
     return record

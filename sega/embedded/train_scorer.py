@@ -89,7 +89,7 @@ def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 
     generator = torch.Generator().manual_seed(seed)
     pictures, captions = render_families(families, seed)
     ids = build_tokenizer()(captions, padding="max_length", return_tensors="pt").input_ids
-    model = CLIP(**CONFIG).to(device).train()
+    model = CLIP(**CONFIG).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.02, betas=(0.9, 0.98))
     start, step, curve = time.time(), 0, []
     while (done := (time.time() - start) / seconds) < 1:
@@ -97,7 +97,7 @@ def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 
             group["lr"] = 1.5e-3 * min(1, (step + 1) / 60) * (1 - done) + 1e-6
         pick = torch.randint(families, (FAMILIES,), generator=generator)
         rows = (pick[:, None] * FAMILY + torch.arange(FAMILY)).flatten()
-        x = disturb(prepare(pictures[rows]), generator).to(device)
+        x = disturb(prepare(pictures[rows]), generator).to(device, memory_format=torch.channels_last)
         words = ids[rows].to(device)
         with torch.autocast(device, torch.bfloat16):
             image, text = model.encode_image(x), model.encode_text(words)

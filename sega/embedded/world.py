@@ -120,7 +120,8 @@ def parse_caption(text: str) -> dict[str, str]:
     for name, value in match.groupdict().items():
         if value not in ATTRIBUTES[name]:
             raise RequestError(
-                f"the embedded model has no {name} {value!r}{near(value, ATTRIBUTES[name])}; it knows {', '.join(ATTRIBUTES[name])}"
+                f"the embedded model has no {name} {value!r}{near(value, ATTRIBUTES[name])}; "
+                f"it knows {', '.join(ATTRIBUTES[name])}"
             )
     return match.groupdict()
 
