@@ -46,7 +46,7 @@ def band_blocks(length: int, alpha: float, beta: float, block: int = 64) -> int:
 
 
 def hap_mask(length: int, text: int, halves: list[int], block: int, stride: int) -> Tensor:
-    """Pairs that are kept, bool [heads, N, N]; what `hap_attention` must equal. Only for small N.
+    """Pairs that are kept, bool [heads, N, N]; what the functions below must equal. Only for small N.
 
     A pair (q, k) is kept if either is text (the first `text` tokens), or if their blocks are at most half the band
     apart, or if the block of k is a multiple of `stride`. `halves` is (w - 1)/2 per head.
@@ -62,7 +62,7 @@ def _kept(q, k, text: int, half, block: int, stride: int):
     return (q < text) | (k < text) | near | (k // block % stride == 0)
 
 
-def hap_attention(
+def hap_chunked(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -73,7 +73,7 @@ def hap_attention(
     scale: float,
     rows: int = 1024,
 ) -> Tensor:
-    """Attention over the kept pairs of `hap_mask`; q, k, v and the result are [B, heads, N, d].
+    """Attention over the kept pairs of `hap_mask` by plain kernels; q, k, v and the result are [B, heads, N, d].
 
     Queries go in chunks of about `rows`; for each, only the keys some head keeps are gathered, and a mask of chunk
     x gathered keys tells heads and blocks apart. Memory grows with N. Text queries attend to everything.
@@ -97,3 +97,39 @@ def hap_attention(
             q[:, :, start:stop], k[:, :, keys], v[:, :, keys], attn_mask=mask, scale=scale
         )
     return out
+
+
+def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride: int, device=None):
+    """`hap_mask` as a BlockMask for FlexAttention, made from the rule on blocks: no N x N mask exists on the way.
+
+    Tiles are the multiple of `block` next to 128 tokens, the size the kernels of FlexAttention expect. Its head
+    dimension is 1 where all heads have the same band.
+    """
+    import torch
+    from torch.nn.attention.flex_attention import BlockMask
+
+    factor = -(-128 // block)
+    tile, tiles = block * factor, -(-length // (block * factor))
+    same = len(set(halves)) == 1
+    half = torch.tensor(halves, device=device)
+    first = torch.arange(tiles * factor, device=device) * block
+    last = first + block - 1
+
+    def tiled(token: Tensor) -> Tensor:
+        q, k = token[:, None], token[None, :]
+        inside = (q < length) & (k < length)
+        heads = [_kept(q, k, text, h, block, stride) & inside for h in halves[: 1 if same else None]]
+        return torch.stack(heads).unflatten(2, (tiles, factor)).unflatten(1, (tiles, factor)).transpose(2, 3).flatten(3)
+
+    def rows(tiles: Tensor) -> tuple[Tensor, Tensor]:
+        return tiles.sum(-1)[None].int(), tiles.int().argsort(dim=-1, descending=True, stable=True)[None].int()
+
+    # A block whose first token is text holds some text, one whose last token is text holds nothing else.
+    full = tiled(last).all(-1)
+    partial = tiled(first).any(-1) & ~full
+
+    def kept(batch, head, q, k):
+        return _kept(q, k, text, halves[0] if same else half[head], block, stride)
+
+    sizes = {"BLOCK_SIZE": tile, "mask_mod": kept, "seq_lengths": (length, length)}
+    return BlockMask.from_kv_blocks(*rows(partial), *rows(full), **sizes)
