@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sega.embedded.model import PIPELINE, WEIGHTS
 
-PARTS = ("autoencoder", "generator", "scorer")
-MINUTES = {"autoencoder": 14.0, "generator": 90.0, "scorer": 20.0}
+PARTS = ("autoencoder", "generator", "scorer", "decoder")
+MINUTES = {"autoencoder": 14.0, "generator": 90.0, "scorer": 20.0, "decoder": 15.0}
 
 
 def main() -> None:
@@ -53,12 +53,23 @@ def main() -> None:
         from sega.embedded.train_scorer import train_scorer
 
         print(train_scorer(args.work, seconds["scorer"], device)["accuracy"])
+    if "decoder" in args.part:
+        from sega.embedded.train_autoencoder import refine_decoder
+
+        print(refine_decoder(args.work, seconds["decoder"], device)["psnr_db"])
     if args.install:
         install(args.work)
 
 
 def install(work: Path) -> None:
     """Copy what was trained in `work` over the weights of the package, with the record of the training."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    if (work / "decoder.json").is_file():
+        AutoencoderKL.from_pretrained(work / "vae", torch_dtype=torch.float16).save_pretrained(
+            work / "pipeline" / "vae"
+        )
     record = {}
     for part in PARTS:
         if (work / f"{part}.json").is_file():

@@ -218,7 +218,7 @@ def _write(folder: Path, average, record: dict) -> None:
 def train_generator(
     folder: Path, seconds: float, device: str = "cpu", workers: int = 2, shards: int = 110, seed: int = 1
 ) -> dict:
-    """Train for `seconds` with the autoencoder in `folder/vae`; write `folder/pipeline` (float16), return the record."""
+    """Train for `seconds` with the autoencoder in `folder/vae`; write `folder/pipeline` (float16) and a record."""
     folder = folder.resolve()
     (folder / "shards").mkdir(exist_ok=True)
     (folder / "rendezvous").unlink(missing_ok=True)

@@ -1,0 +1,162 @@
+"""The model card of the embedded model, from a run at native size: `python -m sega.embedded.card <run folder> <out>`.
+
+Writes `README.md`, `samples.png` and `training.png`. Attribute accuracy is measured with the scorer on the generated
+pictures and on renders of the same captions; the FID of the generated pictures stands beside the FID of two sets of
+renders, which is what a perfect generator would get at this number of pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sega.embedded import world
+from sega.embedded.model import WEIGHTS
+from sega.embedded.scorer import FEATURES, Scorer, load_scorer
+from sega.errors import RequestError
+
+SAMPLES = (6, 8)  # rows, columns of the sample grid
+
+
+class _Features(torch.nn.Module):
+    """The scorer's image features as torchmetrics wants them."""
+
+    num_features = FEATURES
+
+    def __init__(self, scorer: Scorer):
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.scorer.image_features(images)
+
+
+def load_run(folder: Path) -> tuple[list[str], torch.Tensor]:
+    """Prompts and pictures, uint8 [N, 3, H, W], of a run. Raises RequestError where there is none."""
+    if not (folder / "images.jsonl").is_file():
+        raise RequestError(f"{folder} is no run: it has no images.jsonl")
+    rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
+    rows = sorted({row["file"]: row for row in rows}.values(), key=lambda row: row["file"])
+    pictures = [np.asarray(Image.open(folder / row["file"]).convert("RGB")) for row in rows]
+    return [row["prompt"] for row in rows], torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def renders(prompts: list[str], side: int, seed: int) -> torch.Tensor:
+    """One render of each caption, uint8 [N, 3, side, side]; `seed` draws what captions leave free."""
+    pictures = [world.render(world.scene_for(text, seed * 100_003 + i), side, side) for i, text in enumerate(prompts)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def accuracies(scorer: Scorer, prompts: list[str], pictures: torch.Tensor) -> dict[str, float]:
+    """Share of pictures that show what their caption says, for each scored attribute and their mean."""
+    said = [world.parse_caption(text) for text in prompts]
+    hits: dict[str, list[bool]] = {name: [] for name in world.SCORED}
+    for start in range(0, len(pictures), 64):
+        found = scorer.attribute_probabilities(pictures[start : start + 64])
+        for name in world.SCORED:
+            best = found[name].argmax(-1).tolist()
+            hits[name] += [
+                world.ATTRIBUTES[name][i] == s[name] for i, s in zip(best, said[start : start + 64], strict=True)
+            ]
+    values = {name: float(np.mean(h)) for name, h in hits.items()}
+    return values | {"mean": float(np.mean(list(values.values())))}
+
+
+def fid(scorer: Scorer, a: torch.Tensor, b: torch.Tensor) -> float:
+    """FID on the scorer's features."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=_Features(scorer)).set_dtype(torch.float64)
+    for real, pictures in ((True, a), (False, b)):
+        for start in range(0, len(pictures), 64):
+            metric.update(pictures[start : start + 64], real=real)
+    return float(metric.compute())
+
+
+def sample_grid(prompts: list[str], pictures: torch.Tensor, path: Path) -> None:
+    """Generated pictures, and under each row the renders of the same captions."""
+    rows, columns = SAMPLES
+    side = pictures.shape[-1]
+    truth = renders(prompts, side, 1)
+    lines = []
+    for r in range(rows // 2):
+        chosen = slice(r * columns, (r + 1) * columns)
+        lines += [torch.cat(list(x[chosen]), dim=2) for x in (pictures, truth)]
+    Image.fromarray(torch.cat(lines, dim=1).permute(1, 2, 0).numpy()).save(path, optimize=True)
+
+
+def curves(record: dict, path: Path) -> None:
+    """Loss curves of the trained parts."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    parts = [part for part in ("autoencoder", "generator", "scorer") if part in record]
+    figure, axes = plt.subplots(1, len(parts), figsize=(4 * len(parts), 2.8), layout="constrained")
+    for axis, part in zip(np.atleast_1d(axes), parts, strict=True):
+        axis.plot(*zip(*record[part]["curve"], strict=True))
+        axis.set(title=part, xlabel="step", ylabel="loss", yscale="log")
+    figure.savefig(path, dpi=110)
+
+
+def card(run: Path, out: Path) -> None:
+    """Measure and write the card."""
+    scorer, record = load_scorer(), json.loads((WEIGHTS / "training.json").read_text())
+    prompts, pictures = load_run(run)
+    side, n = pictures.shape[-1], len(pictures)
+    truth, other = renders(prompts, side, 1), renders(prompts, side, 2)
+    made, real = accuracies(scorer, prompts, pictures), accuracies(scorer, prompts, truth)
+    out.mkdir(parents=True, exist_ok=True)
+    sample_grid(prompts, pictures, out / "samples.png")
+    curves(record, out / "training.png")
+    rows = "\n".join(f"| {k} | {made[k]:.3f} | {real[k]:.3f} | {made[k] / real[k]:.2f} |" for k in made)
+    generator, autoencoder, decoder = (record.get(part, {}) for part in ("generator", "autoencoder", "decoder"))
+    quality = (decoder or autoencoder)["psnr_db"]
+    sizes = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
+    text = f"""# The embedded model
+
+A `FluxPipeline` of stock classes trained on the procedural world of `sega/embedded/world.py`. Whatever is measured with it is a
+property of this small world, not of FLUX. Written by `python -m sega.embedded.card` from the run `{json.loads((run / "run.json").read_text())["hash"]}`.
+
+![generated pictures over renders of the same captions](samples.png)
+
+Odd rows are generated, even rows are renders of the same captions (with another horizon, place and texture, which a caption leaves free).
+
+## Quality at the native size ({side} px, N = {n})
+
+| attribute | generated | rendered | ratio |
+|---|---|---|---|
+{rows}
+
+FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders **{fid(scorer, truth, pictures):.3f}**; two sets of renders
+{fid(scorer, truth, other):.3f}.
+
+## Recipe
+
+* Generator: {generator["steps"]} steps, {generator["pictures"]} pictures ({generator["distinct"]} distinct), {generator["seconds"] / 60:.0f} minutes
+  on {generator["workers"]} {generator["device"]} worker(s), final loss {generator["loss"]:.4f}. Muon and AdamW, EMA, bf16 autocast; grids of 10 to 16 tokens a side.
+* Autoencoder: {autoencoder["steps"]} steps{f", then {decoder['steps']} of the decoder alone" if decoder else ""}; reconstruction {", ".join(f"{v:.1f} dB at {k} px" for k, v in quality.items())}.
+* Scorer: open_clip, {record["scorer"]["steps"]} steps of 128 pictures; zero-shot accuracy on fresh renders of 128 px:
+  {", ".join(f"{k} {v:.2f}" for k, v in record["scorer"]["accuracy"]["128"].items())}.
+* All weights together: {sizes / 1e6:.1f} MB. `make train-embedded` trains them again from nothing.
+
+![loss curves](training.png)
+"""
+    (out / "README.md").write_text(text)
+    print(f"attribute accuracy {made['mean']:.3f} generated, {real['mean']:.3f} rendered; card in {out / 'README.md'}")
+
+
+if __name__ == "__main__":
+    try:
+        if len(sys.argv) != 3:
+            raise RequestError("usage: python -m sega.embedded.card <run folder> <out folder>")
+        card(Path(sys.argv[1]), Path(sys.argv[2]))
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
