@@ -38,19 +38,19 @@ def neighbourhood_attention(
     text: tuple[Tensor, Tensor, Tensor],
     grid: tuple[int, int],
     rotate_text: Callable[[Tensor, tuple[int, int]], Tensor],
+    dense: Callable[[Tensor, Tensor, Tensor], Tensor],
     window: tuple[int, int],
     patch: tuple[int, int],
     offset: tuple[int, int] | None = None,
-    scale: float | None = None,
     budget_mb: float = 1024.0,
 ) -> tuple[Tensor, Tensor]:
-    """Neighbourhood patch attention: image output [B, heads, HW, d] and text output [B, heads, T, d].
+    """Neighbourhood patch attention: image output [B, HW, heads, d] and text output [B, T, heads, d].
 
-    q, k, v are image tokens [B, heads, HW, d], q and k rotated by their place in the whole image; `text` holds the
-    unrotated queries and keys and the values of the text [B, heads, T, d], which `rotate_text(x, place)` turns as an
-    image token at `place` is. Each patch of queries with a copy of the text attends to a copy of the text and the
-    window around the patch; text is rotated as the first token of that window, so that it keeps its trained offset.
-    Text outputs are the mean over patches.
+    q, k, v are image tokens [B, HW, heads, d], q and k rotated by their place in the whole image; `text` holds the
+    unrotated queries and keys and the values of the text [B, T, heads, d], which `rotate_text(x, place)` turns as is
+    right for a window that starts at `place`. Each patch of queries with a copy of the text attends to a copy of the
+    text and the window around the patch, by `dense(q, k, v)`; on FLUX text is rotated as the first token of that
+    window, so that it keeps its trained offset. Text outputs are the mean over patches.
 
     `offset` (jitter) places the queries inside a canvas larger by one patch on each axis, so that patch borders move;
     queries outside the image are zero and their image outputs dropped, but the text mean includes their patches, as
@@ -69,38 +69,37 @@ def neighbourhood_attention(
     shift = offset or (0, 0)
     sides = tuple(n + (p if offset else 0) for n, p in zip(grid, patch, strict=True))
     sides = tuple(n + -n % p for n, p in zip(sides, patch, strict=True))
-    (batch, heads, _, dim), texts = q.shape, text[0].shape[2]
+    (batch, _, heads, dim), texts = q.shape, text[0].shape[1]
 
-    k, v = (x.unflatten(2, grid) for x in (k, v))
+    k, v = (x.unflatten(1, grid) for x in (k, v))
     below, right = (s - j - n for s, j, n in zip(sides, shift, grid, strict=True))
-    canvas = F.pad(q.unflatten(2, grid), (0, 0, shift[1], right, shift[0], below))
-    result = torch.zeros_like(canvas)
-    text_sum = text[2].new_zeros(text[2].shape, dtype=torch.float32)
+    canvas = F.pad(q.unflatten(1, grid), (0, 0, 0, 0, shift[1], right, shift[0], below))
+    result = torch.empty_like(canvas)
+    text_sum = torch.zeros_like(text[2], dtype=torch.float32)
 
     origins = patch_origins(sides, patch)
     starts = [window_start(origin, shift, grid, window, patch) for origin in origins]
-    queries, keys = texts + patch[0] * patch[1], texts + window[0] * window[1]
-    each = 2 * (queries + keys) * batch * heads * dim * q.element_size()
-    size = max(1, int(budget_mb * 2**20 / each))
+    tokens = 2 * texts + patch[0] * patch[1] + window[0] * window[1]
+    size = max(1, int(budget_mb * 2**20 / (2 * tokens * batch * heads * dim * q.element_size())))
     for first in range(0, len(origins), size):
         places = list(zip(origins[first : first + size], starts[first : first + size], strict=True))
         turned = {start: [rotate_text(x, start) for x in text[:2]] for _, start in places}
-        batch_q = torch.stack([torch.cat([turned[w][0], _cut(canvas, p, patch)], 2) for p, w in places], 1)
-        batch_k = torch.stack([torch.cat([turned[w][1], _cut(k, w, window)], 2) for _, w in places], 1)
-        batch_v = torch.stack([torch.cat([text[2], _cut(v, w, window)], 2) for _, w in places], 1)
-        out = F.scaled_dot_product_attention(
-            *(x.flatten(0, 1) for x in (batch_q, batch_k, batch_v)), scale=scale
-        ).unflatten(0, (batch, -1))
-        text_sum += out[:, :, :, :texts].float().sum(1)
-        for i, ((y, x), _) in enumerate(places):
-            result[:, :, y : y + patch[0], x : x + patch[1]] = out[:, i, :, texts:].unflatten(2, patch)
-    image = result[:, :, shift[0] : shift[0] + height, shift[1] : shift[1] + width].flatten(2, 3)
+        copies = (
+            torch.cat([torch.cat([turned[w][0], _cut(canvas, p, patch)], 1) for p, w in places]),
+            torch.cat([torch.cat([turned[w][1], _cut(k, w, window)], 1) for _, w in places]),
+            torch.cat([torch.cat([text[2], _cut(v, w, window)], 1) for _, w in places]),
+        )
+        out = dense(*copies).unflatten(0, (-1, batch))
+        text_sum += out[:, :, :texts].float().sum(0)
+        for (y, x), part in zip((p for p, _ in places), out[:, :, texts:], strict=True):
+            result[:, y : y + patch[0], x : x + patch[1]] = part.unflatten(1, patch)
+    image = result[:, shift[0] : shift[0] + height, shift[1] : shift[1] + width].flatten(1, 2)
     return image, (text_sum / len(origins)).to(text[2].dtype)
 
 
 def _cut(x: Tensor, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Tokens [B, heads, size, d] of a region of [B, heads, H, W, d]."""
-    return x[:, :, start[0] : start[0] + size[0], start[1] : start[1] + size[1]].flatten(2, 3)
+    """Tokens [B, size, heads, d] of a region of [B, H, W, heads, d]."""
+    return x[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1]].flatten(1, 2)
 
 
 def refine(prediction: Tensor, reference: Tensor, weight: float, factor: float) -> Tensor:
