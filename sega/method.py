@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError, near
 from sega.geometry import CONF, Geometry, load_geometry
+from sega.parts import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +67,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Method:
-    """Base of all methods: stock positions.
+class Method(Parts):
+    """Base of all methods: stock positions, and no other part.
 
     Subclasses add their parameters as fields and list what is allowed: `CHOICES` (name -> values), `NUMBERS`
     (name -> closed interval of finite numbers), `OPTIONAL` (numbers that may be null), `FLAGS` (names of booleans).

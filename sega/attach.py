@@ -1,0 +1,249 @@
+"""Put a method on a stock diffusers model, and take it off without a trace.
+
+What is touched, all on the instance: `transformer.pos_embed`, `transformer.forward`, `transformer.cache_context`, a
+hook on the input projection, `scheduler.set_timesteps`; where a method offers these parts, also the attention
+processors and `scheduler.step`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sega.errors import RequestError
+from sega.method import Method, Rope, Step
+from sega.models import adapter_for
+from sega.parts import Call, Stage
+from sega.shift import pin_shift
+from sega.steering import Steering
+
+DETAILS = ("profiles", "magnitudes", "tokens", "latent")
+
+
+def attach(target, method: Method, record: Iterable[str] = (), exact_time: bool = False) -> Attachment:
+    """Attach a method to a pipeline or a transformer; `with attach(pipe, method): ...`, or call `.remove()`.
+
+    `record` asks for more in the records of `.steps`: any of profiles, magnitudes, tokens, latent. The time a method
+    sees is the one the transformer receives, rounded to its dtype; `exact_time` reads it from the scheduler instead.
+    """
+    if method.staged:
+        raise RequestError(
+            f"{method.name} goes through several stages and can't be attached by hand; "
+            "use sega.sampling.generate(pipe, method, prompt, ...)"
+        )
+    return Attachment(target, method, record=record, exact_time=exact_time)
+
+
+class Attachment:
+    """A method on a model. `steps` holds one Step per transformer call of the last generation."""
+
+    def __init__(
+        self,
+        target,
+        method: Method,
+        record: Iterable[str] = (),
+        exact_time: bool = False,
+        stage: Stage | None = None,
+        index: int = 0,
+        run: Any = None,
+    ):
+        self.record = tuple(record)
+        for item in self.record:
+            if item not in DETAILS:
+                raise RequestError(f"record={item!r} is unknown; it can be any of {', '.join(DETAILS)}")
+        self.adapter = adapter_for(target)
+        self.transformer = self.adapter.transformer
+        self.scheduler = getattr(self.adapter.pipe, "scheduler", None)
+        if exact_time and self.scheduler is None:
+            raise RequestError("exact_time reads the scheduler: attach to the pipeline, not to the transformer alone")
+        if isinstance(self.transformer.pos_embed, Positions):
+            raise RequestError("a method is already attached to this model; remove it first")
+        self.adapter.check(method.geometry)
+        self.method, self.stage, self.index, self.exact_time = method, stage, index, exact_time
+        self.positions = (stage and stage.positions) or method
+        self.attention = method.attention(index, run)
+        self.steps: list[Step] = []
+        self.branch, self.rope, self.call = "cond", None, {}
+        self._undo: list = []
+        try:
+            self._attach(run)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _attach(self, run) -> None:
+        transformer = self.transformer
+        self.original_forward = transformer.forward
+        self._replace(transformer, "forward", self._wrapped_forward())
+        self._replace(transformer, "cache_context", self._follow_branch(transformer.cache_context))
+        self.original_positions = transformer.pos_embed
+        transformer.pos_embed = Positions(self)
+        self._undo.append(lambda: setattr(transformer, "pos_embed", self.original_positions))
+        self._undo.append(self.adapter.input_layer.register_forward_hook(self._see_tokens).remove)
+        if self.attention is not None:
+            for layer, module in enumerate(self.adapter.attention_layers()):
+                self._undo.append(functools.partial(module.set_processor, module.processor))
+                module.set_processor(self._processor(layer, module.processor))
+        self.steering = None
+        if self.scheduler is not None:
+            schedule = self.stage.schedule if self.stage else self.method.schedule
+            shift = pin_shift(self.scheduler, schedule, on_start=self._start)
+            self._replace(self.scheduler, "set_timesteps", shift)
+            if run is not None:
+                self.steering = Steering(self, run)
+                self._replace(self.scheduler, "step", self.steering.wrap(self.scheduler.step))
+
+    def _replace(self, owner, name: str, value) -> None:
+        """Set an instance attribute, to be taken away again (or put back where the instance had its own)."""
+        mine = vars(owner).get(name)
+        setattr(owner, name, value)
+        self._undo.append(lambda: delattr(owner, name) if mine is None else setattr(owner, name, mine))
+
+    def remove(self) -> None:
+        """Take the method off. Doing it twice is harmless."""
+        while self._undo:
+            self._undo.pop()()
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.remove()
+
+    def _start(self) -> None:
+        self.steps.clear()
+
+    def _follow_branch(self, original):
+        """`cache_context(name)` tells the two calls of true classifier-free guidance apart."""
+
+        @functools.wraps(original)
+        def cache_context(name: str, *args, **kwargs):
+            self.branch = name
+            return original(name, *args, **kwargs)
+
+        return cache_context
+
+    def _wrapped_forward(self):
+        @functools.wraps(self.original_forward)
+        def forward(*args, **kwargs):
+            return self._forward(*args, **kwargs)
+
+        return forward
+
+    def _forward(self, *args, **kwargs):
+        call = self.adapter.bind(args, kwargs)
+        if self.steering is not None:
+            call = self.steering.inputs(call)
+        needs = self.positions.needs()
+        joint = getattr(self.positions, "batch", "sample") == "joint"
+        content = bool(needs & {"tokens", "latent"}) and not joint
+        # Rotary tables have no batch dimension, so what depends on the content runs one sample at a time.
+        calls = self.adapter.samples(call) if content and len(call["hidden_states"]) > 1 else [call]
+        index, outputs = self._next_index(self.adapter.sigma(call)), []
+        for sample in calls:
+            outputs.append(self._one(sample, index, needs))
+        if len(outputs) == 1:
+            return outputs[0]
+        if isinstance(outputs[0], tuple):
+            return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return type(outputs[0])(sample=torch.cat([out.sample for out in outputs]))
+
+    def _one(self, call: dict[str, Any], index: int, needs: set[str]):
+        grid = self.adapter.grid(call)
+        places = self.method.text_places(grid, self.index)
+        if places != [(0, 0)]:
+            call = self.adapter.put_text(call, places)
+        step = Step(index, self._sigma(call, index), grid, self.index, self.branch)
+        count = grid[0] * grid[1]
+        if "latent" in needs or "latent" in self.record:
+            step.latent = _squeeze(call["hidden_states"][:, :count].detach())
+        self.steps.append(step)
+        self.rope, self.call = None, call
+        started = time.perf_counter()
+        out = self.original_forward(**call)
+        if call["hidden_states"].is_cuda:
+            torch.cuda.synchronize(call["hidden_states"].device)
+        step.seconds = time.perf_counter() - started
+        self._keep(step)
+        return out
+
+    def _next_index(self, sigma: float) -> int:
+        """0 for the first call of a generation, one more for each further time."""
+        if not self.steps or (self.scheduler is None and sigma > self.steps[-1].sigma):
+            self.steps.clear()
+            return 0
+        return self.steps[-1].index + (self.branch != "uncond")
+
+    def _sigma(self, call: dict[str, Any], index: int) -> float:
+        return float(self.scheduler.sigmas[index]) if self.exact_time else self.adapter.sigma(call)
+
+    def _see_tokens(self, module, inputs, output: Tensor) -> None:
+        step = self.steps[-1]
+        if "tokens" in self.record or "tokens" in self.positions.needs():
+            step.tokens = _squeeze(output[:, : step.grid[0] * step.grid[1]].detach()).float()
+
+    def current_rope(self) -> Rope:
+        """The positions of the call that is running."""
+        if self.rope is None:
+            step = self.steps[-1]
+            content = step.latent if "latent" in self.positions.needs() else step.tokens
+            self.rope = self.positions.positions(step.grid, step.sigma, content)
+        return self.rope
+
+    def rotary(self, *args, rope: Rope | None = None, **kwargs):
+        """What `pos_embed` answers to these arguments; the model's own module does it where positions are stock."""
+        rope = rope or self.current_rope()
+        if rope.stock:
+            return self.original_positions(*args, **kwargs)
+        return self.adapter.table(rope, self.method.geometry, *args, **kwargs)
+
+    def _processor(self, layer: int, stock):
+        layers = len(self.adapter.attention_layers())
+
+        def attend(q, k, v, table, dispatch):
+            step, ids = self.steps[-1], self.adapter.ids(self.call)
+            text = q.shape[1] - self.call["hidden_states"].shape[1]
+
+            def rotate(x, ids=ids, rope=None):
+                own = ids is call.ids and rope is None
+                return self.adapter.rotate(x, table if own else self.rotary(ids, rope=rope))
+
+            def dense(q, k, v, scale=None):
+                return dispatch(q, k, v, scale=scale, backend=stock._attention_backend)
+
+            call = Call(q, k, v, text, step.grid, layer, layers, step, ids, rotate, dense)
+            return self.attention.attend(call)
+
+        return self.adapter.processor(attend)
+
+    def _keep(self, step: Step) -> None:
+        """Reduce a step to what is recorded."""
+        for key, value in self.current_rope().details.items():
+            if not isinstance(value, Tensor) or value.dim() == 0 or "profiles" in self.record:
+                step.details[key] = value
+        if "magnitudes" in self.record:
+            step.details["magnitudes"] = (self.rope.height.magnitudes, self.rope.width.magnitudes)
+        if "tokens" not in self.record:
+            step.tokens = None
+        if "latent" not in self.record:
+            step.latent = None
+
+
+class Positions(torch.nn.Module):
+    """Stands in for `pos_embed`; without parameters, so loading, offload and casting pass it by."""
+
+    def __init__(self, attachment: Attachment):
+        super().__init__()
+        self.rotary = attachment.rotary
+
+    def forward(self, *args, **kwargs):
+        return self.rotary(*args, **kwargs)
+
+
+def _squeeze(x: Tensor) -> Tensor:
+    return x[0] if len(x) == 1 else x

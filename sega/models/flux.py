@@ -1,0 +1,218 @@
+"""FLUX: how a method meets `FluxTransformer2DModel` and `FluxPipeline`.
+
+Shapes: B samples, T text tokens, S image tokens = H*W; packed latents [B, S, 4C], unpacked [B, C, 2H, 2W].
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.embeddings import apply_rotary_emb
+from torch import Tensor
+
+from sega.errors import RequestError
+from sega.geometry import Geometry
+from sega.method import Rope
+from sega.models.flux_tables import rotary_table
+
+BATCHED = (
+    "hidden_states", "encoder_hidden_states", "pooled_projections", "timestep", "guidance",
+    "controlnet_block_samples", "controlnet_single_block_samples",
+)  # fmt: skip
+
+
+class FluxAdapter:
+    """One pipeline, or one bare transformer (then `pipe` is None)."""
+
+    family = "flux"
+
+    def __init__(self, target):
+        self.pipe = target if hasattr(target, "transformer") else None
+        self.transformer = getattr(target, "transformer", target)
+        self.signature = inspect.signature(type(self.transformer).forward)
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse a geometry that is not this model's."""
+        pos_embed = self.transformer.pos_embed
+        ours = (self.family, tuple(geometry.axes), float(geometry.theta))
+        theirs = ("flux", tuple(pos_embed.axes_dim), float(pos_embed.theta))
+        if ours != theirs:
+            raise RequestError(
+                f"the method was made for family, axes, theta = {ours}, the model has {theirs}; "
+                "load the method with the name of this model"
+            )
+
+    @property
+    def input_layer(self) -> torch.nn.Module:
+        """The projection whose output is the embedded latent."""
+        return self.transformer.x_embedder
+
+    def attention_layers(self) -> list[torch.nn.Module]:
+        """Attention modules in the order they run."""
+        blocks = [*self.transformer.transformer_blocks, *self.transformer.single_transformer_blocks]
+        return [block.attn for block in blocks]
+
+    def bind(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a transformer call by name, with position ids in float32.
+
+        The pipeline makes ids in the dtype of the latents. bfloat16 holds no odd integer above 256, so ids that are
+        not exact are made anew from the grid, which the first row tells.
+        """
+        call = dict(self.signature.bind_partial(self.transformer, *args, **kwargs).arguments)
+        call.pop("self")
+        img_ids, txt_ids = (ids[0] if ids.dim() == 3 else ids for ids in (call["img_ids"], call["txt_ids"]))
+        call["txt_ids"] = txt_ids.float()
+        if img_ids.dtype in (torch.bfloat16, torch.float16):
+            (height, width), first = grid_of_rows(img_ids), img_ids[0].float()
+            exact = image_ids((height, width), img_ids.device) + first
+            call["img_ids"] = torch.cat([exact, img_ids[height * width :].float()])
+        else:
+            call["img_ids"] = img_ids.float()
+        return call
+
+    def grid(self, call: dict[str, Any]) -> tuple[int, int]:
+        """Tokens (height, width) of the picture; further image tokens (a reference) do not count."""
+        return grid_of_rows(call["img_ids"])
+
+    def sigma(self, call: dict[str, Any]) -> float:
+        """The time as the transformer receives it, rounded to its dtype; equal for all samples."""
+        times = call["timestep"].float()
+        if bool((times != times[0]).any()):
+            raise RequestError("the samples of a batch must share their time; call the transformer once per time")
+        return min(max(float(times[0]), 0.0), 1.0)
+
+    def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
+        """The call of a batch as one call per sample."""
+        batch = len(call["hidden_states"])
+        return [call | {key: _sample(call.get(key), i, batch) for key in BATCHED} for i in range(batch)]
+
+    def put_latent(self, call: dict[str, Any], latent: Tensor) -> dict[str, Any]:
+        """The call with another latent [B, C, 2H, 2W], whose grid may differ."""
+        packed = self.pack(latent).to(call["hidden_states"].dtype)
+        grid = (latent.shape[-2] // 2, latent.shape[-1] // 2)
+        return call | {"hidden_states": packed, "img_ids": image_ids(grid, call["img_ids"].device)}
+
+    def put_text(self, call: dict[str, Any], places: list[tuple[int, int]]) -> dict[str, Any]:
+        """The call with copies of the text, one at each (row, column)."""
+        text, ids = call["encoder_hidden_states"], call["txt_ids"]
+        moved = [ids + ids.new_tensor([0, *place]) for place in places]
+        return call | {"encoder_hidden_states": text.repeat(1, len(places), 1), "txt_ids": torch.cat(moved)}
+
+    def ids(self, call: dict[str, Any]) -> Tensor:
+        """Position ids [T + S, 3] of the joint sequence, text first."""
+        return torch.cat([call["txt_ids"], call["img_ids"]])
+
+    def table(self, rope: Rope, geometry: Geometry, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What `pos_embed(ids)` answers with the values of a Rope."""
+        return rotary_table(ids, rope, geometry)
+
+    def rotate(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+        """x [B, S, heads, d] turned by a table of S rows."""
+        return apply_rotary_emb(x, table, sequence_dim=1)
+
+    def processor(self, attend):
+        """An attention processor that leaves the attention itself to `attend(q, k, v, text, table, dense)`."""
+        return Processor(attend)
+
+    def pack(self, latent: Tensor) -> Tensor:
+        """[B, C, 2H, 2W] -> [B, H*W, 4C], index (channel, dy, dx) within a token."""
+        batch, channels, height, width = latent.shape
+        cells = latent.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+        return cells.reshape(batch, (height // 2) * (width // 2), 4 * channels)
+
+    def unpack(self, packed: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, H*W, 4C] -> [B, C, 2H, 2W]."""
+        batch, _, channels = packed.shape
+        cells = packed.reshape(batch, *grid, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+        return cells.reshape(batch, channels // 4, 2 * grid[0], 2 * grid[1])
+
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """[1, C, 2H, 2W] of a picture of (width, height) pixels."""
+        width, height = (side // self.pipe.vae_scale_factor for side in size)
+        return (1, self.transformer.config.in_channels // 4, height, width)
+
+    def sample(self, prompt: str, size: tuple[int, int], latent: Tensor, **arguments) -> Tensor:
+        """One pass of the stock pipeline from `latent` [1, C, 2H, 2W]; the final latent, in the model's dtype."""
+        width, height = size
+        guidance = arguments.pop("guidance")
+        packed = self.pipe(
+            prompt=prompt, height=height, width=width, latents=self.pack(latent), guidance_scale=guidance,
+            output_type="latent", return_dict=False, **arguments,
+        )[0]  # fmt: skip
+        return self.unpack(packed, (latent.shape[-2] // 2, latent.shape[-1] // 2))
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """The picture [B, 3, 8h, 8w] in -1..1 of a latent [B, C, h, w], in the dtype of the autoencoder."""
+        vae = self.pipe.vae
+        latent = latent.to(vae.device, vae.dtype)
+        return vae.decode(latent / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+
+    @torch.no_grad()
+    def encode(self, picture: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The latent [B, C, h, w], float32, of a picture in -1..1: drawn with `generator`, or the mode without."""
+        vae = self.pipe.vae
+        posterior = vae.encode(picture.to(vae.device, vae.dtype)).latent_dist
+        latent = posterior.mode() if generator is None else posterior.sample(generator)
+        return (latent.float() - vae.config.shift_factor) * vae.config.scaling_factor
+
+    def to_image(self, picture: Tensor):
+        """The PIL image of a decoded picture [1, 3, H, W]."""
+        return self.pipe.image_processor.postprocess(picture, output_type="pil")[0]
+
+
+class Processor:
+    """What `FluxAttnProcessor` computes, with the attention itself left to a function."""
+
+    def __init__(self, attend):
+        self.attend = attend
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None):
+        if attn.fused_projections:
+            raise RequestError("unfuse the projections of the transformer before attaching an attention method")
+        if attention_mask is not None:
+            raise RequestError("an attention method can't be combined with an attention mask")
+        heads = (-1, attn.head_dim)
+        q, k, v = (layer(hidden_states).unflatten(-1, heads) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        q, k = attn.norm_q(q), attn.norm_k(k)
+        text = 0
+        if encoder_hidden_states is not None:
+            text = encoder_hidden_states.shape[1]
+            layers = (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+            text_q, text_k, text_v = (layer(encoder_hidden_states).unflatten(-1, heads) for layer in layers)
+            q = torch.cat([attn.norm_added_q(text_q), q], dim=1)
+            k = torch.cat([attn.norm_added_k(text_k), k], dim=1)
+            v = torch.cat([text_v, v], dim=1)
+        out = self.attend(q, k, v, image_rotary_emb, dispatch_attention_fn)
+        out = out.flatten(2, 3).to(q.dtype)
+        if encoder_hidden_states is None:
+            return out
+        image = attn.to_out[1](attn.to_out[0](out[:, text:].contiguous()))
+        return image, attn.to_add_out(out[:, :text].contiguous())
+
+
+def image_ids(grid: tuple[int, int], device) -> Tensor:
+    """float32 [H*W, 3]: (0, row, column), row-major."""
+    height, width = grid
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float().to(device)
+
+
+def grid_of_rows(ids: Tensor) -> tuple[int, int]:
+    """Tokens (height, width) of row-major image ids [S, 3], right even where large ids are rounded.
+
+    The width is where the row id first changes; tokens of another frame (a reference image) come after the picture.
+    """
+    own = int((ids[:, 0] == ids[0, 0]).sum())
+    other_row = (ids[:own, 1] != ids[0, 1]).nonzero()
+    width = int(other_row[0]) if len(other_row) else own
+    return own // width, width
+
+
+def _sample(value, index: int, batch: int):
+    if isinstance(value, list | tuple):
+        return [_sample(item, index, batch) for item in value]
+    return value[index : index + 1] if value is not None and value.dim() and len(value) == batch else value

@@ -1,0 +1,164 @@
+"""The generation of one image: its noise, its stages, its picture.
+
+Every stage is one call of the stock pipeline, so that all methods and all models run through the same loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sega.attach import Attachment
+from sega.errors import RequestError
+from sega.method import Method, Step
+from sega.models import adapter_for
+from sega.parts import Request, Stage, check_size
+from sega.shift import stage_sigmas
+
+NOISE_VERSION = "1"
+"""Changes whenever the same (seed, prompt, size) would give other noise."""
+
+
+def noise_seed(seed: int, prompt: str, size: tuple[int, int], purpose: str = "noise") -> int:
+    """63 bits from a hash of the seed, the prompt and the size in pixels (width, height)."""
+    text = f"sega-bench {purpose} {NOISE_VERSION}\n{seed}\n{size[0]}x{size[1]}\n{prompt}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def seeded(seed: int, prompt: str, size: tuple[int, int], purpose: str = "noise") -> torch.Generator:
+    """A CPU generator for one purpose of one image, so that values do not depend on the device."""
+    return torch.Generator("cpu").manual_seed(noise_seed(seed, prompt, size, purpose))
+
+
+class Bases(Protocol):
+    """Where the results of plain first stages are kept, so that methods can share them."""
+
+    def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None: ...
+
+    def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Run:
+    """One image on its way: what the parts of a method may read and use."""
+
+    adapter: Any
+    method: Method
+    prompt: str
+    seed: int
+    request: Request
+    stages: list[Stage]
+    keep: bool  # whether clean predictions are stored
+    generator: torch.Generator  # for all randomness besides the noise, seeded by the image
+    latent: Tensor | None = None  # of the last stage done [1, C, 2H, 2W]
+    start: Tensor | None = None  # what the running stage started from, float32
+    predictions: dict[float, Tensor] = field(default_factory=dict)  # time -> clean prediction [1, C, h, w]
+
+    @property
+    def device(self) -> torch.device:
+        return self.adapter.pipe._execution_device
+
+    def noise(self, size: tuple[int, int]) -> Tensor:
+        """The noise of this seed and prompt at a size in pixels: float32 [1, C, 2H, 2W], the same for every method."""
+        generator = seeded(self.seed, self.prompt, size)
+        return torch.randn(self.adapter.latent_shape(size), generator=generator).to(self.device)
+
+    def random(self, shape: tuple[int, ...]) -> Tensor:
+        """Fresh Gaussian values from the image's own generator."""
+        return torch.randn(shape, generator=self.generator).to(self.device)
+
+    def sigmas(self, index: int) -> list[float]:
+        """The times of a stage, and the final 0."""
+        stage = self.stages[index]
+        _, _, height, width = self.adapter.latent_shape(stage.size)
+        return stage_sigmas(self.adapter.pipe.scheduler, stage, height * width // 4)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The picture [1, 3, H, W] in -1..1 of a latent, in the dtype of the autoencoder."""
+        return self.adapter.decode(latent)
+
+    def encode(self, picture: Tensor, sample: bool = False) -> Tensor:
+        """The latent of a picture, float32: the mode of the posterior, or drawn with the image's generator."""
+        return self.adapter.encode(picture, self.generator if sample else None)
+
+
+@dataclass
+class Generated:
+    """A finished image and what it cost."""
+
+    image: Any  # PIL image
+    seconds: float  # with the part of it that a shared base stage took when it was made
+    calls: int  # transformer calls, those of a shared base stage included
+    base_seconds: float  # of `seconds`, what was not spent now because the base was there
+    steps: list[Step]  # of the stages run now
+
+
+def generate(
+    pipe,
+    method: Method,
+    prompt: str,
+    seed: int = 0,
+    size: tuple[int, int] = (1024, 1024),
+    steps: int = 28,
+    guidance: float = 4.5,
+    negative_prompt: str | None = None,
+    bases: Bases | None = None,
+    record: tuple[str, ...] = (),
+    exact_time: bool = False,
+) -> Generated:
+    """Generate one image of `size` pixels (width, height) with a method.
+
+    Text is padded to the length the method's geometry names. Staged methods may set their own steps and guidance.
+    """
+    adapter = adapter_for(pipe)
+    if adapter.pipe is None:
+        raise RequestError("generate needs a whole pipeline, not a transformer alone")
+    check_size(size, method.geometry.token_pixels)
+    request = Request(size, steps, guidance)
+    stages = method.stages(request)
+    own = seeded(seed, prompt, size, "method")
+    run = Run(adapter, method, prompt, seed, request, stages, method.staged, own)
+    arguments: dict[str, Any] = {"max_sequence_length": method.geometry.text_tokens}
+    if negative_prompt is not None:
+        arguments["negative_prompt"] = negative_prompt
+    started, saved, calls, records = time.perf_counter(), 0.0, 0, []
+    for index, stage in enumerate(stages):
+        shared = index == 0 and stage.plain and bases is not None
+        base = bases.load(stage, prompt, seed) if shared else None
+        if base is not None:
+            run.latent = base["latent"].to(run.device)
+            run.predictions = {sigma: value.to(run.device) for sigma, value in base["predictions"].items()}
+            saved, calls = saved + base["seconds"], calls + base["calls"]
+            continue
+        begun = time.perf_counter()
+        done = _pass(run, index, arguments, record, exact_time)
+        records += done
+        calls += len(done)
+        if shared:
+            base = {"latent": run.latent, "predictions": run.predictions, "calls": len(done)}
+            bases.save(stage, prompt, seed, base | {"seconds": time.perf_counter() - begun})
+    with torch.no_grad():
+        image = adapter.to_image(method.finish(run))
+    return Generated(image, time.perf_counter() - started + saved, calls, saved, records)
+
+
+def _pass(run: Run, index: int, arguments: dict[str, Any], record: tuple[str, ...], exact_time: bool) -> list[Step]:
+    """One stage: from its start to its final latent, left in `run.latent`."""
+    stage = run.stages[index]
+    # A plain stage is the model as it is, whatever the method: any method's base equals any other's.
+    method = Method(run.method.geometry, schedule="pinned") if stage.plain else run.method
+    with torch.no_grad():
+        run.start = method.begin(index, run)
+    times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": stage.grid()}
+    with Attachment(run.adapter.pipe, method, record, exact_time, stage, index, run) as attachment:
+        latent = run.adapter.sample(
+            run.prompt, stage.size, run.start, guidance=stage.guidance,
+            num_inference_steps=stage.taken, **times, **arguments,
+        )  # fmt: skip
+        run.latent = attachment.steering.latent() if attachment.steering.own else latent
+    return attachment.steps
