@@ -1,0 +1,160 @@
+"""Command line of the evaluation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError
+
+HELP = """usage: python -m eval [key=value ...]
+
+Scores every run in the store, and does nothing for runs whose scores are there. Beside each run it writes
+scores.json (metrics with intervals), scores.jsonl (a row a picture) and features-<protocol>.npz.
+
+  python -m eval                                          every run in results/runs
+  python -m eval path=results/runs/tiny/sega/256x256/1a2b3c4d
+  python -m eval eval=embedded metrics=[fid,clip_score] reference.per_prompt=8
+  python -m eval path=my/pictures prompts=captions.csv clip.path=ViT-L-14.safetensors reference.path=photos
+
+  store     results/runs   folder of runs
+  path      -              one run folder, or any folder of pictures
+  prompts   -              .txt (a line a picture), .csv, .json or .jsonl (file, prompt), for pictures from elsewhere
+  eval      auto           protocol, a file of conf/eval: {protocols}; auto: embedded for the embedded model
+  cache     results/cache  rendered references, kept by content
+  model, method            only runs of these, a comma between several
+
+Any other key is an option of the protocol, such as features, clip.model, patch.count, kid.subsets, bootstrap.level,
+batch or device; conf/eval/embedded.yaml lists and explains them. Metrics: {metrics}.
+Then: python -m eval.report"""
+
+KEYS = {"store": "results/runs", "path": None, "prompts": None, "eval": "auto", "cache": "results/cache",
+        "model": None, "method": None}  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    from eval.config import protocols
+    from eval.metrics import METRICS
+
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(HELP.format(protocols=", ".join(protocols()), metrics=", ".join(METRICS)))
+        return 0
+    try:
+        return evaluate(words)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def evaluate(words: list[str]) -> int:
+    """Score what the words ask for."""
+    from eval.config import existing, load_protocol, split_words
+    from eval.folder import load_folder
+    from eval.records import load_run
+
+    options, rest = split_words(words, KEYS)
+    path, prompts = existing(options["path"], "folder"), existing(options["prompts"], "file of prompts")
+    load_protocol("embedded" if options["eval"] == "auto" else options["eval"], rest)  # wrong options come first
+    if prompts and not path:
+        raise RequestError("prompts=<file> goes with path=<folder of pictures>; runs know their prompts")
+    if path and (path / "run.json").is_file():
+        if prompts:
+            raise RequestError(f"{path} is a run and knows its prompts; leave prompts= out")
+        runs = [load_run(path)]
+    elif path and not list(path.glob("*/*/*x*/*/run.json")):
+        runs = [load_folder(path, prompts)]
+    else:
+        runs = select(path or Path(options["store"]), options["model"], options["method"])
+    names = [_protocol(run.model) if options["eval"] == "auto" else options["eval"] for run in runs]
+    configs = {name: load_protocol(name, rest) for name in dict.fromkeys(names)}
+    chosen = [(run, configs[name]) for run, name in zip(runs, names, strict=True)]
+    return score_all(chosen, Path(options["cache"]))
+
+
+def _protocol(model: str) -> str:
+    return "embedded" if model == "tiny" else "plain"
+
+
+def select(store: Path, model: str | None = None, method: str | None = None) -> list:
+    """Runs of a store, of the given models and methods (names with commas between). RequestError when none is left."""
+    from eval.records import find_runs
+    from sega.errors import near
+
+    if not store.is_dir():
+        raise RequestError(f"no store at {store}; generate first (python run.py model=tiny res=256) or give store=")
+    runs = find_runs(store)
+    if not runs:
+        raise RequestError(f"no runs in {store}; generate first (python run.py model=tiny res=256) or give store=")
+    for key, names in (("model", model), ("method", method)):
+        if names:
+            known = sorted({getattr(run, key) for run in runs})
+            for name in str(names).split(","):
+                if name not in known:
+                    raise RequestError(f"no run of {key}={name} in {store}{near(name, known)}")
+            runs = [run for run in runs if getattr(run, key) in str(names).split(",")]
+    if not runs:
+        raise RequestError(f"no run in {store} is of model={model} and method={method}")
+    return runs
+
+
+def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
+    """Score runs under their protocols, then held-out renders of the same captions."""
+    from eval.score import prepare
+
+    scored = skipped = 0
+    told: set[str] = set()
+    renders: dict[tuple, tuple[Any, dict[str, Any]]] = {}
+    for run, config in chosen:
+        job = prepare(run, config)
+        if job.done:
+            skipped += 1
+        else:
+            scored += _execute(job, cache, told)
+        if job.plan and job.plan.kind == "world":
+            keys = tuple((*p.key, p.prompt) for p in run.pictures)
+            renders.setdefault((config["name"], run.model, run.width, run.height, keys), (run, config))
+    if renders:
+        from eval.references import held_out
+
+        for run, config in renders.values():
+            job = prepare(held_out(run, cache), config)
+            if not job.done:
+                scored += _execute(job, cache, told)
+    print(f"{scored} scored, {skipped} already there")
+    return 0
+
+
+def _execute(job: Any, cache: Path, told: set[str]) -> int:
+    from eval.config import check_device
+    from eval.score import execute
+
+    check_device(job.config["device"])
+    block = execute(job, cache)
+    for item in block["damaged"]:
+        print(f"warning: {job.run.folder / item['file']} {item['why']}; left out", file=sys.stderr)
+    print(f"{job.run.name}: N={block['n']}, {summary(block['metrics'])}")
+    for name, cell in block["metrics"].items():
+        if "reason" in cell or "warning" in cell:
+            line = f"  {name} is empty: {cell['reason']}" if "reason" in cell else f"  {name}: {cell['warning']}"
+            if line not in told:  # once a command, not once a run
+                print(line)
+            told.add(line)
+    return 1
+
+
+def summary(metrics: dict[str, dict[str, Any]]) -> str:
+    """The values of a block in one line; FID with its N."""
+    from eval.metrics import number
+
+    words = []
+    for cell in metrics.values():
+        if "value" in cell:
+            n = f" (N={cell['n']})" if "n_reference" in cell and "KID" not in cell["title"] else ""
+            words.append(f"{cell['title']} {number(cell['value'], cell['digits'])}{n}")
+    return ", ".join(words) or "nothing could be scored"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

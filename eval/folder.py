@@ -1,0 +1,99 @@
+"""Pictures that this project did not make: any folder, with an optional file of prompts.
+
+Layouts: pictures anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`.
+Prompts: `.txt` with a line for each picture in order of names, or `.jsonl`, `.json` or `.csv` with `file` and `prompt`
+(and, if there, `prompt_id` and `seed`).
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from eval.records import Picture, Run, digest, read_json, read_rows
+from sega.errors import RequestError, near
+
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def load_folder(folder: Path, prompts: Path | None = None) -> Run:
+    """A folder of pictures as a run. RequestError when it holds none or the prompts don't fit it."""
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is no folder; give path=<run folder or folder of pictures>")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS and p.is_file())
+    if not files:
+        raise RequestError(f"no pictures in {folder}; looked for {', '.join(KINDS)}")
+    geneval = _geneval(folder, files)
+    if prompts:
+        pictures = _with_prompts(folder, files, prompts)
+    else:
+        pictures = geneval or [Picture(p, str(p.relative_to(folder)), 0) for p in files]
+    return Run(folder, "pictures", folder.resolve().name, None, None, digest(str(folder.resolve())), {}, {},
+               sorted(pictures, key=lambda p: p.key))  # fmt: skip
+
+
+def _geneval(folder: Path, files: list[Path]) -> list[Picture]:
+    pictures = []
+    for path in files:
+        metadata = path.parent.parent / "metadata.jsonl"
+        if path.parent.name != "samples" or not metadata.is_file():
+            return []
+        rows = read_rows(metadata)
+        order = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in KINDS)
+        pictures.append(
+            Picture(path, path.parent.parent.name, order.index(path.name), rows[0].get("prompt") if rows else None)
+        )
+    return pictures
+
+
+def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Picture]:
+    if prompts.suffix == ".txt":
+        lines = prompts.read_text().splitlines()
+        while lines and not lines[-1].strip():
+            lines.pop()
+        if len(lines) != len(files):
+            counts = f"{len(lines)} lines for {len(files)} pictures"
+            raise RequestError(f"{prompts} has {counts}; give a .csv with file,prompt")
+        return [Picture(p, str(p.relative_to(folder)), 0, line) for p, line in zip(files, lines, strict=True)]
+    rows = _table(prompts)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not {"file", "prompt"} <= set(row):
+            raise RequestError(f"{prompts} row {number} lacks file or prompt")
+    by_file = {str(row["file"]): row for row in rows}
+    names = [str(p.relative_to(folder)) for p in files]
+    for name in by_file:
+        if name not in names:
+            raise RequestError(f"{prompts} names {name!r}, which is not in {folder}{near(name, names[:1000])}")
+    found = []
+    for name, path in zip(names, files, strict=True):
+        row = by_file.get(name, {})
+        try:
+            seed = int(row.get("seed") or 0)
+        except ValueError:
+            raise RequestError(f"{prompts}: seed {row['seed']!r} of {name} is no whole number") from None
+        found.append(Picture(path, str(row.get("prompt_id") or name), seed, row.get("prompt")))
+    keys = [picture.key for picture in found]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RequestError(f"{prompts} gives prompt_id {twice[0]} and seed {twice[1]} to several pictures")
+    return found
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        return read_rows(path)
+    if path.suffix == ".json":
+        rows = read_json(path)
+        if not isinstance(rows, list):
+            raise RequestError(f"{path} must hold a list of objects with file and prompt")
+        return rows
+    if path.suffix == ".csv":
+        try:
+            with path.open(newline="") as file:
+                return list(csv.DictReader(file))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise RequestError(f"{path} can't be read: {error}") from error
+    raise RequestError(f"prompts={path} must end in .txt, .jsonl, .json or .csv")
+
+

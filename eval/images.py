@@ -1,0 +1,103 @@
+"""Reading pictures: once for all metrics, on threads, and with damage named."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+PIXELS = 2**24
+"""At most this many pixels in a batch, so that memory does not grow with the size of pictures."""
+
+
+class DamagedError(Exception):
+    """A picture that can't be used; the message says why."""
+
+
+def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """uint8 [H, W, 3] of an encoded picture. Raises DamagedError, also for another size (W, H) than expected."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            file.load()
+            if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
+                white = Image.new("RGBA", file.size, "white")
+                white.alpha_composite(file.convert("RGBA"))
+                file = white
+            picture = np.asarray(file.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DamagedError(f"can't be decoded ({str(error) or type(error).__name__})") from error
+    if size and (picture.shape[1], picture.shape[0]) != tuple(size):
+        raise DamagedError(f"is {picture.shape[1]}x{picture.shape[0]} and not {size[0]}x{size[1]}")
+    return picture
+
+
+def read(path: Path, sha: str | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture from disk; DamagedError when it is missing, broken, or not the one that was recorded."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DamagedError("is missing" if not path.exists() else f"can't be read ({error.strerror})") from error
+    picture = decode(data, size)
+    if sha and hashlib.sha256(data).hexdigest() != sha:
+        raise DamagedError("differs from its record")
+    return picture
+
+
+def batches(
+    loaders: Sequence, batch: int, workers: int
+) -> Iterator[tuple[list[int], np.ndarray | None, dict[int, str]]]:
+    """Call loaders on threads and group the pictures: yields (indices, uint8 [B, H, W, 3], damaged).
+
+    Pictures of one batch have one size. `damaged` maps indices to reasons and comes with the batch being closed; the
+    array is None when only damage is left to report.
+    """
+    held: list[tuple[int, np.ndarray]] = []
+    damaged: dict[int, str] = {}
+
+    def close():
+        indices, pictures = [i for i, _ in held], np.stack([p for _, p in held]) if held else None
+        held.clear()
+        return indices, pictures
+
+    with ThreadPoolExecutor(workers) as pool:
+        window = max(2 * workers, 2)  # decoded pictures in waiting are bounded
+        futures = {i: pool.submit(loaders[i]) for i in range(min(window, len(loaders)))}
+        for i in range(len(loaders)):
+            try:
+                picture = futures.pop(i).result()
+            except DamagedError as error:
+                damaged[i] = str(error)
+                picture = None
+            if i + window < len(loaders):
+                futures[i + window] = pool.submit(loaders[i + window])
+            if picture is None:
+                continue
+            limit = max(1, min(batch, PIXELS // (picture.shape[0] * picture.shape[1])))
+            if held and (held[0][1].shape != picture.shape or len(held) >= limit):
+                yield *close(), damaged
+                damaged = {}
+            held.append((i, picture))
+        if held or damaged:
+            yield *close(), damaged
+
+
+def crops(picture: np.ndarray, size: int, count: int, seed: int, key: tuple[str, int]) -> np.ndarray:
+    """`count` crops [count, size, size, 3] of a picture at places drawn from (seed, prompt id, image seed) alone.
+
+    Places are fractions of the room there is, so that equal keys give the same places in every method and at every
+    size. Raises DamagedError when the picture is smaller than the crop.
+    """
+    height, width = picture.shape[:2]
+    if min(height, width) < size:
+        raise DamagedError(f"is smaller than a crop of {size} px")
+    words = np.frombuffer(hashlib.sha256(f"{seed}/{key[0]}/{key[1]}".encode()).digest(), np.uint32)
+    places = np.random.default_rng(words).random((count, 2))
+    tops = np.floor(places[:, 0] * (height - size + 1)).astype(int)
+    lefts = np.floor(places[:, 1] * (width - size + 1)).astype(int)
+    return np.stack([picture[t : t + size, x : x + size] for t, x in zip(tops, lefts, strict=True)])

@@ -1,0 +1,114 @@
+"""What is measured, as data: one entry a quantity, each with its version, preprocessing and what it depends on.
+
+A `Measure` is computed for one picture and kept (a number in `scores.jsonl`, or an array in the features file).
+A `Metric` is a column of the table: the mean of a measure over pictures, or a distance between sets of arrays.
+Raise `version` whenever a change moves values: scores with another version are computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One quantity of one picture."""
+
+    name: str
+    version: str  # "package:<name>" adds the installed version of that package
+    compute: str  # "module:function", called with a Context, gives a function of a batch
+    array: bool = False
+    network: str = ""  # config key of the network it runs: "features" | "clip.model"
+    settings: tuple[str, ...] = ()  # config keys that change its value
+    needs: tuple[str, ...] = ()  # "prompt", "world" (a caption of the embedded world), "crop", "period"
+    preprocessing: str = "RGB uint8 as stored"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the table."""
+
+    name: str
+    title: str
+    version: str
+    higher_is_better: bool
+    unit: str
+    measure: str
+    kind: str  # "mean" of a measure | "fid" | "kid" | "spectrum": distance to references
+    settings: tuple[str, ...] = ()
+    references: bool = False
+    parts: tuple[str, ...] = ()  # further means a dict-valued measure gives
+    digits: int = 2
+    about: str = ""
+
+
+MEASURES: dict[str, Measure] = {
+    item.name: item
+    for item in (
+        Measure("features", "1", "eval.measures:features", array=True, network="features",
+                preprocessing="resized by the network: embedded: antialiased bicubic to its input, not quantised; "
+                              "inception: bilinear to 299 px as in TensorFlow"),
+        Measure("patches", "1", "eval.measures:patches", array=True, network="features", needs=("crop",),
+                settings=("patch.size", "patch.count", "patch.seed"),
+                preprocessing="crops as stored, places drawn from patch.seed, prompt id and seed; then as features"),
+        Measure("spectrum", "1", "eval.measures:spectrum", array=True, settings=("spectrum.bands",),
+                preprocessing="BT.601 luminance, mean removed, Hann window; power averaged in log-spaced rings, dB"),
+        Measure("clip_score", "1", "eval.measures:clip_score", network="clip.model", needs=("prompt",)),
+        Measure("attributes", "1", "eval.measures:attributes", network="clip.model", needs=("prompt", "world")),
+        Measure("piqe", "package:pyiqa", "eval.measures:piqe",
+                preprocessing="RGB in 0..1, full size; pyiqa converts to luminance"),
+        Measure("repetition", "1", "eval.measures:repetition", needs=("period",), settings=("repetition.period",),
+                preprocessing="BT.601 luminance at stored resolution"),
+    )
+}  # fmt: skip
+
+METRICS: dict[str, Metric] = {
+    item.name: item
+    for item in (
+        Metric("fid", "FID", "package:torchmetrics", False, "", "features", "fid", references=True,
+               about="Frechet distance between Gaussians fitted to features; float64; depends on N"),
+        Metric("kid", "KID", "package:torchmetrics", False, "", "features", "kid", references=True, digits=4,
+               settings=("kid.subsets", "kid.subset_size", "kid.seed"),
+               about="squared MMD with the kernel (x.y/D + 1)^3, mean over subsets; unbiased in N"),
+        Metric("patch_fid", "patch-FID", "package:torchmetrics", False, "", "patches", "fid", references=True,
+               about="FID of crops at the training size of the model, from picture and reference alike"),
+        Metric("patch_kid", "patch-KID", "package:torchmetrics", False, "", "patches", "kid", references=True, digits=4,
+               settings=("kid.subsets", "kid.subset_size", "kid.seed"), about="KID of the same crops"),
+        Metric("clip_score", "CLIP", "1", True, "100 cos", "clip_score", "mean",
+               about="100 times the cosine of picture and prompt"),
+        Metric("attribute_accuracy", "attributes", "1", True, "", "attributes", "mean", digits=3,
+               parts=("class", "colour", "pattern", "ground", "sky", "side"),
+               about="share of the caption's attributes that the scorer reads from the picture by zero-shot"),
+        Metric("piqe", "PIQE", "1", False, "", "piqe", "mean", digits=1,
+               about="blind block-wise quality; read it beside the value of the true renders, low alone is not good"),
+        Metric("spectrum_distance", "spectrum", "1", False, "dB", "spectrum", "spectrum", references=True,
+               about="root mean square difference, over bands, from the mean log spectrum of the references "
+                     "of the same prompt (of all references where none has that prompt)"),
+        Metric("repetition", "repetition", "1", False, "", "repetition", "mean", digits=3,
+               about="how far the autocorrelation at a shift of the training size stands above that at 3/4 and 5/4"),
+    )
+}  # fmt: skip
+
+
+def version(text: str) -> str:
+    """The version of an entry; for `package:<name>` the package and its installed version."""
+    if not text.startswith("package:"):
+        return text
+    from importlib.metadata import version as installed
+
+    return f"{text[8:]} {installed(text[8:])}"
+
+
+def number(value: float, digits: int) -> str:
+    """A value with at least `digits` decimals, and at least two significant digits."""
+    if value and abs(value) < 1:
+        digits = max(digits, min(8, 1 - math.floor(math.log10(abs(value)))))
+    return f"{value:.{digits}f}"
+
+
+def title(metric: Metric, config: dict, crop: int | None = None) -> str:
+    """The name that goes over a column, with what a reader must know to compare it."""
+    if metric.measure == "patches":
+        return f"{metric.title} ({config['patch']['count']}×{crop or '?'} px)"
+    return metric.title

@@ -1,0 +1,86 @@
+"""Intervals and comparisons. Numpy only; every function draws from its own seeded generator.
+
+Pictures of one prompt go together: resampling is over prompts, so that several seeds of a prompt don't pose as
+independent. Nothing depends on the order of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Key = tuple[str, int]  # (prompt id, seed)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; low and high are None where there is too little to tell."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def draws(groups: int, samples: int, seed: int) -> np.ndarray:
+    """How often each group is taken in each resample: int64 [samples, groups], every row sums to `groups`."""
+    return np.random.default_rng([seed, groups]).multinomial(groups, np.full(groups, 1 / groups), size=samples)
+
+
+def mean_interval(
+    values: Sequence[float], groups: Sequence[Hashable], samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Mean of values, and its percentile bootstrap interval over groups (prompts)."""
+    values = np.asarray(values, np.float64)
+    names = sorted(set(groups), key=str)
+    place = {name: k for k, name in enumerate(names)}
+    sums, counts = np.zeros(len(names)), np.zeros(len(names))
+    order = np.argsort(values, kind="stable")  # sums must not depend on the order of pictures
+    for i in order:
+        sums[place[groups[i]]] += values[i]
+        counts[place[groups[i]]] += 1
+    mean = float(sums.sum() / counts.sum())
+    if len(names) < 2:
+        return Estimate(mean, None, None, len(values))
+    taken = draws(len(names), samples, seed)
+    low, high = quantiles((taken @ sums) / (taken @ counts), level)
+    return Estimate(mean, low, high, len(values))
+
+
+def quantiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    """The central interval of the given level."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired_difference(
+    a: Mapping[Key, float], b: Mapping[Key, float], samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Estimate | None:
+    """Mean of a - b over the pictures both have, resampled over prompts; None when they share none."""
+    common = sorted(set(a) & set(b), key=str)
+    if not common:
+        return None
+    return mean_interval([a[key] - b[key] for key in common], [key[0] for key in common], samples, level, seed)
+
+
+def win_rate(
+    a: Mapping[Key, float], b: Mapping[Key, float], higher_is_better: bool,
+    samples: int = 1000, level: float = 0.95, seed: int = 0,
+) -> Estimate | None:  # fmt: skip
+    """Share of common pictures on which a is better than b; a tie counts one half."""
+    sign = 1 if higher_is_better else -1
+    scores = {key: float(np.sign(sign * (a[key] - b[key])) + 1) / 2 for key in set(a) & set(b)}
+    return paired_difference(scores, dict.fromkeys(scores, 0.0), samples, level, seed)
+
+
+def resampled_rows(groups: Sequence[Hashable], samples: int, seed: int):
+    """Yield `samples` arrays of row numbers, made by drawing whole groups with replacement.
+
+    Equal `groups` give equal rows, so two methods on the same prompts are resampled together.
+    """
+    names = sorted(set(groups), key=str)
+    members = [np.array([i for i, group in enumerate(groups) if group == name]) for name in names]
+    for taken in draws(len(names), samples, seed):
+        yield np.concatenate([np.tile(members[k], count) for k, count in enumerate(taken) if count])
