@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class Attachment:
                 module.set_processor(self._processor(layer, module.processor))
         self.steering = None
         if self.scheduler is not None:
-            schedule = self.stage.schedule if self.stage else self.method.schedule
+            schedule = self.stage.schedule if self.stage else self.method.hand_schedule
             shift = pin_shift(self.scheduler, schedule, on_start=self._start)
             self._replace(self.scheduler, "set_timesteps", shift)
             if run is not None:
@@ -159,7 +160,12 @@ class Attachment:
         if places != [(0, 0)]:
             call = self.adapter.put_text(call, places)
         step = Step(index, self._sigma(call, index), grid, self.index, self.branch)
-        count = grid[0] * grid[1]
+        if self.attention is not None and self.attention.rehearse(step):
+            self._timed(call, replace(step, details={"rehearsal": True}), needs)
+        return self._timed(call, step, needs)
+
+    def _timed(self, call: dict[str, Any], step: Step, needs: set[str]):
+        count = step.grid[0] * step.grid[1]
         if "latent" in needs or "latent" in self.record:
             step.latent = _squeeze(call["hidden_states"][:, :count].detach())
         self.steps.append(step)

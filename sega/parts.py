@@ -45,6 +45,7 @@ class Stage:
     plain: bool = False  # the model as it is: no part of the method applies, and the result can be shared
     windows: bool = False  # shift token borders by half a token on every other step
     positions: Method | None = None  # whose positions apply; None: those of the method itself
+    suffix: str = ""  # added to the prompt of this stage; the noise stays that of the prompt itself
 
     def grid(self) -> list[float]:
         """The entries of the linear grid that this stage takes, before the shift."""
@@ -112,6 +113,13 @@ class Call:
 class Attention:
     """An attention part; dense attention with a factor unless `attend` is overridden."""
 
+    def rehearse(self, step: Step) -> bool:
+        """Whether the transformer is to run once more before this step, on the same inputs, to measure something.
+
+        That call is a Step of its own, with `details["rehearsal"]`, and its output is dropped.
+        """
+        return False
+
     def factor(self, call: Call) -> Tensor | float | None:
         """What the logits are multiplied by: a number, [heads], or [B, heads]. None leaves them alone."""
         return None
@@ -134,6 +142,10 @@ class Parts:
     def stages(self, request: Request) -> list[Stage]:
         """The passes that lead to an image of the requested size; one at that size by default."""
         return [Stage(request.size, request.steps, request.guidance, self.schedule)]
+
+    def hand_schedule(self, beyond: bool) -> str | float:
+        """The time shift when attached by hand, where no stage names one; `beyond`: larger than the training size."""
+        return self.schedule
 
     def begin(self, index: int, run: Run) -> Tensor:
         """The latent [1, C, 2H, 2W] that stage `index` starts from; the image's noise of its size by default."""

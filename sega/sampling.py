@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,6 +39,8 @@ def seeded(seed: int, prompt: str, size: tuple[int, int], purpose: str = "noise"
 class Bases(Protocol):
     """Where the results of plain first stages are kept, so that methods can share them."""
 
+    def claim(self, stage: Stage, prompt: str, seed: int) -> AbstractContextManager: ...
+
     def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None: ...
 
     def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None: ...
@@ -57,6 +60,7 @@ class Run:
     generator: torch.Generator  # for all randomness besides the noise, seeded by the image
     latent: Tensor | None = None  # of the last stage done [1, C, 2H, 2W]
     start: Tensor | None = None  # what the running stage started from, float32
+    guide: Tensor | None = None  # a clean latent that `begin` may leave for the flow of the same stage
     predictions: dict[float, Tensor] = field(default_factory=dict)  # time -> clean prediction [1, C, h, w]
 
     @property
@@ -126,39 +130,59 @@ def generate(
     arguments: dict[str, Any] = {"max_sequence_length": method.geometry.text_tokens}
     if negative_prompt is not None:
         arguments["negative_prompt"] = negative_prompt
-    started, saved, calls, records = time.perf_counter(), 0.0, 0, []
+    passes = _Passes(run, arguments, record, exact_time)
+    started = time.perf_counter()
     for index, stage in enumerate(stages):
-        shared = index == 0 and stage.plain and bases is not None
-        base = bases.load(stage, prompt, seed) if shared else None
-        if base is not None:
-            run.latent = base["latent"].to(run.device)
-            run.predictions = {sigma: value.to(run.device) for sigma, value in base["predictions"].items()}
-            saved, calls = saved + base["seconds"], calls + base["calls"]
-            continue
-        begun = time.perf_counter()
-        done = _pass(run, index, arguments, record, exact_time)
-        records += done
-        calls += len(done)
-        if shared:
-            base = {"latent": run.latent, "predictions": run.predictions, "calls": len(done)}
-            bases.save(stage, prompt, seed, base | {"seconds": time.perf_counter() - begun})
+        if index == 0 and stage.plain and bases is not None:
+            passes.shared(bases)
+        else:
+            passes.own(index)
     with torch.no_grad():
         image = adapter.to_image(method.finish(run))
-    return Generated(image, time.perf_counter() - started + saved, calls, saved, records)
+    seconds = time.perf_counter() - started + passes.saved
+    return Generated(image, seconds, passes.calls, passes.saved, passes.steps)
 
 
-def _pass(run: Run, index: int, arguments: dict[str, Any], record: tuple[str, ...], exact_time: bool) -> list[Step]:
-    """One stage: from its start to its final latent, left in `run.latent`."""
-    stage = run.stages[index]
-    # A plain stage is the model as it is, whatever the method: any method's base equals any other's.
-    method = Method(run.method.geometry, schedule="pinned") if stage.plain else run.method
-    with torch.no_grad():
-        run.start = method.begin(index, run)
-    times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": stage.grid()}
-    with Attachment(run.adapter.pipe, method, record, exact_time, stage, index, run) as attachment:
-        latent = run.adapter.sample(
-            run.prompt, stage.size, run.start, guidance=stage.guidance,
-            num_inference_steps=stage.taken, **times, **arguments,
-        )  # fmt: skip
-        run.latent = attachment.steering.latent() if attachment.steering.own else latent
-    return attachment.steps
+@dataclass
+class _Passes:
+    """The stages of one image, and what they cost."""
+
+    run: Run
+    arguments: dict[str, Any]  # of the pipeline
+    record: tuple[str, ...]
+    exact_time: bool
+    saved: float = 0.0
+    calls: int = 0
+    steps: list[Step] = field(default_factory=list)
+
+    def shared(self, bases: Bases) -> None:
+        """The first stage, taken from the shared bases or added to them."""
+        run, key = self.run, (self.run.stages[0], self.run.prompt, self.run.seed)
+        with bases.claim(*key):
+            base = bases.load(*key)
+            if base is None:
+                begun = time.perf_counter()
+                self.own(0)
+                cost = {"seconds": time.perf_counter() - begun, "calls": self.calls}
+                bases.save(*key, {"latent": run.latent, "predictions": run.predictions, **cost})
+                return
+        run.latent = base["latent"].to(run.device)
+        run.predictions = {sigma: value.to(run.device) for sigma, value in base["predictions"].items()}
+        self.saved, self.calls = base["seconds"], base["calls"]
+
+    def own(self, index: int) -> None:
+        """One stage: from its start to its final latent, left in `run.latent`."""
+        run, stage = self.run, self.run.stages[index]
+        # A plain stage is the model as it is, whatever the method: any method's base equals any other's.
+        method = Method(run.method.geometry) if stage.plain else run.method
+        with torch.no_grad():
+            run.start = method.begin(index, run)
+        times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": stage.grid()}
+        with Attachment(run.adapter.pipe, method, self.record, self.exact_time, stage, index, run) as attachment:
+            latent = run.adapter.sample(
+                run.prompt, stage.size, run.start, guidance=stage.guidance,
+                num_inference_steps=stage.taken, **times, **self.arguments,
+            )  # fmt: skip
+            run.latent = attachment.steering.latent() if attachment.steering.own else latent
+        self.calls += len(attachment.steps)
+        self.steps += attachment.steps

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from sega.parts import Stage
 from sega.schedules import mu_for_tokens
 
+Schedule = str | float | Callable[[bool], str | float]
 
-def pin_shift(scheduler, schedule: str | float, on_start: Callable[[], None] = lambda: None):
+
+def pin_shift(scheduler, schedule: Schedule, on_start: Callable[[], None] = lambda: None):
     """A `set_timesteps` for this scheduler that applies the shift of a stage.
 
     "pinned" replaces the mu the pipeline computed by the upper one of the scheduler's config, so that the shift is
     that of the training size at every size; "stock" keeps it; a number h is the static shift h u / (1 + (h - 1) u).
+    A function is asked for one of these, given whether the size is beyond the training size.
     """
     original = scheduler.set_timesteps
     signature = inspect.signature(original)
@@ -25,19 +28,25 @@ def pin_shift(scheduler, schedule: str | float, on_start: Callable[[], None] = l
         on_start()
         call = signature.bind(*args, **kwargs)
         dynamic = scheduler.config.get("use_dynamic_shifting", False)
-        if dynamic and call.arguments.get("mu") is not None:
-            call.arguments["mu"] = _mu(scheduler.config, schedule, call.arguments["mu"])
+        mu = call.arguments.get("mu")
+        chosen = schedule(mu is None or _beyond(scheduler.config, mu)) if callable(schedule) else schedule
+        if dynamic and mu is not None:
+            call.arguments["mu"] = _mu(scheduler.config, chosen, mu)
             return original(*call.args, **call.kwargs)
-        if isinstance(schedule, str):
+        if isinstance(chosen, str):
             return original(*call.args, **call.kwargs)
         own = scheduler.shift
-        scheduler.set_shift(schedule)
+        scheduler.set_shift(chosen)
         try:
             return original(*call.args, **call.kwargs)
         finally:
             scheduler.set_shift(own)
 
     return set_timesteps
+
+
+def _beyond(config, stock: float) -> bool:
+    return stock > config.get("max_shift", 1.15) * (1 + 1e-12)
 
 
 def _mu(config, schedule: str | float, stock: float) -> float:
