@@ -29,6 +29,12 @@ METHODS = {
     "yarn": "baselines.yarn:YaRN",
     "dype": "baselines.dype:DyPE",
     "sega": "sega.sega:SEGA",
+    "ultraimage": "baselines.ultraimage:UltraImage",
+    "imax": "baselines.imax:IMax",
+    "hiflow": "baselines.hiflow:HiFlow",
+    "scalediff": "baselines.scalediff:ScaleDiff",
+    "hrdit": "baselines.hrdit:HRDiT",
+    "upsample": "baselines.upsample:Upsample",
 }
 
 

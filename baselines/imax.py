@@ -1,0 +1,183 @@
+"""I-Max (PRIS-CV/I-Max): an image of the training size, upsampled, pulls the flow at the target size towards itself.
+
+Arithmetic first, then the method. Latents are [B, C, 2H, 2W] in float32; L is the Haar low-pass.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from baselines.staged import ProportionalAttention, Staged
+from sega.errors import RequestError
+from sega.method import Rope, uniform_axis
+from sega.parts import Attention, Point, Request, Stage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sega.sampling import Run
+
+
+def divisor(size: tuple[int, int], native: int) -> int:
+    """round_half_up(sqrt(W H)/native) of a size in pixels; 0 or 1 where there is nothing to extrapolate."""
+    return math.floor(math.sqrt(size[0] * size[1]) / native + 0.5)
+
+
+def low_size(size: tuple[int, int], native: int, token: int) -> tuple[int, int]:
+    """size // divisor on both sides, cut to whole tokens. One divisor, so a wide image may be far from native^2."""
+    parts = max(1, divisor(size, native))
+    return tuple(max(token, side // parts // token * token) for side in size)
+
+
+def clipped_ntk(dim: int, theta: float, factor: float, length: int, text: int, native: int) -> Tensor:
+    """max((theta factor)^(-2i/dim), omega_i/rho), rho = sqrt((length - text)/native) but at least 1; float64 [dim/2].
+
+    `length` counts all position ids. The code takes duplicated text for image here, so that at 4096 px with 16 copies
+    rho is 4.23 and not 4; and below native + text ids it raises frequencies above the base, which the bound excludes.
+    """
+    import torch
+
+    from sega.rope import base_frequencies
+
+    rho = math.sqrt(max(1.0, (length - text) / native))
+    return torch.maximum(base_frequencies(dim, theta * factor), base_frequencies(dim, theta) / rho)
+
+
+def copy_places(grid: tuple[int, int], side: int) -> list[tuple[int, int]]:
+    """Where the copies of the text sit: (side i, side j) for i < max(1, H // side), j < max(1, W // side)."""
+    rows, columns = (max(1, n // side) for n in grid)
+    return [(side * i, side * j) for i in range(rows) for j in range(columns)]
+
+
+def cosine_weight(index: int, steps: int) -> float:
+    """c_k = (1 + cos(pi k/n))/2, from 1 at the first step towards 0."""
+    return 0.5 * (1 + math.cos(math.pi * index / steps))
+
+
+def projected_velocity(x: Tensor, guide: Tensor, sigma: float) -> Tensor:
+    """v_g = (x - g)/(sigma + 1e-6): the straight way from x to the guide g."""
+    return (x - guide) / (sigma + 1e-6)
+
+
+def mixed_velocity(velocity: Tensor, projected: Tensor, weight: float, mode: str, level: int = 1) -> Tensor:
+    """The network's velocity v and the projected one v_g, c = weight:
+
+    cosine_decay  v + c (L v_g - L v)
+    cosine_shift  v + c (v_g - v) + (1 - c)(L v_g - L v)
+    constant      v + L v_g - L v
+    disable       v
+    """
+    from sega.filters import haar_lowpass
+
+    if mode == "disable":
+        return velocity
+    difference = projected - velocity
+    low = haar_lowpass(difference, level)
+    if mode == "cosine_shift":
+        return velocity + weight * difference + (1 - weight) * low
+    return velocity + (weight if mode == "cosine_decay" else 1.0) * low
+
+
+class Projection:
+    """The flow part: pulls towards one clean guide latent [1, C, 2H, 2W], padded along with shifted windows."""
+
+    def __init__(self, guide: Tensor, mode: str, level: int = 1):
+        self.guide, self.mode, self.level = guide, mode, level
+
+    def __call__(self, point: Point) -> Tensor:
+        projected = projected_velocity(point.x, point.align(self.guide), point.sigma)
+        weight = cosine_weight(point.index, point.steps)
+        return mixed_velocity(point.velocity, projected, weight, self.mode, self.level)
+
+
+@dataclass(frozen=True)
+class IMax(Staged):
+    """Two stages: the training size, then the target from fresh noise along the projected flow.
+
+    Defaults are those of the read-me of the published code; its demo has 20 steps, guidance 5 and shift 10, its
+    function `cosine_shift`. Positions of the second stage: clipped NTK, shared by the copies of the text. A ratio
+    below 1.5 leaves the first stage alone, at the target size.
+    """
+
+    schedule: str = "own"
+    base_shift: float = 3.0
+    steps: int = 30
+    guidance: float = 7.0
+    shift: float = 6.0
+    projection: str = "cosine_decay"
+    level: int = 1
+    ntk_factor: float = 10.0
+    proportional_attention: bool = True
+    text_duplication: bool | None = None
+    shift_windows: bool = True
+
+    name: ClassVar[str] = "imax"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Staged.CHOICES | {
+        "schedule": ("own", "pinned", "stock"),
+        "projection": ("cosine_decay", "cosine_shift", "constant", "disable"),
+    }
+    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = Staged.NUMBERS | {
+        "base_shift": (0.01, math.inf),
+        "guidance": (0, math.inf),
+        "shift": (0.01, math.inf),
+        "ntk_factor": (1, math.inf),
+    }
+    COUNTS: ClassVar[tuple[str, ...]] = (*Staged.COUNTS, "steps", "level")
+    FLAGS: ClassVar[tuple[str, ...]] = ("proportional_attention", "text_duplication", "shift_windows")
+
+    def __post_init__(self) -> None:
+        flux = self.geometry.family == "flux"
+        if self.text_duplication is None:
+            object.__setattr__(self, "text_duplication", flux)
+        super().__post_init__()
+        if self.text_duplication and not flux:
+            raise RequestError(
+                f"{self.name}: text_duplication=true needs text that can be placed on the image grid; the positions of "
+                "this model's text follow from its place in the prompt; set text_duplication=false"
+            )
+
+    def stages(self, request: Request) -> list[Stage]:
+        native = self.geometry.train_tokens * self.geometry.token_pixels
+        first, second = (
+            value if self.schedule == "own" else self.schedule for value in (self.base_shift, self.shift)
+        )
+        small = low_size(request.size, native, self.geometry.token_pixels)
+        if divisor(request.size, native) <= 1 or small == tuple(request.size):
+            return [self.base_stage(request.size, first)]
+        return [
+            self.base_stage(small, first),
+            Stage(
+                request.size, self.steps, self.guidance, second, windows=self.shift_windows, positions=self.direct
+            ),
+        ]
+
+    def own_positions(self, grid: tuple[int, int]) -> Rope:
+        height, width = grid
+        geometry, copies = self.geometry, len(self.text_places(grid, 1))
+        length = height * width + copies * geometry.text_tokens
+        axes = (
+            uniform_axis(
+                clipped_ntk(
+                    dim, geometry.theta, self.ntk_factor, length, geometry.text_tokens, geometry.train_tokens**2
+                )
+            )
+            for dim in geometry.axes[1:]
+        )
+        return self.rope(*axes, text="base" if geometry.family == "qwen" else "shared")
+
+    def text_places(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
+        return copy_places(grid, self.geometry.train_tokens) if self.text_duplication else [(0, 0)]
+
+    def attention(self, index: int, run: Run | None) -> Attention | None:
+        return ProportionalAttention(self.geometry) if self.proportional_attention else None
+
+    def flow(self, index: int, run: Run) -> Projection | None:
+        if self.projection == "disable":
+            return None
+        from sega.filters import bicubic
+
+        width, height = run.stages[index].size
+        guide = run.encode(bicubic(run.decode(run.latent), (height, width)), sample=True)
+        return Projection(guide, self.projection, self.level)

@@ -1,0 +1,33 @@
+"""Plain upsampling: the image of the training size, bicubic to the target. What the staged methods have to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from baselines.staged import FromBase, base_size
+from sega.parts import Request, Stage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sega.sampling import Run
+
+
+@dataclass(frozen=True)
+class Upsample(FromBase):
+    """One stage at the training size with the target's aspect, the same as HiFlow's first; no second pass.
+
+    A target no larger than the training area is generated as it is.
+    """
+
+    name: ClassVar[str] = "upsample"
+
+    def stages(self, request: Request) -> list[Stage]:
+        return [self.base_stage(base_size(request.size, self.geometry), self.schedule)]
+
+    def finish(self, run: Run) -> Tensor:
+        from sega.filters import bicubic
+
+        width, height = run.request.size
+        return bicubic(run.decode(run.latent), (height, width))
