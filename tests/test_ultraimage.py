@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from baselines import ultraimage
+from sega import load_method
+from sega.errors import RequestError
 from sega.geometry import Geometry, load_geometry
 from sega.rope import base_frequencies
 
@@ -78,3 +80,42 @@ def test_dominant_pairs():
     assert ultraimage.dominant_pairs(load_geometry("qwen")) == (8, 9)
     assert ultraimage.dominant_pairs(load_geometry("tiny")) == (3,)  # T_3 = 16.9 for 16 tokens
     assert ultraimage.dominant_pairs(Geometry("flux", (16, 56, 56), 10000, 128, 128, 16, 512)) == (9,)
+
+
+@pytest.mark.parametrize("model, name", [("flux", "riflex_k9"), ("qwen", "multi_inter_k8_9")])
+def test_corrected_frequencies(model, name):
+    length = int(VALUES["riflex_k9/length"])
+    rope = load_method("ultraimage", model).positions((length, length))
+    for axis in (rope.height, rope.width):
+        torch.testing.assert_close(axis.frequencies, golden(f"{name}/freq"), rtol=FREQUENCY_RTOL, atol=0)
+        assert (axis.magnitudes == 1).all()
+    assert rope.text == "shared" and not rope.stock
+    if model == "qwen":
+        assert length / load_method("ultraimage", model).geometry.train_tokens == VALUES[f"{name}/linear_factor"]
+
+
+def test_paper_correction_is_one_turn_an_axis():
+    rope = load_method("ultraimage", "qwen", ["correction=paper"]).positions((100, 200))
+    assert rope.height.frequencies[[8, 9]].tolist() == [2 * math.pi / 100] * 2
+    assert rope.width.frequencies[[8, 9]].tolist() == [2 * math.pi / 200] * 2
+
+
+@pytest.mark.parametrize(
+    "model, grid", [("flux", (64, 64)), ("flux", (40, 90)), ("qwen", (83, 40)), ("qwen", (10, 10)), ("tiny", (16, 16))]
+)
+def test_no_correction_within_the_training_size(model, grid):
+    assert load_method("ultraimage", model).positions(grid).stock
+
+
+def test_short_axis_keeps_its_base():
+    rope = load_method("ultraimage", "flux").positions((64, 128))
+    assert torch.equal(rope.height.frequencies, base_frequencies(56, 10000))
+    assert rope.width.frequencies[9].item() == pytest.approx(0.85 * 2 * math.pi / 128)
+    assert load_method("ultraimage", "flux", ["correction=none"]).positions((128, 128)).stock
+
+
+def test_pairs_are_checked():
+    with pytest.raises(RequestError, match="0 to 27"):
+        load_method("ultraimage", "flux", ["pairs=[28]"])
+    rope = load_method("ultraimage", "flux", ["pairs=[7,8]", "margin=1"]).positions((128, 128))
+    assert rope.width.frequencies[[7, 8]].tolist() == [2 * math.pi / 128] * 2
