@@ -5,7 +5,6 @@ Every stage is one call of the stock pipeline, so that all methods and all model
 
 from __future__ import annotations
 
-import hashlib
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,17 +17,9 @@ from sega.attach import Attachment
 from sega.errors import RequestError
 from sega.method import Method, Step
 from sega.models import adapter_for
+from sega.noise import noise_seed
 from sega.parts import Request, Stage, check_size
 from sega.shift import stage_sigmas
-
-NOISE_VERSION = "1"
-"""Changes whenever the same (seed, prompt, size) would give other noise."""
-
-
-def noise_seed(seed: int, prompt: str, size: tuple[int, int], purpose: str = "noise") -> int:
-    """63 bits from a hash of the seed, the prompt and the size in pixels (width, height)."""
-    text = f"sega-bench {purpose} {NOISE_VERSION}\n{seed}\n{size[0]}x{size[1]}\n{prompt}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def seeded(seed: int, prompt: str, size: tuple[int, int], purpose: str = "noise") -> torch.Generator:

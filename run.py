@@ -1,0 +1,8 @@
+"""Generate images: `python run.py method=sega res=4096`; `python run.py --help` for the rest."""
+
+import sys
+
+from sega.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""Base stages in the store: one record per prompt and seed, shared by every method that starts from it.
+
+`<store>/<model>/base/<W>x<H>/<hash>/<prompt id>-<seed>.safetensors` holds the final latent and the clean prediction
+at each time, `base.json` beside it what determines them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sega.parts import Stage
+from sega.plan import stage_identity
+from sega.prompts import named, sha
+from sega.store import digest, locked, whole
+
+
+class BaseFolder:
+    """Base stages of one model in one store. `common` is what determines their pixels besides the stage itself."""
+
+    def __init__(self, store: str | Path, model: str, common: dict[str, Any], warn: Callable[[str], None] = print):
+        self.root, self.common, self.warn = Path(store) / model / "base", common, warn
+
+    def path(self, stage: Stage, prompt: str, seed: int) -> Path:
+        identity = self.common | {"stage": stage_identity(stage)}
+        folder = self.root / f"{stage.size[0]}x{stage.size[1]}" / digest(identity)
+        record = folder / "base.json"
+        if not record.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with whole(record) as scratch:
+                scratch.write_text(json.dumps(identity, indent=2) + "\n")
+        return folder / f"{named(prompt).id}-{seed}.safetensors"
+
+    def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
+        """What `save` stored, or None. A damaged file is named and treated as missing."""
+        path = self.path(stage, prompt, seed)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                about = file.metadata()
+                latent, stack = file.get_tensor("latent"), file.get_tensor("predictions")
+        except SafetensorError as error:
+            self.warn(f"{path} is damaged ({error}); made again")
+            return None
+        if about["prompt_sha"] != sha(prompt):
+            return None
+        times = json.loads(about["sigmas"])
+        predictions = {sigma: stack[i : i + 1] for i, sigma in enumerate(times)}
+        return {"latent": latent, "predictions": predictions} | json.loads(about["cost"])
+
+    def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None:
+        import torch
+
+        path = self.path(stage, prompt, seed)
+        tensors = {"latent": base["latent"], "predictions": torch.cat(list(base["predictions"].values()))}
+        about = {
+            "prompt_sha": sha(prompt),
+            "sigmas": json.dumps(list(base["predictions"])),
+            "cost": json.dumps({"seconds": base["seconds"], "calls": base["calls"]}),
+        }
+        with whole(path) as scratch:
+            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, scratch, metadata=about)
+
+    def claim(self, stage: Stage, prompt: str, seed: int):
+        """Hold one base against other workers while it is made."""
+        path = self.path(stage, prompt, seed)
+        return locked(path.parent / ".locks" / path.name)

@@ -1,0 +1,143 @@
+"""A resolved configuration checked and turned into a cell, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError, near
+from sega.geometry import build_geometry
+from sega.method import Method, build_method
+from sega.models.loading import Weights, find_weights
+from sega.parts import Request, Stage, check_size
+from sega.prompts import Prompt, load_prompts
+
+DTYPES = ("float32", "bfloat16", "float16")
+TRACKERS = ("none", "wandb")
+RECORDS = ("profiles", "magnitudes")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a model at a size, with prompts and seeds."""
+
+    config: dict[str, Any]  # resolved, plain
+    model: dict[str, Any]
+    method: Method
+    weights: Weights
+    request: Request
+    stages: list[Stage]
+    prompts: list[Prompt]
+    seeds: list[int]
+
+    @property
+    def images(self) -> list[tuple[Prompt, int]]:
+        return [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
+
+
+def plan(config: dict[str, Any]) -> Cell:
+    """The cell of a resolved config. Raises RequestError for whatever can't work."""
+    model = config["model"]
+    _check_model(model)
+    geometry = build_geometry(model["geometry"])
+    method = build_method(config["method"], geometry)
+    size = parse_size(config["res"], model["native"])
+    check_size(size, geometry.token_pixels)
+    steps = _whole("steps", config["steps"] if config["steps"] is not None else model["steps"], 1, 1000)
+    guidance = config["guidance"] if config["guidance"] is not None else model["guidance"]
+    if isinstance(guidance, bool) or not isinstance(guidance, int | float) or not 0 <= guidance < math.inf:
+        raise RequestError(f"guidance={guidance} must be a number of at least 0")
+    seeds = config["seeds"] if isinstance(config["seeds"], list) else [config["seeds"]]
+    seeds = list(dict.fromkeys(_whole("seeds", seed, 0, 2**63 - 1) for seed in seeds))
+    if not seeds:
+        raise RequestError("seeds=[] is empty; give at least one, such as seeds=[0]")
+    _check_machine(config, model)
+    _check_tracker(config["tracker"])
+    prompts = load_prompts(config["prompts"])
+    request = Request(size, steps, float(guidance))
+    return Cell(
+        config, model, method, find_weights(model), request, method.stages(request), prompts, seeds
+    )  # fmt: skip
+
+
+def parse_size(res: Any, native: int) -> tuple[int, int]:
+    """Pixels (width, height) of `N` or `WxH`; null is the training size."""
+    text = str(native if res is None else res).strip().lower()
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not match or isinstance(res, bool):
+        raise RequestError(f"res={res} must be N or WxH in pixels, such as res=512 or res=512x256")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any]:
+    """Everything that changes pixels, and nothing else."""
+    (stage, *more), model = cell.stages, cell.model
+    direct = not more and not cell.method.staged
+    return {
+        "model": {"id": model["id"], "weights": weights_hash, "dtype": model["dtype"]},
+        "method": {"name": cell.method.name, **cell.method.parameters()},
+        "size": list(cell.request.size),
+        "steps": stage.steps if direct else None,
+        "guidance": stage.guidance if direct else None,
+        "schedule": stage.schedule if direct else None,
+        "stages": None if direct else [stage_identity(item) for item in cell.stages],
+        "negative_prompt": model["negative_prompt"],
+        "text_tokens": model["geometry"]["text_tokens"],
+        "vae_tiling": model["vae_tiling"],
+        "exact_time": cell.config["exact_time"],
+        "noise": f"sha256(purpose, seed, size, prompt) -> CPU generator, version {noise_version}",
+    }
+
+
+def stage_identity(stage: Stage) -> dict[str, Any]:
+    """A stage as plain values."""
+    values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
+    if stage.positions is not None:
+        values["positions"] = {"name": stage.positions.name, **stage.positions.parameters()}
+    return {**values, "size": list(stage.size)}
+
+
+def _check_model(model: dict[str, Any]) -> None:
+    if model["dtype"] not in DTYPES:
+        raise RequestError(f"model.dtype={model['dtype']} is unknown{near(model['dtype'], DTYPES)}")
+    _whole("model.native", model["native"], 1, 2**20)
+    if not isinstance(model["vae_tiling"], bool):
+        raise RequestError(f"model.vae_tiling={model['vae_tiling']} must be true or false")
+
+
+def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
+    device = str(config["device"])
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise RequestError(f"device={device} is unknown{near(device, ('auto', 'cpu', 'cuda', 'cuda:0'))}")
+    if device == "cpu" and model["dtype"] == "float16":
+        raise RequestError("model.dtype=float16 does not work on a CPU; use float32 or bfloat16")
+    for item in config["record"] if isinstance(config["record"], list) else [config["record"]]:
+        if item not in RECORDS:
+            raise RequestError(f"record={item} is unknown{near(item, RECORDS)}")
+    if not isinstance(config["exact_time"], bool):
+        raise RequestError(f"exact_time={config['exact_time']} must be true or false")
+    store = Path(str(config["store"])).expanduser()
+    if not config["store"] or (store.exists() and not store.is_dir()):
+        raise RequestError(f"store={config['store']} must name a folder")
+
+
+def _check_tracker(tracker: dict[str, Any]) -> None:
+    name = tracker["name"]
+    if name not in TRACKERS:
+        raise RequestError(f"tracker={name} is unknown{near(name, TRACKERS)}")
+    if name == "wandb":
+        if tracker["mode"] not in ("offline", "online"):
+            raise RequestError(f"tracker.mode={tracker['mode']} must be offline or online")
+        if importlib.util.find_spec("wandb") is None:
+            raise RequestError("tracker=wandb needs the package wandb; install it or use tracker=none")
+
+
+def _whole(key: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RequestError(f"{key}={value} must be a whole number from {low} to {high}")
+    return value
