@@ -25,8 +25,8 @@ from sega.embedded.model import assemble, build_text_encoders, build_tokenizer, 
 
 GRIDS = ((16, 16), (12, 12), (16, 16), (14, 14), (16, 16), (10, 10), (12, 16), (16, 12), (16, 16), (16, 10), (10, 16))
 """Token grids (height, width) of the training pictures, in the order shards of them are made."""
-SHARD = 384
-TOKENS_A_STEP = 8192
+SHARD = 192
+TOKENS_A_STEP = 5120
 TIME_MEAN, TIME_DEVIATION = 0.2, 1.1
 DROP = 0.1
 EMA = 0.998
@@ -137,7 +137,9 @@ def _loss(
     return (velocity.float() - (noise - latents)).square().mean()
 
 
-def _worker(rank: int, workers: int, folder: Path, seconds: float, device: str, seed: int) -> None:
+def _worker(
+    rank: int, workers: int, folder: Path, seconds: float, device: str, seed: int, start_from: Path | None
+) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
@@ -145,6 +147,10 @@ def _worker(rank: int, workers: int, folder: Path, seconds: float, device: str, 
     t5, clip = build_text_encoders()
     transformer = build_transformer()
     start_at_zero(transformer)
+    if start_from is not None:
+        for module, name in ((transformer, "transformer"), (t5, "text_encoder_2"), (clip, "text_encoder")):
+            stored = type(module).from_pretrained(start_from / name, torch_dtype=torch.float32)
+            module.load_state_dict(stored.state_dict())
     parts = torch.nn.ModuleList([transformer, t5, clip]).to(device)
     average = copy.deepcopy(parts).requires_grad_(False)
     steppers = optimizers(*parts)
@@ -216,13 +222,22 @@ def _write(folder: Path, average, record: dict) -> None:
 
 
 def train_generator(
-    folder: Path, seconds: float, device: str = "cpu", workers: int = 2, shards: int = 110, seed: int = 1
+    folder: Path,
+    seconds: float,
+    device: str = "cpu",
+    workers: int = 2,
+    shards: int = 240,
+    seed: int = 1,
+    start_from: Path | None = None,
 ) -> dict:
-    """Train for `seconds` with the autoencoder in `folder/vae`; write `folder/pipeline` (float16) and a record."""
+    """Train for `seconds` with the autoencoder in `folder/vae`; write `folder/pipeline` (float16), return the record.
+
+    `start_from` is a pipeline folder whose weights training goes on from.
+    """
     folder = folder.resolve()
     (folder / "shards").mkdir(exist_ok=True)
     (folder / "rendezvous").unlink(missing_ok=True)
-    makers = max(1, workers // 2)
+    makers = workers
     spawn = mp.get_context("spawn")
     jobs = [
         spawn.Process(
@@ -232,7 +247,7 @@ def train_generator(
     ]
     for job in jobs:
         job.start()
-    mp.spawn(_worker, (workers, folder, seconds, device, seed), nprocs=workers)
+    mp.spawn(_worker, (workers, folder, seconds, device, seed, start_from), nprocs=workers)
     for job in jobs:
         job.terminate()
     return json.loads((folder / "generator.json").read_text())

@@ -20,7 +20,7 @@ from sega.embedded.model import build_tokenizer
 from sega.embedded.scorer import CONFIG, INPUT, Scorer, prepare
 
 FAMILY = 8
-FAMILIES = 16
+FAMILIES = 8
 SIZES = (96, 128, 128, 160, 256)
 
 
@@ -79,7 +79,7 @@ def accuracy(scorer: Scorer, count: int = 256, side: int = 128, seed: int = 99) 
     return {name: sum(h) / len(h) for name, h in hits.items()}
 
 
-def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 1, families: int = 1600) -> dict:
+def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 1, families: int = 1200) -> dict:
     """Train for `seconds`; write `folder/scorer` (float16) and return the record of the run."""
     import open_clip
     from open_clip.model import CLIP

@@ -43,7 +43,7 @@ _RGB = {
     "blue": (0.12, 0.30, 0.85), "purple": (0.50, 0.16, 0.68), "pink": (0.98, 0.52, 0.72), "white": (0.96, 0.96, 0.94),
 }  # fmt: skip
 _GROUND = {  # far, near, contrast of the texture
-    "grass": ((0.46, 0.62, 0.30), (0.22, 0.44, 0.13), 0.34),
+    "grass": ((0.46, 0.62, 0.30), (0.22, 0.44, 0.13), 0.26),
     "sand": ((0.90, 0.80, 0.58), (0.80, 0.66, 0.40), 0.16),
     "snow": ((0.88, 0.92, 0.98), (0.95, 0.97, 1.00), 0.12),
     "tiles": ((0.62, 0.60, 0.60), (0.55, 0.53, 0.54), 0.10),
@@ -80,19 +80,17 @@ class Scene:
 def sample_scene(rng: np.random.Generator, said: dict[str, str] | None = None) -> Scene:
     """A random scene; `said` fixes what its caption must say."""
     chosen = {name: str(values[rng.integers(len(values))]) for name, values in ATTRIBUTES.items()} | (said or {})
-    shift = {"left": -0.21, "middle": 0.0, "right": 0.21}[chosen["place"]]
-    radius = rng.uniform(0.18, 0.26)
-    centre = np.clip(0.5 + shift + rng.uniform(-0.05, 0.05), 1.05 * radius, 1 - 1.05 * radius)
-    light = rng.uniform(0.08, 0.30)
+    shift = {"left": -0.22, "middle": 0.0, "right": 0.22}[chosen["place"]]
+    light = rng.uniform(0.10, 0.24)
     return Scene(
         said=chosen,
-        horizon=float(rng.uniform(0.35, 0.66)),
-        radius=float(radius),
-        centre=float(centre),
-        stand=float(rng.uniform(0.30, 0.75)),
-        light=(float(light if chosen["side"] == "left" else 1 - light), float(rng.uniform(0.22, 0.62))),
-        turn=float(rng.uniform(0.0, np.pi)),
-        tint=tuple(float(v) for v in rng.uniform(-0.05, 0.05, 3)),
+        horizon=float(rng.uniform(0.40, 0.60)),
+        radius=float(rng.uniform(0.20, 0.25)),
+        centre=float(0.5 + shift + rng.uniform(-0.02, 0.02)),
+        stand=float(rng.uniform(0.42, 0.62)),
+        light=(float(light if chosen["side"] == "left" else 1 - light), float(rng.uniform(0.28, 0.50))),
+        turn=float(rng.uniform(0.45, 0.75)),
+        tint=tuple(float(v) for v in rng.uniform(-0.03, 0.03, 3)),
         seed=int(rng.integers(2**31)),
     )
 
