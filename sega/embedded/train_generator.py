@@ -159,7 +159,7 @@ def _worker(
     shared = torch.Generator().manual_seed(seed)
     own = torch.Generator().manual_seed(seed * 1000 + rank)
     pool = Pool(folder / "shards")
-    while len(pool.seen) < len(GRIDS):
+    while len(pool.shards) < len(set(GRIDS)):
         time.sleep(2)
         pool.refresh()
     start, step, done, curve, seen, smooth = time.time(), 0, 0.0, [], 0, None

@@ -120,7 +120,7 @@ def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 
         json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}, indent=1)
     )
     save_file(
-        {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()},
+        {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()},
         out / "open_clip_model.safetensors",
     )
     scorer = Scorer(open_clip.create_model(f"local-dir:{out}"))
