@@ -171,7 +171,7 @@ class _Passes:
         times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": stage.grid()}
         with Attachment(run.adapter.pipe, method, self.record, self.exact_time, stage, index, run) as attachment:
             latent = run.adapter.sample(
-                run.prompt, stage.size, run.start, guidance=stage.guidance,
+                run.prompt + stage.suffix, stage.size, run.start, guidance=stage.guidance,
                 num_inference_steps=stage.taken, **times, **self.arguments,
             )  # fmt: skip
             run.latent = attachment.steering.latent() if attachment.steering.own else latent

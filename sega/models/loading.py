@@ -122,19 +122,25 @@ def _known_hashes() -> dict[str, str]:
 
 def load_pipeline(model: dict[str, Any], weights: Weights, device: str):
     """The stock pipeline on a device, with the rotary base of the model's geometry."""
+    import logging
+
     import torch
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that nothing here uses
     from diffusers import DiffusionPipeline
-    from diffusers.utils import logging
+    from diffusers.utils import logging as diffusers_logging
     from safetensors import SafetensorError
+    from transformers.utils import logging as transformers_logging
 
     from sega.geometry import build_geometry
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise RequestError(f"device={device}: this machine has no usable CUDA device; use device=cpu")
-    logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            weights.folder, torch_dtype=getattr(torch, model["dtype"]), use_safetensors=True, local_files_only=True
+            weights.folder, dtype=getattr(torch, model["dtype"]), use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise RequestError(f"{weights.folder} can't be loaded: {str(error).splitlines()[0]}") from error
