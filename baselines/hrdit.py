@@ -6,10 +6,24 @@ Arithmetic first, then the method. Joint sequences are text first, then image.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from baselines.hiflow import HiFlow
+from baselines.staged import ProportionalAttention
+from sega.errors import RequestError
+from sega.method import Method
+from sega.parts import Attention, Call
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sega.sampling import Run
+
+SHARES = (17 / 30, 10 / 30)
+"""Of the steps, for each upscale."""
 
 
 def bundle_size(tokens: int, groups: int) -> int:
@@ -133,3 +147,130 @@ def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride
 
     sizes = {"BLOCK_SIZE": tile, "mask_mod": kept, "seq_lengths": (length, length)}
     return BlockMask.from_kv_blocks(*rows(partial), *rows(full), **sizes)
+
+
+@lru_cache(maxsize=4)
+def _flex(length: int, text: int, half: int, block: int, stride: int, device) -> tuple[Callable, Any]:
+    """FlexAttention, compiled, and its block mask. Kept, because compiling and the mask both take a while."""
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention), hap_block_mask(length, text, [half], block, stride, device)
+
+
+class BundledAttention(Attention):
+    """HiFlow's attention, with bundled ids on the first `spa_steps` steps and pruned where the method says so."""
+
+    def __init__(self, method: HRDiT, spa_steps: int):
+        self.method, self.spa_steps = method, spa_steps
+        self.inner = ProportionalAttention(method.geometry) if method.proportional_attention else Attention()
+        self.base = Method(method.geometry)
+
+    def attend(self, call: Call) -> Tensor:
+        if self.method.hap:
+            call = replace(call, dense=self.pruned(call))
+        if call.step.index >= self.spa_steps:
+            return self.inner.attend(call)
+        variants, total = self.bundled(call), 0
+        for ids in variants:
+            total = total + self.inner.attend(replace(call, rotate=self.turned(call, ids))).float()
+        return (total / len(variants)).to(call.v.dtype)
+
+    def bundled(self, call: Call) -> list[Tensor]:
+        """Ids [S, 3] of every variant; those of text stay."""
+        import torch
+
+        first = call.ids[call.text]
+        result = []
+        for rows, columns in spa_ids(call.grid, self.method.groups):
+            rows, columns = (torch.tensor(values, dtype=torch.float32) for values in (rows, columns))
+            places = torch.cartesian_prod(rows, columns).to(call.ids)
+            ids = call.ids.clone()
+            ids[call.text : call.text + len(places), 1:] = places + first[1:]
+            result.append(ids)
+        return result
+
+    def turned(self, call: Call, ids: Tensor) -> Callable[[Tensor], Tensor]:
+        """Rotation by ids at base frequencies."""
+        rope = self.base.positions(call.grid)
+        return lambda x: call.rotate(x, ids=ids, rope=rope)
+
+    def pruned(self, call: Call) -> Callable[..., Tensor]:
+        """`dense` over the pairs that HAP keeps."""
+        method, length = self.method, call.q.shape[1]
+        half = (band_blocks(length, method.hap_alpha, method.hap_beta, method.hap_block) - 1) // 2
+        flex = method.hap_backend == "flex" or (method.hap_backend == "auto" and call.q.is_cuda)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+            scale = q.shape[-1] ** -0.5 if scale is None else scale
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+            if flex:
+                run, mask = _flex(length, call.text, half, method.hap_block, method.hap_stride, q.device)
+                out = run(q, k, v, block_mask=mask, scale=scale)
+            else:
+                out = hap_chunked(q, k, v, call.text, [half], method.hap_block, method.hap_stride, scale)
+            return out.transpose(1, 2)
+
+        return attend
+
+
+@dataclass(frozen=True)
+class HRDiT(HiFlow):
+    """HiFlow with NTK factors 4 and 10, 17 and 10 of 30 steps, no shifting windows, and two additions.
+
+    SPA, on the first `spa_steps[j]` steps of upscale j: attention at base frequencies with ids shared by bundles of
+    tokens, averaged over the `spa_ids` variants. `groups` is the number of bundles an axis may have: 80 for FLUX's 64
+    tokens, in proportion for other models.
+
+    HAP (`hap`, off by default: it is there for speed): each query keeps text, a band of blocks around its own and
+    every `hap_stride`-th block. In tokens of the training side s (FLUX: 64) blocks are s, the stride s/2 and
+    `hap_alpha` s^2/2, the values of the published plan, which is the same for every layer and head.
+    `hap_backend`: "flex" is FlexAttention, "chunked" plain kernels on gathered keys, "auto" FlexAttention on GPUs.
+    """
+
+    steps: tuple[int, ...] | None = None
+    ntk_factors: tuple[float, ...] = (4.0, 10.0)
+    shift_windows: bool = False
+    spa_steps: tuple[int, ...] = (3, 0)
+    groups: int | None = None
+    hap: bool = False
+    hap_alpha: float | None = None
+    hap_beta: float = 0.0
+    hap_block: int | None = None
+    hap_stride: int | None = None
+    hap_backend: str = "auto"
+
+    name: ClassVar[str] = "hrdit"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = HiFlow.CHOICES | {
+        "variant": ("code",),
+        "hap_backend": ("auto", "flex", "chunked"),
+    }
+    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = HiFlow.NUMBERS | {
+        "hap_alpha": (0, math.inf),
+        "hap_beta": (0, math.inf),
+    }
+    COUNTS: ClassVar[tuple[str, ...]] = (*HiFlow.COUNTS, "groups", "hap_block", "hap_stride")
+    FLAGS: ClassVar[tuple[str, ...]] = (*HiFlow.FLAGS, "hap")
+    LISTS: ClassVar[dict[str, tuple[float, float]]] = HiFlow.LISTS | {"spa_steps": (0, math.inf)}
+
+    def __post_init__(self) -> None:
+        side = self.geometry.train_tokens
+        defaults = {
+            "groups": max(2, round(80 * side / 64)),
+            "hap_alpha": float(side**2 // 2),
+            "hap_block": side,
+            "hap_stride": max(1, side // 2),
+        }
+        if isinstance(self.base_steps, int):
+            defaults["steps"] = tuple(max(1, round(self.base_steps * share)) for share in SHARES)
+        for key, value in defaults.items():
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, value)
+        super().__post_init__()
+        if self.groups < 2:
+            raise RequestError(f"{self.name}: groups={self.groups} must be at least 2")
+        if any(step != int(step) for step in self.spa_steps):
+            raise RequestError(f"{self.name}: spa_steps={list(self.spa_steps)} must be whole numbers")
+
+    def attention(self, index: int, run: Run | None) -> Attention:
+        return BundledAttention(self, self.spa_steps[min(index, len(self.spa_steps)) - 1])

@@ -5,11 +5,20 @@ Arithmetic first, then the method. H, W are tokens; a patch or window is named b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from baselines.staged import Staged, fit
+from sega.errors import RequestError
+from sega.parts import Attention, Call, Point, Request, Stage
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from sega.sampling import Run
 
 
 def patch_origins(grid: tuple[int, int], patch: tuple[int, int]) -> list[tuple[int, int]]:
@@ -29,6 +38,14 @@ def window_start(
         min(max(o - j - (w - p) // 2, 0), n - w)
         for o, j, n, w, p in zip(origin, offset, grid, window, patch, strict=True)
     )
+
+
+def fitted(
+    grid: tuple[int, int], window: tuple[int, int], patch: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Window and patch, no longer on any axis than the grid and the window."""
+    window = tuple(min(w, n) for w, n in zip(window, grid, strict=True))
+    return window, tuple(min(p, w) for p, w in zip(patch, window, strict=True))
 
 
 def neighbourhood_attention(
@@ -64,8 +81,7 @@ def neighbourhood_attention(
     import torch.nn.functional as F
 
     height, width = grid
-    window = tuple(min(w, n) for w, n in zip(window, grid, strict=True))
-    patch = tuple(min(p, w) for p, w in zip(patch, window, strict=True))
+    window, patch = fitted(grid, window, patch)
     shift = offset or (0, 0)
     sides = tuple(n + (p if offset else 0) for n, p in zip(grid, patch, strict=True))
     sides = tuple(n + -n % p for n, p in zip(sides, patch, strict=True))
@@ -111,3 +127,156 @@ def refine(prediction: Tensor, reference: Tensor, weight: float, factor: float) 
     from sega.filters import resize_lowpass
 
     return prediction + weight * (resize_lowpass(reference, factor) - resize_lowpass(prediction, factor))
+
+
+def doublings(size: tuple[int, int], native: int) -> int:
+    """The number of doublings from a base of about native x native pixels, the nearest on a logarithmic scale."""
+    return max(0, math.floor(math.log2(math.sqrt(size[0] * size[1]) / native) + 0.5))
+
+
+def stage_sizes(size: tuple[int, int], native: int, token: int) -> list[tuple[int, int]]:
+    """(width, height) of the base and after each doubling, the last one `size`.
+
+    Each is half the next, as the nearest whole number of tokens: exactly half wherever that is possible. The code
+    asks for sides of 32 tokens times a power of two.
+    """
+    sizes = [tuple(size)]
+    for _ in range(doublings(size, native)):
+        sizes.insert(0, tuple(fit(side / 2, token) for side in sizes[0]))
+    return sizes
+
+
+def restart_index(steps: int, strength: float) -> int:
+    """floor(steps (1 - strength)): the entry of the list of times that a doubling starts from."""
+    return math.floor(round(steps * (1 - strength), 9))
+
+
+class Neighbourhood(Attention):
+    """`neighbourhood_attention` in every layer; a new jitter for every call, from the image's own generator."""
+
+    def __init__(self, method: ScaleDiff, generator: torch.Generator):
+        self.method, self.generator = method, generator
+
+    def jitter(self, grid: tuple[int, int]) -> tuple[int, int] | None:
+        """Two integers, each uniform in 0 ... patch."""
+        import torch
+
+        if not self.method.jitter:
+            return None
+        _, patch = fitted(grid, self.method.windows, self.method.patches)
+        return tuple(int(torch.randint(0, side + 1, (), generator=self.generator)) for side in patch)
+
+    def attend(self, call: Call) -> Tensor:
+        import torch
+
+        text, width = call.text, call.grid[1]
+
+        def rotate_text(x: Tensor, place: tuple[int, int]) -> Tensor:
+            moved = call.ids[text + place[0] * width + place[1]] - call.ids[text]
+            return call.rotate(x, ids=call.ids[:text] + moved)
+
+        q, k = call.rotate(call.q), call.rotate(call.k)
+        image, words = neighbourhood_attention(
+            q[:, text:],
+            k[:, text:],
+            call.v[:, text:],
+            (call.q[:, :text], call.k[:, :text], call.v[:, :text]),
+            call.grid,
+            rotate_text,
+            call.dense,
+            self.method.windows,
+            self.method.patches,
+            self.jitter(call.grid),
+            self.method.memory_mb,
+        )
+        return torch.cat([words, image], dim=1)
+
+
+class StructureGuidance:
+    """The flow part of a doubling: the low band of the clean prediction moves towards that of the upsampled image."""
+
+    def __init__(self, guide: Tensor, factor: float):
+        self.guide, self.factor = guide, factor
+
+    def __call__(self, point: Point) -> Tensor:
+        """x0 <- x0 + sigma (LP z - LP x0), v = (x - x0)/sigma."""
+        clean = refine(point.clean, self.guide, point.sigma, self.factor)
+        return (point.x - clean) / point.sigma
+
+
+@dataclass(frozen=True)
+class ScaleDiff(Staged):
+    """A base image, then doublings of its side, each from the image before, enlarged and partly noised.
+
+    The base is the target halved as often as brings it nearest to the training size; with no doubling it is all there
+    is. All stages share one list of `base_steps` times, of which a doubling takes the last `strength`. `lowpass` is
+    the factor of the resize low-pass (0.25; SDXL: 0.125). `window` is the side of the training grid (FLUX: 64 tokens)
+    and `patch` half of it unless given. `suffix` is added to the prompt of the doublings; the published example has
+    ", highly detailed, 4k resolution, best quality". `memory_mb` bounds the copies that attention makes of its
+    inputs.
+    """
+
+    guidance: float = 3.5
+    strength: float = 0.6
+    lowpass: float = 0.25
+    window: int | None = None
+    patch: int | None = None
+    jitter: bool = True
+    memory_mb: float = 1024.0
+    suffix: str = ""
+
+    name: ClassVar[str] = "scalediff"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Staged.CHOICES | {"schedule": ("pinned",)}
+    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = Staged.NUMBERS | {
+        "guidance": (0, math.inf),
+        "strength": (0.01, 1),
+        "lowpass": (0.001, 1),
+        "memory_mb": (0, math.inf),
+    }
+    COUNTS: ClassVar[tuple[str, ...]] = (*Staged.COUNTS, "window", "patch")
+    FLAGS: ClassVar[tuple[str, ...]] = ("jitter",)
+
+    def __post_init__(self) -> None:
+        if self.window is None:
+            object.__setattr__(self, "window", self.geometry.train_tokens)
+        if self.patch is None:
+            object.__setattr__(self, "patch", max(1, self.window // 2))
+        super().__post_init__()
+        if self.patch > self.window:
+            raise RequestError(f"{self.name}: patch={self.patch} must not exceed window={self.window}")
+        if not isinstance(self.suffix, str):
+            raise RequestError(f"{self.name}: suffix={self.suffix} must be text")
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        return self.window, self.window
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        return self.patch, self.patch
+
+    def stages(self, request: Request) -> list[Stage]:
+        geometry = self.geometry
+        native = geometry.train_tokens * geometry.token_pixels
+        base, *targets = stage_sizes(request.size, native, geometry.token_pixels)
+        first = restart_index(self.base_steps, self.strength)
+        return [self.base_stage(base)] + [
+            Stage(size, self.base_steps, self.guidance, first=first, positions=self.direct, suffix=self.suffix)
+            for size in targets
+        ]
+
+    def begin(self, index: int, run: Run) -> Tensor:
+        from sega.filters import bicubic
+
+        width, height = run.stages[index].size
+        noise, latent = run.noise((width, height)), run.latent.float()
+        pixels = run.encode(bicubic(run.decode(run.latent), (height, width)), sample=True)
+        run.guide = refine(pixels, bicubic(latent, tuple(noise.shape[-2:])), 1.0, self.lowpass)
+        entry = run.sigmas(index)[0]
+        return (1 - entry) * run.guide + entry * noise
+
+    def attention(self, index: int, run: Run) -> Attention:
+        return Neighbourhood(self, run.generator)
+
+    def flow(self, index: int, run: Run) -> StructureGuidance:
+        return StructureGuidance(run.guide, self.lowpass)

@@ -6,10 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.models.embeddings import apply_rotary_emb
 
 from baselines import hrdit
+from baselines.staged import FactorNTK
+from sega import attach, load_method
+from sega.errors import RequestError
+from sega.method import Method
+from sega.models.flux import image_ids
+from sega.models.flux_tables import rotary_table
+from sega.parts import Request
+from sega.sampling import generate
 
 VALUES = np.load(Path(__file__).parent / "golden" / "hrdit.npz")
+PROMPT = "a photo of a red boat"
 SIZES = sorted({key.split("/")[0] for key in VALUES.files if key.startswith("spa_")})
 
 
@@ -61,3 +71,106 @@ def test_block_mask_equals_the_dense_mask(length, text, halves):
             assert tiles[head, row, column].all()
     heads, rows = torch.arange(2)[:, None, None], torch.arange(length)
     assert torch.equal(blocks.mask_mod(0, heads, rows[:, None], rows[None, :]).expand(2, -1, -1), mask)
+
+
+def test_flux_stages():
+    method = load_method("hrdit", "flux")
+    base, *upscales = method.stages(Request((4096, 4096), 28, 4.5))
+    assert base.plain and base.steps == 30
+    assert [(stage.size[0], stage.taken, stage.windows) for stage in upscales] == [(2048, 17, False), (4096, 10, False)]
+    assert [stage.positions.factor for stage in upscales] == [4.0, 10.0]
+    assert [method.attention(index, None).spa_steps for index in (1, 2)] == [3, 0]
+    assert (method.groups, method.hap_block, method.hap_stride, method.hap_alpha) == (80, 64, 32, 2048)
+    tiny = load_method("hrdit", "tiny")
+    assert [len(hrdit.spa_ids((n, n), tiny.groups)) for n in (16, 32, 64)] == [1, 3, 7]
+    assert (tiny.hap_block, tiny.hap_stride, tiny.hap_alpha) == (16, 8, 128)
+
+
+def picture(pipe, *overrides, size=(256, 256), seed=0):
+    short = ["base_steps=3", "steps=[2]", "spa_steps=[1]", *overrides]
+    return generate(pipe, load_method("hrdit", "tiny", short), PROMPT, seed, size, steps=2, guidance=1.0)
+
+
+def same(a, b):
+    return np.array_equal(np.asarray(a.image), np.asarray(b.image))
+
+
+def test_an_image_depends_on_its_seed_alone(random_pipe):
+    torch.manual_seed(1)
+    first = picture(random_pipe)
+    torch.manual_seed(2)
+    assert same(picture(random_pipe), first)
+    assert not same(picture(random_pipe, seed=1), first)
+    assert not same(picture(random_pipe, "spa_steps=[0]"), first)
+    assert np.asarray(first.image).shape == (256, 256, 3) and first.calls == 3 + 2
+
+
+def test_without_its_additions_it_is_hiflow(random_pipe):
+    own = picture(random_pipe, "spa_steps=[0]", "ntk_factors=[4.0]")
+    settings = ["base_steps=3", "steps=[2]", "ntk_factors=[4.0]", "shift_windows=false"]
+    plain = generate(random_pipe, load_method("hiflow", "tiny", settings), PROMPT, 0, (256, 256), steps=2, guidance=1.0)
+    assert same(own, plain)
+
+
+def test_pruning(random_pipe):
+    full = np.asarray(picture(random_pipe).image).astype(int)
+    everything = np.asarray(picture(random_pipe, "hap=true", "hap_alpha=100000").image).astype(int)
+    assert abs(everything - full).max() <= 1
+    assert abs(np.asarray(picture(random_pipe, "hap=true", "hap_alpha=16").image).astype(int) - full).max() > 0
+
+
+@pytest.mark.parametrize("size", [(128, 128), (96, 64)])
+def test_the_training_size_is_left_alone(random_pipe, size):
+    plain = generate(random_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=3, guidance=1.0)
+    assert same(picture(random_pipe, size=size), plain)
+
+
+def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(random_pipe):
+    method, seen = load_method("hrdit", "tiny"), []
+
+    class Watched(hrdit.BundledAttention):
+        def attend(self, call):
+            seen.append((call, super().attend(call)))
+            return seen[-1][1]
+
+    positions = FactorNTK(method.geometry, factor=4.0)
+    object.__setattr__(positions, "attention", lambda index, run: Watched(method, 3))
+    config, generator = random_pipe.transformer.config, torch.Generator().manual_seed(0)
+    with attach(random_pipe.transformer, positions), torch.no_grad():
+        random_pipe.transformer(
+            hidden_states=torch.randn(1, 32 * 24, config.in_channels, generator=generator),
+            encoder_hidden_states=torch.randn(1, 24, config.joint_attention_dim, generator=generator),
+            pooled_projections=torch.zeros(1, config.pooled_projection_dim),
+            timestep=torch.ones(1),
+            img_ids=image_ids((32, 24), "cpu"),
+            txt_ids=torch.zeros(24, 3),
+        )
+    call, out = seen[-1]
+    variants, stock = hrdit.spa_ids((32, 24), 20), Method(method.geometry).positions((32, 24))
+    assert len(variants) == 3  # bundles of 2 on both axes
+    factor, expected = (np.log(24 + 768) / np.log(24 + 256)) ** 0.5, 0
+    for rows, columns in variants:
+        places = [(0.0, 0.0, 0.0)] * 24 + [(0.0, float(y), float(x)) for y, x in itertools.product(rows, columns)]
+        table = rotary_table(torch.tensor(places), stock, method.geometry)
+        q, k = (apply_rotary_emb(x, table, sequence_dim=1).transpose(1, 2) for x in (call.q, call.k))
+        p = (factor * q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
+        expected = expected + (p @ call.v.transpose(1, 2)).transpose(1, 2) / 3
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_flex_attention_equals_the_dense_mask():
+    q, k, v = torch.randn(3, 1, 2, 600, 32, generator=torch.Generator().manual_seed(0))
+    run, mask = hrdit._flex(600, 40, 2, 16, 11, q.device)
+    kept = hrdit.hap_mask(600, 40, [2], 16, 11)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=kept, scale=0.3)
+    torch.testing.assert_close(run(q, k, v, block_mask=mask, scale=0.3), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [("groups=1", "groups"), ("spa_steps=[1.5]", "spa_steps"), ("hap_block=0", "hap_block"), ("hap=1", "hap")],
+)
+def test_bad_values_are_named(override, words):
+    with pytest.raises(RequestError, match=words):
+        load_method("hrdit", "flux", [override])
