@@ -1,6 +1,6 @@
 """Train the transformer and the text encoders of the embedded model by rectified flow on rendered scenes.
 
-Loss: mean square of the velocity eps - x0 at sigma = sigmoid(N(0.2, 1.1)). Muon moves the matrices of the blocks,
+Loss: mean square of the velocity eps - x0 at sigma = sigmoid(N(0.4, 1.1)). Muon moves the matrices of the blocks,
 AdamW the rest; modulation and output start at zero; the written weights are an exponential moving average. The
 whole scene is shown at several grids up to 16x16 tokens, so that positions are read relative to each other.
 Captions are dropped for a tenth of the samples.
@@ -23,11 +23,11 @@ import torch.multiprocessing as mp
 from sega.embedded import world
 from sega.embedded.model import assemble, build_text_encoders, build_tokenizer, build_transformer
 
-GRIDS = ((16, 16), (12, 12), (16, 16), (14, 14), (16, 16), (10, 10), (12, 16), (16, 12), (16, 16), (16, 10), (10, 16))
+GRIDS = ((16, 16), (16, 16), (12, 16), (16, 16), (14, 14), (16, 16), (16, 12), (16, 16), (12, 12), (16, 16))
 """Token grids (height, width) of the training pictures, in the order shards of them are made."""
 SHARD = 192
 TOKENS_A_STEP = 5120
-TIME_MEAN, TIME_DEVIATION = 0.2, 1.1
+TIME_MEAN, TIME_DEVIATION = 0.4, 1.1
 DROP = 0.1
 EMA = 0.998
 MUON_LR, ADAM_LR = 2.5e-3, 2e-3
@@ -44,6 +44,9 @@ def make_shards(folder: Path, vae_folder: Path, first: int, count: int, every: i
     vae = AutoencoderKL.from_pretrained(vae_folder).to(device).eval()
     tokenizer = build_tokenizer()
     for index in range(first, count, every):
+        path = folder / f"{index:05d}.pt"
+        if path.exists():
+            continue
         rng = np.random.default_rng([seed, 3, index])
         height, width = GRIDS[index % len(GRIDS)]
         scenes = [world.sample_scene(rng) for _ in range(SHARD)]
@@ -55,7 +58,6 @@ def make_shards(folder: Path, vae_folder: Path, first: int, count: int, every: i
                 x = torch.from_numpy(x).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
                 z = (vae.encode(x).latent_dist.mode().float() - vae.config.shift_factor) * vae.config.scaling_factor
                 latents.append(FluxPipeline._pack_latents(z, len(z), z.shape[1], z.shape[2], z.shape[3]).cpu())
-        path = folder / f"{index:05d}.pt"
         torch.save(
             {"grid": (height, width), "latents": torch.cat(latents).half(), "ids": ids.short()},
             path.with_suffix(".tmp"),
@@ -195,7 +197,7 @@ def _worker(
             curve.append((step, round(smooth, 4)))
             if rank == 0:
                 print(f"generator step {step}, {100 * done:.1f} %, loss {smooth:.4f}, {seen} pictures", flush=True)
-        if rank == 0 and (time.time() - saved > 400 or done >= 1):
+        if rank == 0 and (time.time() - saved > 300 or done >= 1):
             saved = time.time()
             record = {
                 "steps": step,
