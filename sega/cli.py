@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
     except RequestError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("run.py: interrupted; the same line goes on from here", file=sys.stderr)
+        return 1
 
 
 def _hydra() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +122,10 @@ def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
             raise RequestError(f"record={item} is unknown{near(item, RECORDS)}")
     if not isinstance(config["exact_time"], bool):
         raise RequestError(f"exact_time={config['exact_time']} must be true or false")
-    store = Path(str(config["store"])).expanduser()
-    if not config["store"] or (store.exists() and not store.is_dir()):
-        raise RequestError(f"store={config['store']} must name a folder")
+    store = Path(str(config["store"])).absolute()
+    there = next(path for path in (store, *store.parents) if path.exists())
+    if not config["store"] or not there.is_dir() or not os.access(there, os.W_OK):
+        raise RequestError(f"store={config['store']} must name a folder that can be written to")
 
 
 def _check_tracker(tracker: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ class _Worker:
         if cell.method.staged:
             from sega.bases import BaseFolder
 
-            keys = ("model", "negative_prompt", "text_tokens", "exact_time", "noise")
+            keys = ("model", "negative_prompt", "text_tokens", "noise")
             common = {key: about[key] for key in keys}
             self.bases = BaseFolder(cell.config["store"], cell.model["name"], common, progress.warn)
 

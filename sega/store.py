@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def file_sha(path: Path) -> str:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A scratch path beside `path` that takes its place when the block succeeds, and vanishes when it doesn't."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield scratch
         scratch.replace(path)

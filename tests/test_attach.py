@@ -164,6 +164,23 @@ def test_positions_are_exact_in_bfloat16(tiny_pipe):
         assert grid_of_rows(image_ids(grid, "cpu")) == grid
 
 
+@pytest.mark.parametrize("name", ["sega", "hiflow"])
+def test_in_bfloat16_too(tiny_folder, name):
+    from diffusers import FluxPipeline
+
+    from sega.models.loading import set_theta
+
+    pipe = FluxPipeline.from_pretrained(tiny_folder, dtype=torch.bfloat16)
+    pipe.set_progress_bar_config(disable=True)
+    set_theta(pipe.transformer, 100)
+    (row,) = [row for row in METHODS if row.name == name]
+    method = load_method(name, "tiny", list(row.quick))
+    made = generate(pipe, method, PROMPT, 0, (128, 128), steps=2, guidance=1.0)
+    assert np.array_equal(np.asarray(made.image), stock(pipe))
+    made = generate(pipe, method, PROMPT, 0, (192, 128), steps=2, guidance=1.0)
+    assert not np.array_equal(np.asarray(made.image), stock(pipe, (192, 128)))
+
+
 def test_guided_calls_of_a_step_share_its_index(tiny_pipe):
     with attach(tiny_pipe, load_method("sega", "tiny")) as attachment:
         tiny_pipe(

@@ -1,0 +1,284 @@
+"""The runner: from a line to a store; wrong requests; the second run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sega.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPTS = "prompts.limit=2"
+
+
+@pytest.fixture
+def line(tiny_folder, tmp_path, monkeypatch):
+    """Words every run of these tests begins with; the hash cache goes elsewhere."""
+    monkeypatch.setattr("sega.models.loading.HASHES", tmp_path / "weights.json")
+    return ["model=tiny", f"model.path={tiny_folder}", f"store={tmp_path / 'runs'}", "steps=1", "device=cpu", PROMPTS]
+
+
+def run(monkeypatch, capsys, *words):
+    """Exit status, stdout, stderr of a line."""
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    status = main(list(words))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+WRONG = [
+    (["method=segga"], "unknown method 'segga'; did you mean 'sega'"),
+    (["method="], "unknown method ''"),
+    (["model=flx"], "unknown model 'flx'; did you mean 'flux'"),
+    (["prompts=embeded"], "unknown prompts 'embeded'; did you mean 'embedded'"),
+    (["eval=plane"], "unknown eval 'plane'; did you mean 'plain'"),
+    (["tracker=wandd"], "unknown tracker 'wandd'; did you mean 'wandb'"),
+    (["experiment=dmo"], "unknown experiment 'dmo'; did you mean 'demo'"),
+    (["stps=3"], "unknown key 'stps'; did you mean 'steps'"),
+    (["metod=sega"], "unknown key 'metod'; did you mean 'method'"),
+    (["method.kapa=1"], "unknown key 'method.kapa'; did you mean 'method.kappa'"),
+    (["prompts.limt=1"], "unknown key 'prompts.limt'; did you mean 'prompts.limit'"),
+    (["method.kappa=fast"], "kappa=fast must be a number"),
+    (["method.source=tokens"], "source=tokens is not allowed"),
+    (["res=100"], "not a multiple of 8 px"),
+    (["res=0"], "not a multiple of 8 px"),
+    (["res=-128"], "res=-128 must be N or WxH"),
+    (["res=128x"], "res=128x must be N or WxH"),
+    (["res=big"], "res=big must be N or WxH"),
+    (["res=true"], "must be N or WxH"),
+    (["steps=-1"], "steps=-1 must be a whole number"),
+    (["steps=2.5"], "steps=2.5 must be a whole number"),
+    (["steps=many"], "steps=many must be a whole number"),
+    (["guidance=-1"], "guidance=-1 must be a number of at least 0"),
+    (["guidance=high"], "guidance=high must be a number"),
+    (["seeds=[]"], "seeds=[] is empty"),
+    (["seeds=[a]"], "seeds=a must be a whole number"),
+    (["seeds=-3"], "seeds=-3 must be a whole number"),
+    (["device=gpu"], "device=gpu is unknown"),
+    (["device=cpu", "model.dtype=float16"], "float16 does not work on a CPU"),
+    (["model.dtype=fp8"], "model.dtype=fp8 is unknown"),
+    (["model.path=/nowhere"], "model.path=/nowhere is not a folder"),
+    (["prompts=file"], "needs prompts.path"),
+    (["prompts=file", "prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
+    (["prompts.limit=0"], "prompts.limit=0 must be at least 1"),
+    (["prompts.limit=two"], "prompts.limit=two must be a whole number"),
+    (["prompts.text=[1,2]"], "must be a sentence or a list of sentences"),
+    (["prompts.count=0"], "there are no prompts"),
+    (["record=spectra"], "record=spectra is unknown"),
+    (["exact_time=maybe"], "exact_time=maybe must be true or false"),
+    (["tracker=wandb", "tracker.mode=later"], "tracker.mode=later must be offline or online"),
+    (["store=README.md/x"], "store="),
+    (["res=128,256"], "add -m to run each of them"),
+    (["-m", "method=vanilla,segga"], "unknown method 'segga'"),
+    (["-m", "res=128,100"], "not a multiple of 8 px"),
+    (["prompts.text='open"], "can't read"),
+    (["res=["], "can't read"),
+    (["sega"], "can't read 'sega'; settings are written key=value"),
+    (["--res=512"], "unknown option --res=512"),
+    (["+extra=1"], "keys can't be added or removed"),
+    (["~method"], "can't read '~method'"),
+    (["store=${nothing}"], "can't be resolved"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_a_wrong_request_gets_one_line_and_status_2(monkeypatch, capsys, line, words, message):
+    status, out, err = run(monkeypatch, capsys, *line, *words)
+    assert status == 2 and out == ""
+    assert err.startswith("run.py: ") and message in err and err.count("\n") == 1
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(monkeypatch, capsys, line, tiny_folder, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_folder, copy)
+    shutil.rmtree(copy / "vae")
+    assert "the folder vae is missing" in run(monkeypatch, capsys, *line, f"model.path={copy}")[2]
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"transformer": ["diffusers", "SD3Transformer2DModel"]}))
+    assert "holds a SD3Transformer2DModel" in run(monkeypatch, capsys, *line, f"model.path={copy}")[2]
+    (copy / "model_index.json").write_text("{")
+    assert "is damaged" in run(monkeypatch, capsys, *line, f"model.path={copy}")[2]
+    (copy / "model_index.json").unlink()
+    assert "no model_index.json" in run(monkeypatch, capsys, *line, f"model.path={copy}")[2]
+
+
+def test_the_users_line_without_weights_answers_at_once_without_torch(tmp_path):
+    code = (
+        "import sys; from sega.cli import main; status = main(sys.argv[1:]); "
+        "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules))); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "method=sega", "res=4096"], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": ""}, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout.strip() == "[]"
+    assert done.stderr.count("\n") == 1
+    for word in ("black-forest-labs/FLUX.1-dev", "not on this machine", "model.path=", "model=tiny"):
+        assert word in done.stderr
+
+
+def test_weights_in_the_hub_cache_are_found(tmp_path, monkeypatch, tiny_folder):
+    import shutil
+
+    from sega.errors import RequestError
+    from sega.models.loading import find_weights, fingerprint
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    model = {"name": "flux", "path": None, "id": "owner/name", "revision": None}
+    with pytest.raises(RequestError, match="owner/name are not on this machine"):
+        find_weights(model)
+    repository = tmp_path / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc123")
+    shutil.copytree(tiny_folder, repository / "snapshots" / "abc123")
+    weights = find_weights(model)
+    assert weights.folder.name == "abc123" and fingerprint(weights) == "abc123"
+    assert find_weights(model | {"revision": "abc123"}) == weights
+    with pytest.raises(RequestError, match="at revision other"):
+        find_weights(model | {"revision": "other"})
+
+
+def test_the_hash_of_weights_is_that_of_their_content(tiny_folder, tmp_path, monkeypatch):
+    import shutil
+
+    from sega.models import loading
+
+    monkeypatch.setattr(loading, "HASHES", tmp_path / "weights.json")
+    first = loading.fingerprint(loading.Weights(tiny_folder))
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_folder, copy)
+    assert loading.fingerprint(loading.Weights(copy)) == first
+    config = copy / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("1.15", "1.16"))
+    assert loading.fingerprint(loading.Weights(copy)) != first
+    loading.HASHES.write_text("{damaged")
+    assert loading.fingerprint(loading.Weights(tiny_folder)) == first
+
+
+def test_a_run_is_recorded_and_not_made_twice(monkeypatch, capsys, line, tmp_path):
+    status, out, err = run(monkeypatch, capsys, *line, "method=sega", "res=128x64", "record=[profiles]")
+    assert status == 0, err
+    (folder,) = (tmp_path / "runs" / "tiny" / "sega" / "128x64").iterdir()
+    assert "2 made, 0 there" in out and str(folder) in out
+    record = json.loads((folder / "run.json").read_text())
+    assert record["identity"]["steps"] == 1 and record["identity"]["method"]["kappa"] == 0.08
+    assert record["identity"]["size"] == [128, 64] and record["config"]["method"]["name"] == "sega"
+    assert {"commit", "dirty", "packages", "device", "created"} <= set(record) and record["packages"]["torch"]
+    rows = [json.loads(text) for text in (folder / "images.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 and {row["calls"] for row in rows} == {1}
+    for row in rows:
+        assert row["file"] == f"{row['prompt_id']}-{row['seed']}.png" and (folder / row["file"]).exists()
+        assert row["seconds"] > 0 and row["peak_memory_mb"] > 10 and row["finished"]
+        assert len((folder / row["file"].replace(".png", ".steps.jsonl")).read_text().splitlines()) == 1
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ""}
+    monkeypatch.setattr("sega.models.loading.load_pipeline", lambda *_: pytest.fail("loaded for nothing"))
+    monkeypatch.setattr("sega.runner._loaded", {})
+    status, out, err = run(monkeypatch, capsys, *line, "method=sega", "res=128x64", "record=[profiles]")
+    assert status == 0 and "0 made, 2 there" in out
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ""} == before
+    assert not (ROOT / "outputs").exists() and not (ROOT / "multirun").exists()
+
+
+def test_damaged_images_and_rows_are_named_and_made_again(monkeypatch, capsys, line, tmp_path):
+    words = [*line, "method=vanilla", "res=64"]
+    assert run(monkeypatch, capsys, *words)[0] == 0
+    (folder,) = (tmp_path / "runs" / "tiny" / "vanilla" / "64x64").iterdir()
+    first, second = sorted(folder.glob("*.png"))
+    good = {path: path.read_bytes() for path in (first, second)}
+    first.write_bytes(good[first][:100])
+    status, out, err = run(monkeypatch, capsys, *words)
+    assert status == 0 and f"{first} is damaged" in err and "1 made, 1 there" in out
+    assert first.read_bytes() == good[first]
+    rows = (folder / "images.jsonl").read_text().splitlines()
+    kept = [text for text in rows if second.name not in text]
+    (folder / "images.jsonl").write_text("\n".join([*kept, '{"file": "half']))
+    status, out, err = run(monkeypatch, capsys, *words)
+    assert status == 0 and f"line {len(kept) + 1} is damaged" in err and "1 made, 1 there" in out
+    assert second.read_bytes() == good[second]
+
+
+def test_a_sweep_runs_every_cell_and_leaves_no_litter(monkeypatch, capsys, line, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(monkeypatch, capsys, "-m", *line, "method=vanilla,ntk", "res=64,128x64", "prompts.limit=1")
+    assert status == 0, err
+    assert len(out.splitlines()) == 4 and all("1 made" in text for text in out.splitlines())
+    runs = sorted(str(path.relative_to(tmp_path / "runs").parent) for path in (tmp_path / "runs").glob("*/*/*/*"))
+    assert runs == ["tiny/ntk/128x64", "tiny/ntk/64x64", "tiny/vanilla/128x64", "tiny/vanilla/64x64"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "weights.json"}
+
+
+def identity_of(line, *words):
+    from hydra import compose, initialize_config_dir
+
+    from sega.cli import plain
+    from sega.geometry import CONF
+    from sega.plan import identity, plan
+    from sega.store import digest
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cell = plan(plain(compose("config", overrides=[*line, *words])))
+    return digest(identity(cell, "weights", "1"))
+
+
+def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
+    base = identity_of(line)
+    others = ("device=auto", "seeds=[1,2]", "prompts.seed=4", "store=elsewhere", "tracker=wandb", "record=[profiles]")
+    for same in others:
+        assert identity_of(line, same) == base, same
+    changes = (
+        "method=ntk", "method.kappa=0.1", "method.schedule=stock", "steps=2", "guidance=2.0", "res=256",
+        "exact_time=true", "model.dtype=bfloat16", "model.vae_tiling=true", "model.geometry.text_tokens=12",
+        "model.negative_prompt=blur",
+    )  # fmt: skip
+    hashes = [identity_of(line, change) for change in changes]
+    assert base not in hashes and len(set(hashes)) == len(hashes)
+    # A staged method says itself how many steps it takes.
+    assert identity_of(line, "method=hiflow") == identity_of(line, "method=hiflow", "steps=7")
+    assert identity_of(line, "method=hiflow") != identity_of(line, "method=hiflow", "method.base_steps=7")
+
+
+def test_prompts_come_from_worlds_files_and_the_line(tmp_path):
+    from sega.errors import RequestError
+    from sega.prompts import load_prompts, named
+
+    config = {"source": "embedded", "seed": 0, "count": 5, "path": None, "items": [], "text": None, "limit": None}
+    world = load_prompts(config)
+    assert len(world) == 5 and load_prompts(config | {"count": 9})[:5] == world
+    assert load_prompts(config | {"limit": 2}) == world[:2]
+    assert [item.text for item in load_prompts(config | {"text": ["b", "a", "b"]})] == ["b", "a"]
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"prompt": "A tall oak, in fog", "id": "oak"}\n\n{"prompt": "A tall oak, in snow"}\n')
+    oak, snow = load_prompts(config | {"source": "file", "path": str(path)})
+    assert oak.id.startswith("oak-") and snow.id.startswith("a-tall-oak-in-") and oak.id != snow.id
+    assert snow == named("A tall oak, in snow")
+    assert named("雪").id == named("雪").id != named("雨").id
+    path.write_text('{"prompt": "x"}\n{"text": "y"}\n')
+    with pytest.raises(RequestError, match="line 2"):
+        load_prompts(config | {"source": "file", "path": str(path)})
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(RequestError, match="not UTF-8"):
+        load_prompts(config | {"source": "file", "path": str(tmp_path / "latin.txt")})
+
+
+def test_help_lists_groups_keys_and_examples(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for word in ("hiflow", "tiny", "seeds=[0]", "prompts.limit=2", "WxH"):
+        assert word in text
+
+
+def test_every_option_of_every_group_composes():
+    from hydra import compose, initialize_config_dir
+
+    from sega.cli import GROUPS
+    from sega.geometry import CONF
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for group in GROUPS:
+            for path in sorted((CONF / group).glob("*.yaml")):
+                assert compose("config", overrides=[f"{group}={path.stem}"]).model.name
