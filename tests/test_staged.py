@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sega import load_method
+from sega.bases import BaseFolder
 from sega.embedded import model as embedded
 from sega.errors import RequestError
 from sega.sampling import generate
@@ -35,24 +36,20 @@ def pipe():
     return pipe
 
 
-class Memory:
-    """Bases in a dictionary, as the store keeps them in files."""
+class Counted(BaseFolder):
+    """Bases in a store, counting what is taken from it."""
 
-    def __init__(self):
-        self.kept, self.loads = {}, 0
+    def __init__(self, store):
+        super().__init__(store, "tiny", {"model": "random"})
+        self.loads = 0
 
     def load(self, stage, prompt, seed):
-        found = self.kept.get((stage, prompt, seed))
+        found = super().load(stage, prompt, seed)
         self.loads += found is not None
         return found
 
-    def save(self, stage, prompt, seed, base):
-        self.kept[stage, prompt, seed] = base | {"predictions": dict(base["predictions"])}
-
-    def claim(self, stage, prompt, seed):
-        from contextlib import nullcontext
-
-        return nullcontext()
+    def count(self):
+        return len(list(self.root.glob("*/*/*.safetensors")))
 
 
 def made(pipe, name, *overrides, size=(192, 192), seed=0, prompt=PROMPT, bases=None):
@@ -133,20 +130,20 @@ def test_a_size_that_is_no_whole_number_of_tokens_is_refused(pipe):
         made(pipe, "hiflow", size=(196, 192))
 
 
-def test_equal_bases_are_made_once(pipe, usual):
-    bases = Memory()
+def test_equal_bases_are_made_once(pipe, usual, tmp_path):
+    bases = Counted(tmp_path)
     hiflow = made(pipe, "hiflow", bases=bases)
-    assert same(hiflow, usual["hiflow"]) and len(bases.kept) == 1 and bases.loads == 0
+    assert same(hiflow, usual["hiflow"]) and bases.count() == 1 and bases.loads == 0
     upsample = made(pipe, "upsample", "base_steps=4", bases=bases)
-    assert len(bases.kept) == 1 and bases.loads == 1
+    assert bases.count() == 1 and bases.loads == 1
     assert upsample.calls == 4 and not upsample.steps and upsample.base_seconds > 0
     assert same(made(pipe, "hiflow", bases=bases), hiflow) and bases.loads == 2
     pinned, double = ["base_steps=4", "schedule=pinned"], {"size": (256, 256)}
     imax = made(pipe, "imax", *pinned, bases=bases, **double)
-    assert len(bases.kept) == 1 and bases.loads == 3
+    assert bases.count() == 1 and bases.loads == 3
     assert same(imax, made(pipe, "imax", *pinned, **double))
     made(pipe, "imax", bases=bases)  # another shift, other steps
-    assert len(bases.kept) == 2
+    assert bases.count() == 2
 
 
 @pytest.mark.parametrize(
