@@ -95,37 +95,37 @@ def same(a, b):
     return np.array_equal(np.asarray(a.image), np.asarray(b.image))
 
 
-def test_an_image_depends_on_its_seed_alone(random_pipe):
+def test_an_image_depends_on_its_seed_alone(tiny_pipe):
     torch.manual_seed(1)
-    first = picture(random_pipe)
+    first = picture(tiny_pipe)
     torch.manual_seed(2)
-    assert same(picture(random_pipe), first)
-    assert not same(picture(random_pipe, seed=1), first)
-    assert not same(picture(random_pipe, "spa_steps=[0]"), first)
+    assert same(picture(tiny_pipe), first)
+    assert not same(picture(tiny_pipe, seed=1), first)
+    assert not same(picture(tiny_pipe, "spa_steps=[0]"), first)
     assert np.asarray(first.image).shape == (256, 256, 3) and first.calls == 3 + 2
 
 
-def test_without_its_additions_it_is_hiflow(random_pipe):
-    own = picture(random_pipe, "spa_steps=[0]", "ntk_factors=[4.0]")
+def test_without_its_additions_it_is_hiflow(tiny_pipe):
+    own = picture(tiny_pipe, "spa_steps=[0]", "ntk_factors=[4.0]")
     settings = ["base_steps=3", "steps=[2]", "ntk_factors=[4.0]", "shift_windows=false"]
-    plain = generate(random_pipe, load_method("hiflow", "tiny", settings), PROMPT, 0, (256, 256), steps=2, guidance=1.0)
+    plain = generate(tiny_pipe, load_method("hiflow", "tiny", settings), PROMPT, 0, (256, 256), steps=2, guidance=1.0)
     assert same(own, plain)
 
 
-def test_pruning(random_pipe):
-    full = np.asarray(picture(random_pipe).image).astype(int)
-    everything = np.asarray(picture(random_pipe, "hap=true", "hap_alpha=100000").image).astype(int)
+def test_pruning(tiny_pipe):
+    full = np.asarray(picture(tiny_pipe).image).astype(int)
+    everything = np.asarray(picture(tiny_pipe, "hap=true", "hap_alpha=100000").image).astype(int)
     assert abs(everything - full).max() <= 1
-    assert abs(np.asarray(picture(random_pipe, "hap=true", "hap_alpha=16").image).astype(int) - full).max() > 0
+    assert abs(np.asarray(picture(tiny_pipe, "hap=true", "hap_alpha=16").image).astype(int) - full).max() > 0
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 64)])
-def test_the_training_size_is_left_alone(random_pipe, size):
-    plain = generate(random_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=3, guidance=1.0)
-    assert same(picture(random_pipe, size=size), plain)
+def test_the_training_size_is_left_alone(tiny_pipe, size):
+    plain = generate(tiny_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=3, guidance=1.0)
+    assert same(picture(tiny_pipe, size=size), plain)
 
 
-def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(random_pipe):
+def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(tiny_pipe):
     method, seen = load_method("hrdit", "tiny"), []
 
     class Watched(hrdit.BundledAttention):
@@ -135,9 +135,9 @@ def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(random_
 
     positions = FactorNTK(method.geometry, factor=4.0)
     object.__setattr__(positions, "attention", lambda index, run: Watched(method, 3))
-    config, generator = random_pipe.transformer.config, torch.Generator().manual_seed(0)
-    with attach(random_pipe.transformer, positions), torch.no_grad():
-        random_pipe.transformer(
+    config, generator = tiny_pipe.transformer.config, torch.Generator().manual_seed(0)
+    with attach(tiny_pipe.transformer, positions), torch.no_grad():
+        tiny_pipe.transformer(
             hidden_states=torch.randn(1, 32 * 24, config.in_channels, generator=generator),
             encoder_hidden_states=torch.randn(1, 24, config.joint_attention_dim, generator=generator),
             pooled_projections=torch.zeros(1, config.pooled_projection_dim),

@@ -185,34 +185,34 @@ def same(a, b):
     return np.array_equal(np.asarray(a.image), np.asarray(b.image))
 
 
-def test_an_image_depends_on_its_seed_alone(random_pipe):
+def test_an_image_depends_on_its_seed_alone(tiny_pipe):
     torch.manual_seed(1)
-    first = picture(random_pipe)
+    first = picture(tiny_pipe)
     torch.manual_seed(2)
     state = torch.random.get_rng_state()
-    assert same(picture(random_pipe), first)
+    assert same(picture(tiny_pipe), first)
     assert torch.random.get_rng_state().equal(state)
-    assert not same(picture(random_pipe, seed=1), first)
-    assert not same(picture(random_pipe, "jitter=false"), first)
-    assert not same(picture(random_pipe, "suffix=' and a cat'"), first)
+    assert not same(picture(tiny_pipe, seed=1), first)
+    assert not same(picture(tiny_pipe, "jitter=false"), first)
+    assert not same(picture(tiny_pipe, "suffix=' and a cat'"), first)
     assert np.asarray(first.image).shape == (256, 256, 3) and first.calls == 3 + 2
 
 
-def test_the_memory_budget_changes_nothing_but_rounding(random_pipe):
-    few, many = (np.asarray(picture(random_pipe, f"memory_mb={m}").image).astype(int) for m in (0.001, 1024))
+def test_the_memory_budget_changes_nothing_but_rounding(tiny_pipe):
+    few, many = (np.asarray(picture(tiny_pipe, f"memory_mb={m}").image).astype(int) for m in (0.001, 1024))
     assert abs(few - many).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(384, 96), (264, 248), (512, 128)])
-def test_odd_sizes(random_pipe, size):
-    made = picture(random_pipe, size=size)
+def test_odd_sizes(tiny_pipe, size):
+    made = picture(tiny_pipe, size=size)
     assert made.image.size == size
 
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 96)])
-def test_no_doubling_is_the_model_as_it_is(random_pipe, size):
-    plain = generate(random_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=3, guidance=1.0)
-    assert same(picture(random_pipe, size=size), plain)
+def test_no_doubling_is_the_model_as_it_is(tiny_pipe, size):
+    plain = generate(tiny_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=3, guidance=1.0)
+    assert same(picture(tiny_pipe, size=size), plain)
 
 
 def test_jitter_covers_its_range():
@@ -221,7 +221,7 @@ def test_jitter_covers_its_range():
     assert drawn.amin(0).tolist() == [0, 0] and drawn.amax(0).tolist() == [32, 32]
 
 
-def test_text_is_rotated_as_the_first_token_of_its_window(random_pipe):
+def test_text_is_rotated_as_the_first_token_of_its_window(tiny_pipe):
     """The patch at (0, 24), whose window starts at (0, 20), against attention written out."""
     method, seen = load_method("scalediff", "tiny", ["jitter=false"]), []
 
@@ -231,7 +231,7 @@ def test_text_is_rotated_as_the_first_token_of_its_window(random_pipe):
             seen.append((call, out, {name: call.rotate(getattr(call, name)) for name in "qk"}))
             return out
 
-    run_once(random_pipe.transformer, method, Watched(method, torch.Generator()), (16, 40))
+    run_once(tiny_pipe.transformer, method, Watched(method, torch.Generator()), (16, 40))
     call, out, turned = seen[0]
     text = call.text
     ids = torch.tensor([[0.0, 0.0, 20.0]]).expand(text, 3)

@@ -136,41 +136,41 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("mode", ["direct", "guided"])
-def test_an_image_depends_on_its_seed_alone(random_pipe, mode):
+def test_an_image_depends_on_its_seed_alone(tiny_pipe, mode):
     torch.manual_seed(1)
-    first = picture(random_pipe, f"mode={mode}")
+    first = picture(tiny_pipe, f"mode={mode}")
     torch.manual_seed(2)
-    assert same(picture(random_pipe, f"mode={mode}"), first)
-    assert not same(picture(random_pipe, f"mode={mode}", seed=1), first)
-    assert not same(picture(random_pipe, f"mode={mode}", "focus=false"), first)
+    assert same(picture(tiny_pipe, f"mode={mode}"), first)
+    assert not same(picture(tiny_pipe, f"mode={mode}", seed=1), first)
+    assert not same(picture(tiny_pipe, f"mode={mode}", "focus=false"), first)
     assert np.asarray(first.image).shape == (256, 256, 3)
 
 
-def test_direct_mode_is_one_stage_and_one_measuring_pass(random_pipe):
-    made = picture(random_pipe)
+def test_direct_mode_is_one_stage_and_one_measuring_pass(tiny_pipe):
+    made = picture(tiny_pipe)
     assert made.calls == 3
     assert ["rehearsal" in step.details for step in made.steps] == [True, False, False]
     sigma = made.steps[1].sigma, made.steps[2].sigma
     assert sigma == pytest.approx((1.0, 6 * 0.5 / (1 + 5 * 0.5)), abs=1e-3)
-    assert picture(random_pipe, "focus=false").calls == 2
-    assert picture(random_pipe, "steps=run", steps=4).calls == 5
+    assert picture(tiny_pipe, "focus=false").calls == 2
+    assert picture(tiny_pipe, "steps=run", steps=4).calls == 5
 
 
 @pytest.mark.parametrize("size", [(128, 128), (128, 96), (64, 192)])
-def test_the_training_size_is_left_alone(random_pipe, size):
-    plain = generate(random_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=2, guidance=1.0)
-    assert same(picture(random_pipe, size=size), plain)
+def test_the_training_size_is_left_alone(tiny_pipe, size):
+    plain = generate(tiny_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=2, guidance=1.0)
+    assert same(picture(tiny_pipe, size=size), plain)
 
 
 @pytest.mark.parametrize("size", [128, 192])
-def test_attached_by_hand(random_pipe, size):
+def test_attached_by_hand(tiny_pipe, size):
     def run():
         generator = torch.Generator().manual_seed(0)
         arguments = {"height": size, "width": size, "num_inference_steps": 2, "max_sequence_length": 24}
-        return random_pipe([PROMPT, "a photo"], generator=generator, output_type="np", **arguments).images
+        return tiny_pipe([PROMPT, "a photo"], generator=generator, output_type="np", **arguments).images
 
     plain = run()
-    with attach(random_pipe, load_method("ultraimage", "tiny")) as attachment:
+    with attach(tiny_pipe, load_method("ultraimage", "tiny")) as attachment:
         inside = run()
         assert np.array_equal(run(), inside)
         assert [step.sigma for step in attachment.steps[-2:]] == pytest.approx(
@@ -180,7 +180,7 @@ def test_attached_by_hand(random_pipe, size):
     assert np.array_equal(run(), plain)
 
 
-def test_focus_measures_without_factors_and_then_applies_them(random_pipe):
+def test_focus_measures_without_factors_and_then_applies_them(tiny_pipe):
     """Factors against entropies taken from a model on which nothing but the positions is changed."""
     method, entropies, factors = load_method("ultraimage", "tiny", ["correction=paper"]), [], []
 
@@ -205,9 +205,9 @@ def test_focus_measures_without_factors_and_then_applies_them(random_pipe):
             return super().attend(sharp(call))
 
     for part in (Spy(), Watched(method)):
-        run_once(random_pipe.transformer, method, part)
+        run_once(tiny_pipe.transformer, method, part)
     layers = len(entropies)
-    assert layers == 6 and len(factors) == layers
+    assert layers == 2 and len(factors) == layers
     expected = ultraimage.focus_factor(torch.stack(entropies), 1.1, 1.3, 0.44, math.log(600 / 8))
     torch.testing.assert_close(torch.cat(factors), expected, rtol=1e-4, atol=1e-5)
     assert len({round(float(value), 4) for value in expected.flatten()}) > 1

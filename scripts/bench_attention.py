@@ -1,0 +1,113 @@
+"""Seconds and peak memory of each method's attention at FLUX shapes, with random weights.
+
+    python scripts/bench_attention.py                     # 4096 px: 65,536 image tokens, 2 heads of 128, one block
+    python scripts/bench_attention.py --size 2048 --methods hrdit,scalediff
+
+One process per method, so that peaks don't mix: one call of a transformer of one double block, as the last stage of
+the method makes it (and the measuring pass before it, where there is one). The peak is the resident memory of the
+whole process, libraries included. A method above the limit is marked, and the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+CASES = {
+    "vanilla": ("vanilla", []),
+    "ultraimage": ("ultraimage", []),
+    "imax": ("imax", []),
+    "hiflow": ("hiflow", []),
+    "scalediff": ("scalediff", []),
+    "hrdit": ("hrdit", []),
+    "hrdit-spa": ("hrdit", ["spa_steps=[3,3]"]),
+    "hrdit-hap": ("hrdit", ["hap=true"]),
+}
+
+
+def measure(case: str, size: int, heads: int, device: str) -> dict:
+    """Seconds of the measuring pass and of the step, resident memory in MB before and at the peak."""
+    import torch
+    from diffusers import FluxTransformer2DModel
+
+    from sega import load_method
+    from sega.attach import Attachment
+    from sega.models.flux import image_ids
+    from sega.parts import Request
+
+    name, overrides = CASES[case]
+    method = load_method(name, "flux", overrides)
+    text, side = method.geometry.text_tokens, size // method.geometry.token_pixels
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        in_channels=64, num_layers=1, num_single_layers=0, attention_head_dim=128, num_attention_heads=heads,
+        joint_attention_dim=64, pooled_projection_dim=64, guidance_embeds=False, axes_dims_rope=(16, 56, 56),
+    ).eval().to(device)  # fmt: skip
+    stages = method.stages(Request((size, size), 28, 4.5))
+    index, run = len(stages) - 1, SimpleNamespace(generator=torch.Generator().manual_seed(0))
+    inputs = {
+        "hidden_states": torch.randn(1, side * side, 64),
+        "encoder_hidden_states": torch.randn(1, text, 64),
+        "pooled_projections": torch.randn(1, 64),
+        "timestep": torch.ones(1),
+        "img_ids": image_ids((side, side), "cpu"),
+        "txt_ids": torch.zeros(text, 3),
+    }
+    inputs = {key: value.to(device) for key, value in inputs.items()}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    with torch.no_grad(), Attachment(transformer, method, stage=stages[index], index=index, run=run) as attachment:
+        transformer(**inputs)
+        rehearsals = [step.seconds for step in attachment.steps if "rehearsal" in step.details]
+        seconds = attachment.steps[-1].seconds
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result = {"case": case, "tokens": side * side + text, "seconds": seconds, "measuring_seconds": sum(rehearsals)}
+    if device.startswith("cuda"):
+        before, peak = 0.0, torch.cuda.max_memory_allocated() / 2**20
+    return result | {"before_mb": before, "peak_mb": peak}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=4096, help="side of the picture in pixels, a multiple of 16")
+    parser.add_argument("--heads", type=int, default=2)
+    parser.add_argument("--methods", default=",".join(CASES), help=f"any of {', '.join(CASES)}")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--limit-gb", type=float, default=8.0)
+    parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.size, options.heads, options.device)))
+        return 0
+    cases = options.methods.split(",")
+    unknown = [case for case in cases if case not in CASES]
+    if unknown or options.size < 16 or options.size % 16:
+        wrong = f"unknown: {', '.join(unknown)}" if unknown else f"size {options.size} is no multiple of 16"
+        print(f"{wrong}; methods are {', '.join(CASES)}", file=sys.stderr)
+        return 2
+    if not options.json:
+        print("| method | tokens | seconds | measuring pass | peak MB |\n|---|---|---|---|---|")
+    heavy = False
+    for case in cases:
+        command = [sys.executable, __file__, "--one", case, "--size", str(options.size)]
+        command += ["--heads", str(options.heads), "--device", options.device]
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ).stdout
+        row = json.loads(result.splitlines()[-1])
+        over = row["peak_mb"] > options.limit_gb * 1024
+        heavy |= over
+        measuring = f"{row['measuring_seconds']:.1f}" if row["measuring_seconds"] else "-"
+        line = f"| {case} | {row['tokens']} | {row['seconds']:.1f} | {measuring} | {row['peak_mb']:.0f}"
+        print(json.dumps(row) if options.json else line + (" (over the limit) |" if over else " |"), flush=True)
+    return int(heavy)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
