@@ -206,7 +206,7 @@ def test_a_flow_correction_leads_where_it_points(tiny_pipe):
     @dataclass(frozen=True)
     class ToGoal(TwoStages):
         def flow(self, index, run):
-            return lambda point: (point.x - goal) / point.sigma
+            return lambda point: (point.x - point.align(goal)) / point.sigma
 
         def finish(self, run):
             assert run.latent.dtype == torch.float32 and torch.allclose(run.latent, goal, atol=1e-5)
@@ -220,8 +220,7 @@ def test_what_a_flow_correction_sees(tiny_pipe):
     method = Watching(GEOMETRY)
     object.__setattr__(method, "points", [])
     done = made(tiny_pipe, method)
-    (points,) = method.points[1:]
-    (first, _), (second, _) = points
+    (((first, _), (second, _)),) = method.points  # of the second stage; the first one is the model as it is
     assert [first.index, second.index] == [0, 1] and first.steps == 2 and first.stage == 1
     assert first.sigma == pytest.approx(done.steps[4].sigma) and first.next_sigma == second.sigma
     assert second.next_sigma == 0 and first.x.shape == (1, 8, 32, 32) and first.x.dtype == torch.float32
@@ -236,7 +235,7 @@ def test_shifted_windows_pad_and_crop(tiny_pipe):
     object.__setattr__(method, "points", [])
     done = made(tiny_pipe, method)
     assert [step.grid for step in done.steps[4:]] == [(17, 17), (16, 16)]
-    (padded, shape), (cropped, _) = method.points[1]
+    (padded, shape), (cropped, _) = method.points[0]
     assert padded.x.shape[-2:] == (34, 34) == shape[-2:] and cropped.x.shape[-2:] == (32, 32)
     assert padded.x[..., 0, :].abs().sum() == 0 and padded.velocity[..., 0, :].abs().sum() > 0
     after = padded.x + (padded.next_sigma - padded.sigma) * padded.velocity
