@@ -22,6 +22,8 @@ class Steering:
         self.correct = attachment.method.flow(self.index, run)
         self.windows = self.stage.windows
         self.own = self.correct is not None or self.windows
+        # Read by later stages, or by those of other methods that share this one.
+        self.keep = run.keep and (self.stage.plain or self.index + 1 < len(run.stages))
         self.x: Tensor | None = None
         self.done = 0
         self.shifted = -1  # the step whose window shift has been made; two branches share it
@@ -48,14 +50,14 @@ class Steering:
             steps, number = len(scheduler.sigmas) - 1, self.done
             self.done += 1
             if not self.own:
-                if self.run.keep:
+                if self.keep:
                     clean = sample.float() - sigma * model_output.float()
                     self.run.predictions[sigma] = self.adapter.unpack(clean, self.attachment.steps[-1].grid)
                 return original(model_output, timestep, sample, *args, return_dict=return_dict, **kwargs)
             velocity = self.adapter.unpack(model_output.float(), (self.x.shape[-2] // 2, self.x.shape[-1] // 2))
             stored = self.run.predictions.get(sigma)
             point = Point(self.x, velocity, sigma, after, number, steps, self.index, stored)
-            if self.run.keep:
+            if self.keep:
                 self.run.predictions[sigma] = point.clean
             if self.correct is not None:
                 velocity = self.correct(point)
