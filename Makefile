@@ -7,11 +7,12 @@ STAMP  := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-DEMO_STORE := results/demo/runs
-DEMO_OUT   := results/demo/report
-REFERENCE  := results/embedded
+DEMO      := results/demo
+REFERENCE := results/embedded
+DIRECT    := vanilla pi ntk yarn dype sega
+STAGED    := upsample ultraimage imax hiflow scalediff hrdit
 
-.PHONY: help demo test lint train-embedded reference clean
+.PHONY: help install demo test train-embedded reference card clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,9 +26,9 @@ $(STAMP): constraints.txt pyproject.toml
 	touch $@
 
 demo: $(STAMP) ## generate, score and report on the embedded model: the main job, in minutes
-	$(RUN) run.py -m model=tiny experiment=demo store=$(DEMO_STORE) method=vanilla,pi,ntk,yarn,dype,sega res=128,256
-	$(RUN) -m eval store=$(DEMO_STORE) eval=embedded
-	$(RUN) -m eval.report store=$(DEMO_STORE) out=$(DEMO_OUT)
+	$(RUN) run.py -m experiment=demo method=vanilla,pi,ntk,yarn,dype,sega res=128,256 store=$(DEMO)/runs
+	$(RUN) -m eval store=$(DEMO)/runs
+	$(RUN) -m eval.report store=$(DEMO)/runs out=$(DEMO)/report
 
 test: $(STAMP) ## lint and run the tests
 	$(BIN)/ruff check .
@@ -35,6 +36,24 @@ test: $(STAMP) ## lint and run the tests
 
 train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (hours on a CPU, minutes on a GPU)
 	$(RUN) -m sega.embedded.train
+
+reference: $(DIRECT:%=cells-%) cells-uniform card ## regenerate results/embedded (about an hour on 2 cores: make -j2 reference)
+	$(RUN) -m eval store=$(REFERENCE)/runs
+	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report
+
+CELL = $(RUN) run.py model=tiny store=$(REFERENCE)/runs prompts.seed=11
+cells-%: $(STAMP)
+	$(CELL) method=$* res=128 prompts.count=64
+	$(CELL) method=$* res=256 prompts.count=64
+	$(CELL) method=$* res=512 prompts.count=16
+
+cells-uniform: $(STAMP)
+	$(CELL) method=sega method.amplitude=0 res=256 prompts.count=64
+	$(CELL) method=sega method.amplitude=0 res=512 prompts.count=16
+
+card: $(STAMP) ## measure the embedded model at its native size and write its card
+	$(RUN) run.py model=tiny method=vanilla res=128 prompts.seed=12 prompts.count=256 store=results/cache/card
+	$(RUN) -m sega.embedded.card results/cache/card/tiny/vanilla/128x128/* $(REFERENCE)
 
 clean: ## remove the demo's results (never results/runs)
 	rm -rf results/demo

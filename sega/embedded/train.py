@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sega.embedded.model import PIPELINE, WEIGHTS
 
-PARTS = ("autoencoder", "generator", "scorer", "decoder")
-MINUTES = {"autoencoder": 14.0, "generator": 90.0, "scorer": 20.0, "decoder": 15.0}
+PARTS = ("autoencoder", "generator", "distillation", "scorer", "decoder")
+GUIDANCE = 2.5
+MINUTES = {"autoencoder": 14.0, "generator": 90.0, "distillation": 8.0, "scorer": 20.0, "decoder": 15.0}
 
 
 def main() -> None:
@@ -49,6 +50,16 @@ def main() -> None:
         from sega.embedded.train_generator import train_generator
 
         print(train_generator(args.work, seconds["generator"], device, workers)["loss"])
+    if "distillation" in args.part:
+        from sega.embedded.train_generator import train_generator
+
+        teacher = args.work / "teacher"
+        shutil.copytree(args.work / "pipeline", teacher, dirs_exist_ok=True)
+        print(
+            train_generator(args.work, seconds["distillation"], device, workers, start_from=teacher, guidance=GUIDANCE)[
+                "loss"
+            ]
+        )
     if "scorer" in args.part:
         from sega.embedded.train_scorer import train_scorer
 

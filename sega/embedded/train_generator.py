@@ -113,34 +113,53 @@ def _image_ids(height: int, width: int, device: str) -> torch.Tensor:
     return ids.reshape(-1, 3)
 
 
-def _loss(
-    parts, latents: torch.Tensor, ids: torch.Tensor, grid: tuple[int, int], device: str, generator: torch.Generator
+def _velocity(
+    parts, noisy: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor, grid: tuple[int, int]
 ) -> torch.Tensor:
     transformer, t5, clip = parts
-    sigma = torch.sigmoid(TIME_MEAN + TIME_DEVIATION * torch.randn(len(latents), generator=generator)).to(device)
-    noise = torch.randn(latents.shape, generator=generator).to(device)
-    empty = torch.zeros_like(ids[:1])
-    empty[0, 0] = 2
-    drop = torch.rand(len(ids), generator=generator) < DROP
-    ids = torch.where(drop[:, None], empty, ids).to(device)
-    latents = latents.to(device)
-    noisy = (1 - sigma[:, None, None]) * latents + sigma[:, None, None] * noise
-    with torch.autocast(device, torch.bfloat16):
-        words = t5(input_ids=ids).last_hidden_state
+    device = noisy.device
+    with torch.autocast(device.type, torch.bfloat16):
         velocity = transformer(
             hidden_states=noisy,
-            encoder_hidden_states=words,
+            encoder_hidden_states=t5(input_ids=ids).last_hidden_state,
             pooled_projections=clip(input_ids=ids).pooler_output,
             timestep=sigma,
             img_ids=_image_ids(*grid, device),
             txt_ids=torch.zeros(ids.shape[1], 3, device=device),
             return_dict=False,
         )[0]
-    return (velocity.float() - (noise - latents)).square().mean()
+    return velocity.float()
+
+
+def _loss(
+    parts, latents, ids, grid, device: str, generator: torch.Generator, teacher=None, guidance=1.0
+) -> torch.Tensor:
+    sigma = torch.sigmoid(TIME_MEAN + TIME_DEVIATION * torch.randn(len(latents), generator=generator)).to(device)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    empty = torch.zeros_like(ids)
+    empty[:, 0] = 2
+    latents, ids, empty = latents.to(device), ids.to(device), empty.to(device)
+    noisy = (1 - sigma[:, None, None]) * latents + sigma[:, None, None] * noise
+    if teacher is None:
+        drop = torch.rand(len(ids), generator=generator) < DROP
+        ids = torch.where(drop[:, None].to(device), empty, ids)
+        target = noise - latents
+    else:
+        with torch.no_grad():
+            plain = _velocity(teacher, noisy, sigma, empty, grid)
+            target = plain + guidance * (_velocity(teacher, noisy, sigma, ids, grid) - plain)
+    return (_velocity(parts, noisy, sigma, ids, grid) - target).square().mean()
 
 
 def _worker(
-    rank: int, workers: int, folder: Path, seconds: float, device: str, seed: int, start_from: Path | None
+    rank: int,
+    workers: int,
+    folder: Path,
+    seconds: float,
+    device: str,
+    seed: int,
+    start_from: Path | None,
+    guidance: float | None,
 ) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
@@ -155,8 +174,9 @@ def _worker(
             module.load_state_dict(stored.state_dict())
     parts = torch.nn.ModuleList([transformer, t5, clip]).to(device)
     average = copy.deepcopy(parts).requires_grad_(False)
+    teacher = None if guidance is None else copy.deepcopy(average)
     steppers = optimizers(*parts)
-    rates = [group["lr"] for s in steppers for group in s.param_groups]
+    rates = [group["lr"] * (1 if guidance is None else 0.4) for s in steppers for group in s.param_groups]
     parameters = [p for p in parts.parameters() if p.requires_grad]
     shared = torch.Generator().manual_seed(seed)
     own = torch.Generator().manual_seed(seed * 1000 + rank)
@@ -169,7 +189,7 @@ def _worker(
     while done < 1:
         grid = GRIDS[int(torch.randint(len(GRIDS), (1,), generator=shared))]
         size = max(TOKENS_A_STEP // (grid[0] * grid[1]) // workers, 1)
-        loss = _loss(parts, *pool.batch(grid, size, own), grid, device, own)
+        loss = _loss(parts, *pool.batch(grid, size, own), grid, device, own, teacher, guidance or 1.0)
         loss.backward()
         gradients = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().cpu() for p in parameters]
         message = torch.cat([*gradients, torch.tensor([(time.time() - start) / seconds, float(loss)])])
@@ -208,6 +228,7 @@ def _worker(
                 "workers": workers,
                 "device": device,
                 "curve": curve,
+                "guidance": guidance,
             }
             _write(folder, average, record)
     dist.barrier()
@@ -220,7 +241,8 @@ def _write(folder: Path, average, record: dict) -> None:
     transformer, t5, clip = copy.deepcopy(average).cpu().half()
     pipe = assemble(transformer, AutoencoderKL.from_pretrained(folder / "vae").half(), t5, clip)
     pipe.save_pretrained(folder / "pipeline", safe_serialization=True)
-    (folder / "generator.json").write_text(json.dumps(record))
+    name = "generator" if record["guidance"] is None else "distillation"
+    (folder / f"{name}.json").write_text(json.dumps(record))
 
 
 def train_generator(
@@ -231,10 +253,13 @@ def train_generator(
     shards: int = 240,
     seed: int = 1,
     start_from: Path | None = None,
+    guidance: float | None = None,
 ) -> dict:
-    """Train for `seconds` with the autoencoder in `folder/vae`; write `folder/pipeline` (float16), return the record.
+    """Train for `seconds` with the autoencoder in `folder/vae`, write `folder/pipeline` (float16), return the record.
 
-    `start_from` is a pipeline folder whose weights training goes on from.
+    `start_from` is a pipeline folder whose weights training goes on from. With `guidance` it is the teacher:
+    its velocity under classifier-free guidance of this scale is what the model learns to give in one call, as
+    FLUX.1-dev was made; the record is then `distillation.json`.
     """
     folder = folder.resolve()
     (folder / "shards").mkdir(exist_ok=True)
@@ -249,7 +274,7 @@ def train_generator(
     ]
     for job in jobs:
         job.start()
-    mp.spawn(_worker, (workers, folder, seconds, device, seed, start_from), nprocs=workers)
+    mp.spawn(_worker, (workers, folder, seconds, device, seed, start_from, guidance), nprocs=workers)
     for job in jobs:
         job.terminate()
-    return json.loads((folder / "generator.json").read_text())
+    return json.loads((folder / ("generator.json" if guidance is None else "distillation.json")).read_text())

@@ -1,4 +1,7 @@
-"""Train the scorer contrastively on rendered scenes and their captions.
+"""Train the scorer contrastively on rendered scenes and their captions, with heads that read the attributes.
+
+The heads are linear, sit on the embeddings of pictures and of captions alike, and are thrown away; they make every
+attribute worth learning from the first step.
 
 Every batch is made of families: eight captions that differ from each other in one or a few attributes, so that no
 attribute can be ignored. Pictures are rendered at several sizes, and a part of them blurred or made noisy, so that
@@ -79,8 +82,18 @@ def accuracy(scorer: Scorer, count: int = 256, side: int = 128, seed: int = 99) 
     return {name: sum(h) / len(h) for name, h in hits.items()}
 
 
-def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 1, families: int = 1200) -> dict:
-    """Train for `seconds`; write `folder/scorer` (float16) and return the record of the run."""
+def train_scorer(
+    folder: Path,
+    seconds: float,
+    device: str = "cpu",
+    seed: int = 1,
+    families: int = 1200,
+    start_from: Path | None = None,
+) -> dict:
+    """Train for `seconds`; write `folder/scorer` (float16) and return the record of the run.
+
+    `start_from` is a scorer folder whose weights training goes on from.
+    """
     import open_clip
     from open_clip.model import CLIP
     from safetensors.torch import save_file
@@ -88,9 +101,17 @@ def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     pictures, captions = render_families(families, seed)
+    said = [world.parse_caption(text) for text in captions]
+    labels = torch.tensor([[values.index(s[name]) for name, values in world.ATTRIBUTES.items()] for s in said])
     ids = build_tokenizer()(captions, padding="max_length", return_tensors="pt").input_ids
     model = CLIP(**CONFIG).to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.02, betas=(0.9, 0.98))
+    if start_from is not None:
+        model.load_state_dict(open_clip.create_model(f"local-dir:{start_from}").state_dict())
+    widths = [len(values) for values in world.ATTRIBUTES.values()]
+    heads = torch.nn.Linear(CONFIG["embed_dim"], sum(widths)).to(device)
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), *heads.parameters()], lr=1.5e-3, weight_decay=0.02, betas=(0.9, 0.98)
+    )
     start, step, curve = time.time(), 0, []
     while (done := (time.time() - start) / seconds) < 1:
         for group in optimizer.param_groups:
@@ -105,6 +126,9 @@ def train_scorer(folder: Path, seconds: float, device: str = "cpu", seed: int = 
         same = (words[:, None] == words[None]).all(-1).float()  # equal captions in a family are equally right
         target = same / same.sum(-1, keepdim=True)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        for features in (image, text):
+            for k, guess in enumerate(heads(features.float()).split(widths, dim=-1)):
+                loss = loss + 0.3 * F.cross_entropy(guess, labels[rows, k].to(device))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
