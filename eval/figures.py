@@ -1,0 +1,173 @@
+"""Figures of the report: the comparison grid and scores against size. Made from records and stored pictures."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval import images
+from eval.metrics import METRICS
+from eval.rows import RENDERS, Row
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#762A83", "#1B1B1B", "#B8860B")
+"""Okabe and Ito's colours that read on white, and a few more; markers and line styles tell methods apart as well."""
+MARKERS = "osD^vPX*<>"
+CELL = 224
+INSET = 0.36
+MARGIN = 118
+HEADER = 62
+
+
+def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float) -> tuple[Image.Image | None, str]:
+    """Pictures of one size: a row a method (true renders on top), a column a prompt, each with a magnified crop.
+
+    `place` is the centre of the crop and `zoom` its side, as fractions of the picture. Returns the picture, or None
+    and the reason.
+    """
+    from PIL import Image, ImageDraw
+
+    methods = [row for row in rows if not row.is_reference]
+    common = set.intersection(*(set(row.pictures) for row in methods)) if methods else set()
+    keys = sorted(common, key=str)[:columns]
+    if not keys:
+        return None, "the methods have no picture in common"
+    missing = [row for row in methods if not all(row.pictures[key].path.is_file() for key in keys)]
+    if missing:
+        return None, f"pictures of {missing[0].label} are not here, only their records"
+    renders = [row for row in rows if row.is_reference and set(keys) <= set(row.pictures)]
+    renders = [row for row in renders if all(row.pictures[key].path.is_file() for key in keys)][:1]
+    shown = renders + methods
+    width, height = methods[0].run.width, methods[0].run.height
+    cell = (CELL, round(CELL * height / width))
+    sheet = Image.new("RGB", (MARGIN + len(keys) * (cell[0] + 6), HEADER + len(shown) * (cell[1] + 6)), "white")
+    draw = ImageDraw.Draw(sheet)
+    _text(draw, (4, 6), methods[0].run.model, MARGIN - 8, 13)
+    _text(draw, (4, 24), f"{width}×{height} px", MARGIN - 8, 13)
+    if methods[0].scale:
+        _text(draw, (4, 42), f"{methods[0].scale:g}× training", MARGIN - 8, 12)
+    for k, key in enumerate(keys):
+        prompt = methods[0].pictures[key].prompt or key[0]
+        _text(draw, (MARGIN + k * (cell[0] + 6), 6), f"{prompt} (seed {key[1]})", cell[0] - 4, 11, lines=4)
+    for r, row in enumerate(shown):
+        top = HEADER + r * (cell[1] + 6)
+        _text(draw, (4, top + 6), row.label, MARGIN - 8, 13, lines=8)
+        for k, key in enumerate(keys):
+            try:
+                picture = Image.fromarray(images.read(row.pictures[key].path))
+            except images.DamagedError as error:
+                return None, f"{row.pictures[key].path} {error}"
+            sheet.paste(with_inset(picture, cell, place, zoom), (MARGIN + k * (cell[0] + 6), top))
+    return sheet, ""
+
+
+def with_inset(picture: Image.Image, cell: tuple[int, int], place: tuple[float, float], zoom: float) -> Image.Image:
+    """A picture at the size of a cell, with the crop magnified in its lower right corner and its place outlined."""
+    from PIL import Image, ImageDraw
+
+    width, height = picture.size
+    side = max(8, round(zoom * min(width, height)))
+    left = min(max(round(place[0] * width - side / 2), 0), width - side)
+    top = min(max(round(place[1] * height - side / 2), 0), height - side)
+    shown = picture.resize(cell, Image.Resampling.LANCZOS)
+    inset = round(INSET * min(cell))
+    sharp = Image.Resampling.NEAREST if side * 2 <= inset else Image.Resampling.LANCZOS
+    crop = picture.crop((left, top, left + side, top + side)).resize((inset, inset), sharp)
+    draw = ImageDraw.Draw(shown)
+    fx, fy = cell[0] / width, cell[1] / height
+    box = (left * fx, top * fy, (left + side) * fx, (top + side) * fy)
+    draw.rectangle(box, outline="black")
+    draw.rectangle((box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1), outline="white")
+    corner = (cell[0] - inset - 3, cell[1] - inset - 3)
+    draw.rectangle((corner[0] - 2, corner[1] - 2, cell[0] - 1, cell[1] - 1), fill="white")
+    shown.paste(crop, corner)
+    return shown
+
+
+def _text(draw, place: tuple[int, int], text: str, width: int, size: int, lines: int = 1) -> None:
+    font = _font(size)
+    words, rows = text.replace("\n", " ").split(" "), [""]
+    for word in words:
+        longer = f"{rows[-1]} {word}".strip()
+        if draw.textlength(longer, font) <= width or not rows[-1]:
+            rows[-1] = longer
+        else:
+            rows.append(word)
+    if len(rows) > lines:
+        rows = [*rows[: lines - 1], rows[lines - 1] + "…"]
+    for k, row in enumerate(rows):
+        draw.text((place[0], place[1] + k * (size + 2)), row, fill="black", font=font)
+
+
+@cache
+def _font(size: int):
+    import matplotlib
+    from PIL import ImageFont
+
+    # Pillow's own font lacks most signs; prompts may hold any
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
+    """Colour, marker and line of each label, the same in every figure."""
+    labels = list(dict.fromkeys(row.label for row in rows if not row.is_reference))
+    found: dict[str, dict[str, str]] = {}
+    for k, name in enumerate(labels):
+        line = ("-", "--", ":")[(k // len(COLOURS)) % 3]
+        found[name] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": line}
+    return found | {RENDERS: {"color": "#777777", "marker": "_", "linestyle": "--"}}
+
+
+def against_size(rows: list[Row], path: Path, caption: str) -> str:
+    """Each metric against size with intervals, one line a method. Returns "" or why there is no figure."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    names = [n for n in METRICS if any("value" in row.cell(n) and not row.is_reference for row in rows)]
+    sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
+    if not names or not sizes:
+        return "no run has a score and a size"
+    styled = styles(rows)
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4.1 * across, 2.7 * down + 0.9), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis, name in zip(axes, names, strict=False):
+            _panel(axis, name, rows, [size for size, _ in sizes], styled)
+            axis.set_xticks(range(len(sizes)), [f"{size}\n{scale:g}×" if scale else size for size, scale in sizes])
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        handles = {line.get_label(): line for axis in axes for line in axis.get_lines() if line.get_label()[0] != "_"}
+        order = [name for name in styled if name in handles]
+        figure.legend([handles[name] for name in order], order, loc="outside upper center",
+                      ncols=min(4, len(order)), frameon=False)  # fmt: skip
+        if caption:
+            figure.supxlabel(caption, fontsize=7, color="#444444")
+        figure.savefig(path, dpi=130, metadata={"Software": None})
+    return ""
+
+
+def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str, dict[str, str]]) -> None:
+    labels = list(dict.fromkeys(row.label for row in rows))
+    titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
+    for k, label in enumerate(labels):
+        points = [(sizes.index(row.size), row.cell(name)) for row in rows
+                  if row.label == label and row.size in sizes and "value" in row.cell(name)]  # fmt: skip
+        if not points:
+            continue
+        shift = (k - (len(labels) - 1) / 2) * 0.05  # so that intervals of methods don't hide each other
+        x, y = [p + shift for p, _ in points], [cell["value"] for _, cell in points]
+        style = styled.get(label, styled.get(RENDERS if label.startswith(RENDERS) else label, {}))
+        axis.plot(x, y, label=label, markersize=4.5, linewidth=1.3, **style)
+        low = [cell["value"] - cell["low"] if cell["low"] is not None else 0 for _, cell in points]
+        high = [cell["high"] - cell["value"] if cell["high"] is not None else 0 for _, cell in points]
+        bars = [[max(v, 0) for v in low], [max(v, 0) for v in high]]
+        axis.errorbar(x, y, bars, fmt="none", ecolor=style.get("color"), elinewidth=0.9, capsize=1.5, alpha=0.7)
+    better = "higher is better" if METRICS[name].higher_is_better else "lower is better"
+    axis.set_title(f"{titles[0]} ({better})", fontsize=9)
+    axis.set_xlim(-0.4, len(sizes) - 0.6)
+    axis.grid(axis="y", linewidth=0.4, alpha=0.5)
