@@ -118,6 +118,7 @@ class Attachment:
 
     def _start(self) -> None:
         self.steps.clear()
+        self.branch = "cond"
 
     def _follow_branch(self, original):
         """`cache_context(name)` tells the two calls of true classifier-free guidance apart."""
