@@ -18,6 +18,8 @@ class Progress:
         """One image is there; `made` tells whether it was made now."""
         self.done, self.made = self.done + 1, self.made + made
         now = time.perf_counter()
+        if self.done == self.total:
+            return
         if self.terminal or now - self.last > self.every:
             self.last = now
             left = (now - self.started) / max(self.made, 1) * (self.total - self.done)
