@@ -21,7 +21,7 @@ scores.json (metrics with intervals), scores.jsonl (a row a picture) and feature
   store     results/runs   folder of runs
   path      -              one run folder, or any folder of pictures
   prompts   -              .txt (a line a picture), .csv, .json or .jsonl (file, prompt), for pictures from elsewhere
-  eval      auto           protocol, a file of conf/eval: {protocols}; auto: embedded for the embedded model
+  eval      auto           protocol, a file of conf/eval: {protocols}; auto: the one in the run's config
   cache     results/cache  rendered references, kept by content
   model, method            only runs of these, a comma between several
 
@@ -67,14 +67,18 @@ def evaluate(words: list[str]) -> int:
         runs = [load_folder(path, prompts)]
     else:
         runs = select(path or Path(options["store"]), options["model"], options["method"])
-    names = [_protocol(run.model) if options["eval"] == "auto" else options["eval"] for run in runs]
+    names = [_protocol(run) if options["eval"] == "auto" else options["eval"] for run in runs]
     configs = {name: load_protocol(name, rest) for name in dict.fromkeys(names)}
     chosen = [(run, configs[name]) for run, name in zip(runs, names, strict=True)]
     return score_all(chosen, Path(options["cache"]))
 
 
-def _protocol(model: str) -> str:
-    return "embedded" if model == "tiny" else "plain"
+def _protocol(run: Any) -> str:
+    """The protocol a run was made for, where its config names one."""
+    from eval.config import protocols
+
+    name = (run.config.get("eval") or {}).get("name")
+    return name if name in protocols() else "embedded" if run.model == "tiny" else "plain"
 
 
 def select(store: Path, model: str | None = None, method: str | None = None) -> list:
@@ -107,6 +111,8 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
     told: set[str] = set()
     renders: dict[tuple, tuple[Any, dict[str, Any]]] = {}
     for run, config in chosen:
+        for line in run.damaged_rows:
+            print(f"warning: {line} is damaged; its picture is left out (run.py makes it again)", file=sys.stderr)
         job = prepare(run, config)
         if job.done:
             skipped += 1

@@ -39,10 +39,10 @@ def _geneval(folder: Path, files: list[Path]) -> list[Picture]:
         metadata = path.parent.parent / "metadata.jsonl"
         if path.parent.name != "samples" or not metadata.is_file():
             return []
-        rows = read_rows(metadata)
+        rows, _ = read_rows(metadata, ("prompt",))
         order = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in KINDS)
         pictures.append(
-            Picture(path, path.parent.parent.name, order.index(path.name), rows[0].get("prompt") if rows else None)
+            Picture(path, path.parent.parent.name, order.index(path.name), rows[0]["prompt"] if rows else None)
         )
     return pictures
 
@@ -82,7 +82,10 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Pictur
 
 def _table(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
-        return read_rows(path)
+        rows, damaged = read_rows(path)
+        if damaged:
+            raise RequestError(f"{path} line {damaged[0]} is no JSON object")
+        return rows
     if path.suffix == ".json":
         rows = read_json(path)
         if not isinstance(rows, list):

@@ -50,6 +50,7 @@ class Run:
     identity: dict[str, Any]
     config: dict[str, Any]
     pictures: list[Picture]
+    damaged_rows: list[str] = field(default_factory=list)  # lines of images.jsonl that can't be read
 
     @property
     def name(self) -> str:
@@ -67,19 +68,20 @@ def read_json(path: Path) -> Any:
         raise RequestError(f"{path} can't be read: {error}") from error
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file, [] when it is missing. A last line cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
-    rows = []
-    for number, line in enumerate(lines, 1):
+def read_rows(path: Path, keys: Iterable[str] = ()) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rows of a JSON-lines file that hold `keys`, and the numbers of its damaged lines; no rows when it is missing."""
+    rows, damaged = [], []
+    text = path.read_text(errors="replace") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise RequestError(f"{path} line {number} is no JSON: {error.msg}") from error
-    return rows
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if isinstance(row, dict) and set(keys) <= set(row):
+            rows.append(row)
+        elif line.strip():
+            damaged.append(number)
+    return rows, damaged
 
 
 def load_run(folder: Path) -> Run:
@@ -89,7 +91,8 @@ def load_run(folder: Path) -> Run:
     width, _, height = parts[-2].partition("x")
     if len(parts) < 4 or not (width.isdigit() and height.isdigit()):
         raise RequestError(f"{folder} is no run folder: expected <model>/<method>/<W>x<H>/<hash>")
-    latest = {row["file"]: row for row in read_rows(folder / "images.jsonl")}
+    rows, damaged = read_rows(folder / "images.jsonl", ("file", "sha256", "prompt_id", "prompt", "seed"))
+    latest = {row["file"]: row for row in rows}
     pictures = [
         Picture(
             folder / row["file"], str(row["prompt_id"]), int(row["seed"]), row.get("prompt"), row.get("sha256"),
@@ -100,6 +103,7 @@ def load_run(folder: Path) -> Run:
     return Run(
         folder, parts[-4], parts[-3], int(width), int(height), str(record.get("hash", parts[-1])),
         record.get("identity", {}), record.get("config", {}), sorted(pictures, key=lambda p: p.key),
+        [f"{folder / 'images.jsonl'} line {number}" for number in damaged],
     )  # fmt: skip
 
 
@@ -172,14 +176,15 @@ def read_scores(folder: Path, protocol: str) -> dict[str, Any]:
 
 def score_rows(folder: Path, protocol: str) -> list[dict[str, Any]]:
     """Rows of one protocol in `scores.jsonl`."""
-    return [row for row in read_rows(folder / "scores.jsonl") if row.get("protocol") == protocol]
+    rows, _ = read_rows(folder / "scores.jsonl", ("protocol", "prompt_id", "seed", "sha256", "values"))
+    return [row for row in rows if row["protocol"] == protocol]
 
 
 def write_scores(
     folder: Path, protocol: str, block: dict[str, Any], rows: Iterable[dict[str, Any]], arrays: dict[str, Any]
 ) -> None:
     """Replace the records of one protocol and keep those of the others; `scores.json` comes last."""
-    kept = [row for row in read_rows(folder / "scores.jsonl") if row.get("protocol") != protocol]
+    kept = [row for row in read_rows(folder / "scores.jsonl", ("protocol",))[0] if row["protocol"] != protocol]
     lines = [json.dumps(row, sort_keys=True) for row in [*kept, *({"protocol": protocol} | row for row in rows)]]
     write_arrays(folder / f"features-{protocol}.npz", arrays)
     write_text(folder / "scores.jsonl", "".join(line + "\n" for line in lines))

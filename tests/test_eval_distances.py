@@ -1,0 +1,104 @@
+"""FID and KID against formulas written out here, on the same features."""
+
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm
+
+from eval import distances
+
+
+@pytest.fixture(scope="module")
+def sets():
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(8, 8))
+    return rng.normal(size=(60, 8)) @ mix, rng.normal(0.4, 1.3, (90, 8)) @ mix
+
+
+def fid_by_hand(x, y):
+    s, r = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    return ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s + r - 2 * np.real(sqrtm(s @ r)))
+
+
+def mmd_by_hand(x, y):
+    def k(a, b):
+        return (a @ b / len(a) + 1) ** 3
+
+    n, m = len(x), len(y)
+    xx = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    yy = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return xx + yy - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+
+
+def test_fid_equals_the_formula(sets):
+    x, y = sets
+    assert distances.fid(x, y) == pytest.approx(fid_by_hand(x, y), rel=1e-9)
+    assert distances.Frechet(y)(x) == pytest.approx(fid_by_hand(x, y), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [3, 20])
+def test_quick_frechet_distance_for_few_pictures(n):
+    rng = np.random.default_rng(n)
+    x, y = rng.normal(size=(n, 12)), rng.normal(0.2, 1, (50, 12))
+    assert distances.Frechet(y)(x) == pytest.approx(distances.fid(x, y), rel=1e-6)
+
+
+def test_fid_of_a_set_with_itself_is_zero(sets):
+    assert distances.fid(sets[0], sets[0]) == pytest.approx(0, abs=1e-8)
+
+
+def test_kid_of_one_whole_subset_equals_the_formula(sets):
+    x, y = sets[0][:20], sets[1][:20]
+    mean, deviation = distances.kid(x, y, 3, 20, 0)
+    assert mean == pytest.approx(mmd_by_hand(x, y), rel=1e-9)
+    assert deviation == pytest.approx(0, abs=1e-9 * abs(mean))
+
+
+def test_kid_draws_from_its_own_seed_and_leaves_the_global_state(sets):
+    import torch
+
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = distances.kid(*sets, 10, 15, 0)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(2)
+    assert distances.kid(*sets, 10, 15, 0) == first
+    assert distances.kid(*sets, 10, 15, 1) != first
+
+
+def test_jackknife_of_kid_equals_leaving_out_by_hand(sets):
+    x, y = sets[0][:9], sets[1][:14]
+    groups = list("aabbccdde")
+    found = distances.kid_jackknife(x, groups, y)
+    for k, name in enumerate("abcde"):
+        kept = np.array([group != name for group in groups])
+        assert found[k] == pytest.approx(mmd_by_hand(x[kept], y), rel=1e-9)
+
+
+def test_crops_of_a_picture_leave_together(sets):
+    x, y = sets[0][:12].reshape(4, 3, 8), sets[1][:14]
+    found = distances.kid_jackknife(x, list("abcd"), y)
+    assert found[0] == pytest.approx(mmd_by_hand(x[1:].reshape(-1, 8), y), rel=1e-9)
+
+
+def test_subset_size_adapts_to_the_smaller_set():
+    assert distances.subset_size("auto", 16, 256) == 8
+    assert distances.subset_size("auto", 5000, 9000) == 1000
+    assert distances.subset_size(50, 16, 256) == 16
+
+
+@pytest.mark.parametrize("kind", ["fid", "kid"])
+def test_intervals_are_about_the_spread_of_fresh_samples(kind):
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=(400, 4))
+    fresh, widths = [], []
+    frechet, groups = distances.Frechet(y), list(range(60))
+    for trial in range(60):
+        x = rng.normal(0.5, 1, (60, 4))
+        value = frechet(x) if kind == "fid" else distances.kid_jackknife(x, groups, y).mean()
+        fresh.append(value)
+        if trial < 8:
+            resampling = (100, 0.95, trial) if kind == "fid" else ()
+            interval = distances.fid_interval if kind == "fid" else distances.kid_interval
+            found = interval(value, x, groups, y, *resampling)
+            widths.append(found.high - found.low)
+    assert 0.7 < np.mean(widths) / (2 * 1.96 * np.std(fresh)) < 1.4
