@@ -37,8 +37,8 @@ class FluxAdapter:
     def check(self, geometry: Geometry) -> None:
         """Refuse a geometry that is not this model's."""
         pos_embed = self.transformer.pos_embed
-        ours = (self.family, tuple(geometry.axes), float(geometry.theta))
-        theirs = ("flux", tuple(pos_embed.axes_dim), float(pos_embed.theta))
+        ours = (geometry.family, tuple(geometry.axes), float(geometry.theta))
+        theirs = (self.family, tuple(pos_embed.axes_dim), float(pos_embed.theta))
         if ours != theirs:
             raise RequestError(
                 f"the method was made for family, axes, theta = {ours}, the model has {theirs}; "
