@@ -177,7 +177,7 @@ class BundledAttention(Attention):
         return (total / len(variants)).to(call.v.dtype)
 
     def bundled(self, call: Call) -> list[Tensor]:
-        """Ids [S, 3] of every variant; those of text stay."""
+        """Ids [S, 3] of every variant; text is to the bundles as it is to the tokens of a picture of their number."""
         import torch
 
         first = call.ids[call.text]
@@ -186,6 +186,7 @@ class BundledAttention(Attention):
             rows, columns = (torch.tensor(values, dtype=torch.float32) for values in (rows, columns))
             places = torch.cartesian_prod(rows, columns).to(call.ids)
             ids = call.ids.clone()
+            ids[: call.text] = call.text_ids((0, 0), (int(rows[-1]) + 1, int(columns[-1]) + 1))
             ids[call.text : call.text + len(places), 1:] = places + first[1:]
             result.append(ids)
         return result

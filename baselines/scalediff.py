@@ -169,11 +169,10 @@ class Neighbourhood(Attention):
     def attend(self, call: Call) -> Tensor:
         import torch
 
-        text, width = call.text, call.grid[1]
+        text, (window, _) = call.text, fitted(call.grid, self.method.windows, self.method.patches)
 
         def rotate_text(x: Tensor, place: tuple[int, int]) -> Tensor:
-            moved = call.ids[text + place[0] * width + place[1]] - call.ids[text]
-            return call.rotate(x, ids=call.ids[:text] + moved)
+            return call.rotate(x, ids=call.text_ids(place, window))
 
         q, k = call.rotate(call.q), call.rotate(call.k)
         image, words = neighbourhood_attention(

@@ -202,28 +202,31 @@ class Attachment:
             self.rope = self.positions.positions(step.grid, step.sigma, content)
         return self.rope
 
-    def rotary(self, *args, rope: Rope | None = None, **kwargs):
+    def rotary(self, *args, **kwargs):
         """What `pos_embed` answers to these arguments; the model's own module does it where positions are stock."""
-        rope = rope or self.current_rope()
+        rope = self.current_rope()
         if rope.stock:
             return self.original_positions(*args, **kwargs)
         return self.adapter.table(rope, self.method.geometry, *args, **kwargs)
 
     def _processor(self, layer: int, stock):
-        layers = len(self.adapter.attention_layers())
+        layers, geometry = len(self.adapter.attention_layers()), self.method.geometry
 
         def attend(q, k, v, table, dispatch):
             step, ids = self.steps[-1], self.adapter.ids(self.call)
             text = q.shape[1] - self.call["hidden_states"].shape[1]
 
             def rotate(x, ids=ids, rope=None):
-                own = ids is call.ids and rope is None
-                return self.adapter.rotate(x, table if own else self.rotary(ids, rope=rope))
+                if ids is call.ids and rope is None:
+                    return self.adapter.rotate(x, table)
+                # Not every `pos_embed` takes ids, so the model's own module is not asked, even where it would know.
+                return self.adapter.rotate(x, self.adapter.table(rope or self.current_rope(), geometry, ids))
 
             def dense(q, k, v, scale=None):
                 return dispatch(q, k, v, scale=scale, backend=stock._attention_backend)
 
-            call = Call(q, k, v, text, step.grid, layer, layers, step, ids, rotate, dense)
+            text_ids = functools.partial(self.adapter.text_ids, self.call)
+            call = Call(q, k, v, text, step.grid, layer, layers, step, ids, rotate, text_ids, dense)
             return self.attention.attend(call)
 
         return self.adapter.processor(attend)

@@ -106,6 +106,9 @@ class Call:
     # rotate(x, ids=None, rope=None): x turned by the positions of this call; for other tokens than the joint sequence
     # give their ids [S', 3] (frame, row, column), for other frequencies a Rope.
     rotate: Callable[..., Tensor]
+    # text_ids(place, size): ids [T, 3] of the text of a smaller picture of `size` tokens whose first is the image token
+    # at `place`, so that the two are to each other as they are in training.
+    text_ids: Callable[[tuple[int, int], tuple[int, int]], Tensor]
     # dense(q, k, v, scale=None): softmax(q k^T scale) v by the backend of the layer, [B, S, heads, d].
     dense: Callable[..., Tensor]
 

@@ -43,6 +43,10 @@ def dense(q, k, v, scale=None):
     return attention(*(x.transpose(1, 2) for x in (q, k, v)), scale=scale).transpose(1, 2)
 
 
+def turn(x, ids=None, rope=None):
+    return x
+
+
 def largest(case, side):
     """Bytes of the largest tensor made in one attention call on side x side image tokens."""
     method = load_method(case.split("-")[0], "tiny", CASES[case])
@@ -57,7 +61,7 @@ def largest(case, side):
     with Largest() as watch, torch.no_grad():
         for item in steps:
             out = part.attend(
-                Call(q, k, v, TEXT, (side, side), 0, 1, item, ids, lambda x, ids=None, rope=None: x, dense)
+                Call(q, k, v, TEXT, (side, side), 0, 1, item, ids, turn, lambda *_: ids[:TEXT], dense)
             )
     assert out.shape == q.shape
     return watch.size

@@ -105,6 +105,10 @@ class FluxAdapter:
         """Position ids [T + S, 3] of the joint sequence, text first."""
         return torch.cat([call["txt_ids"], call["img_ids"]])
 
+    def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Position ids [T, 3] of the text of a picture of `size` tokens whose first is the image token at `place`."""
+        return call["txt_ids"] + call["txt_ids"].new_tensor([0, *place])
+
     def table(self, rope: Rope, geometry: Geometry, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What `pos_embed(ids)` answers with the values of a Rope."""
         return rotary_table(ids, rope, geometry)
