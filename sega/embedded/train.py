@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sega.embedded.model import PIPELINE, WEIGHTS
 
-PARTS = ("autoencoder", "generator", "distillation", "scorer", "decoder")
+PARTS = ("text", "autoencoder", "generator", "distillation", "scorer", "decoder")
 GUIDANCE = 2.5
 MINUTES = {"autoencoder": 14.0, "generator": 90.0, "distillation": 8.0, "scorer": 20.0, "decoder": 15.0}
 
@@ -32,7 +32,7 @@ def main() -> None:
         help="processes of the generator's training (default: cores on a CPU, 1 on a GPU)",
     )
     parser.add_argument("--install", action="store_true", help="copy the result over the weights in the package")
-    for part in PARTS:
+    for part in MINUTES:
         parser.add_argument(f"--{part}-minutes", type=float, default=MINUTES[part])
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,11 @@ def main() -> None:
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     workers = args.workers or (1 if device == "cuda" else max(1, (os.cpu_count() or 2)))
-    seconds = {part: 60 * getattr(args, f"{part}_minutes") for part in PARTS}
+    seconds = {part: 60 * getattr(args, f"{part}_minutes") for part in MINUTES}
+    if "text" in args.part:
+        from sega.embedded.train_text import train_text
+
+        print(train_text(args.work)["accuracy"])
     if "autoencoder" in args.part:
         from sega.embedded.train_autoencoder import train_autoencoder
 
@@ -55,11 +59,8 @@ def main() -> None:
 
         teacher = args.work / "teacher"
         shutil.copytree(args.work / "pipeline", teacher, dirs_exist_ok=True)
-        print(
-            train_generator(args.work, seconds["distillation"], device, workers, start_from=teacher, guidance=GUIDANCE)[
-                "loss"
-            ]
-        )
+        how = {"start_from": teacher, "guidance": GUIDANCE}
+        print(train_generator(args.work, seconds["distillation"], device, workers, **how)["loss"])
     if "scorer" in args.part:
         from sega.embedded.train_scorer import train_scorer
 

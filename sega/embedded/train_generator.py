@@ -3,7 +3,8 @@
 Loss: mean square of the velocity eps - x0 at sigma = sigmoid(N(0.4, 1.1)). Muon moves the matrices of the blocks,
 AdamW the rest; modulation and output start at zero; the written weights are an exponential moving average. The
 whole scene is shown at several grids up to 16x16 tokens, so that positions are read relative to each other.
-Captions are dropped for a tenth of the samples.
+Captions are dropped for a tenth of the samples. The text encoders start from
+`folder/text` and move slowly.
 
 On a CPU, `workers` processes of one thread each share every step (gradients averaged through gloo).
 """
@@ -30,7 +31,7 @@ TOKENS_A_STEP = 5120
 TIME_MEAN, TIME_DEVIATION = 0.4, 1.1
 DROP = 0.1
 EMA = 0.998
-MUON_LR, ADAM_LR = 2.5e-3, 2e-3
+MUON_LR, ADAM_LR, TEXT_LR = 1.5e-3, 1.2e-3, 2e-4
 
 
 def make_shards(folder: Path, vae_folder: Path, first: int, count: int, every: int, device: str, seed: int) -> None:
@@ -101,9 +102,11 @@ def optimizers(transformer, t5, clip) -> list[torch.optim.Optimizer]:
         p for n, p in transformer.named_parameters() if p.ndim == 2 and "transformer_blocks" in n and ".norm" not in n
     ]
     chosen = {id(p) for p in matrices}
-    rest = [p for m in (transformer, t5, clip) for p in m.parameters() if id(p) not in chosen]
+    rest = [p for p in transformer.parameters() if id(p) not in chosen]
+    text = [*t5.parameters(), *clip.parameters()]
     muon = torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(rest, lr=ADAM_LR, weight_decay=0.01, betas=(0.9, 0.98))]
+    groups = [{"params": rest}, {"params": text, "lr": TEXT_LR}]
+    return [muon, torch.optim.AdamW(groups, lr=ADAM_LR, weight_decay=0.01, betas=(0.9, 0.98))]
 
 
 def _image_ids(height: int, width: int, device: str) -> torch.Tensor:
@@ -151,6 +154,10 @@ def _loss(
     return (_velocity(parts, noisy, sigma, ids, grid) - target).square().mean()
 
 
+def _load(module, folder: Path) -> None:
+    module.load_state_dict(type(module).from_pretrained(folder, torch_dtype=torch.float32).state_dict())
+
+
 def _worker(
     rank: int,
     workers: int,
@@ -170,8 +177,10 @@ def _worker(
     start_at_zero(transformer)
     if start_from is not None:
         for module, name in ((transformer, "transformer"), (t5, "text_encoder_2"), (clip, "text_encoder")):
-            stored = type(module).from_pretrained(start_from / name, torch_dtype=torch.float32)
-            module.load_state_dict(stored.state_dict())
+            _load(module, start_from / name)
+    if (folder / "text").is_dir() and guidance is None:
+        _load(t5, folder / "text" / "text_encoder_2")
+        _load(clip, folder / "text" / "text_encoder")
     parts = torch.nn.ModuleList([transformer, t5, clip]).to(device)
     average = copy.deepcopy(parts).requires_grad_(False)
     teacher = None if guidance is None else copy.deepcopy(average)
@@ -202,7 +211,7 @@ def _worker(
         for p in parameters:
             p.grad = message[offset : offset + p.numel()].view_as(p).to(device)
             offset += p.numel()
-        factor = min(1, (step + 1) / 60) * min(1, max(0.0, (1 - done) / 0.45)) + 1e-3
+        factor = min(1, (step + 1) / 60) * min(1, max(0.0, (1 - done) / 0.8)) + 1e-3
         for rate, group in zip(rates, [g for s in steppers for g in s.param_groups], strict=True):
             group["lr"] = rate * factor
         for stepper in steppers:
