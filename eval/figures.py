@@ -1,4 +1,4 @@
-"""Figures of the report: the comparison grid and scores against size. Made from records and stored pictures."""
+"""The comparison grid: methods down, prompts across, with a magnified crop at the same place in each."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval import images
-from eval.metrics import METRICS
-from eval.rows import RENDERS, Row
+from eval.rows import Row
 
 if TYPE_CHECKING:
     from PIL import Image
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#762A83", "#1B1B1B", "#B8860B")
-"""Okabe and Ito's colours that read on white, and a few more; markers and line styles tell methods apart as well."""
-MARKERS = "osD^vPX*<>"
 CELL = 224
 INSET = 0.36
 MARGIN = 118
@@ -109,65 +105,3 @@ def _font(size: int):
 
     # Pillow's own font lacks most signs; prompts may hold any
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
-
-
-def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
-    """Colour, marker and line of each label, the same in every figure."""
-    labels = list(dict.fromkeys(row.label for row in rows if not row.is_reference))
-    found: dict[str, dict[str, str]] = {}
-    for k, name in enumerate(labels):
-        line = ("-", "--", ":")[(k // len(COLOURS)) % 3]
-        found[name] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": line}
-    return found | {RENDERS: {"color": "#777777", "marker": "_", "linestyle": "--"}}
-
-
-def against_size(rows: list[Row], path: Path, caption: str) -> str:
-    """Each metric against size with intervals, one line a method. Returns "" or why there is no figure."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    names = [n for n in METRICS if any("value" in row.cell(n) and not row.is_reference for row in rows)]
-    sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
-    if not names or not sizes:
-        return "no run has a score and a size"
-    styled = styles(rows)
-    across = min(3, len(names))
-    down = -(-len(names) // across)
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.1 * across, 2.7 * down + 0.9), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axis, name in zip(axes, names, strict=False):
-            _panel(axis, name, rows, [size for size, _ in sizes], styled)
-            axis.set_xticks(range(len(sizes)), [f"{size}\n{scale:g}×" if scale else size for size, scale in sizes])
-        for axis in axes[len(names) :]:
-            axis.set_visible(False)
-        handles = {line.get_label(): line for axis in axes for line in axis.get_lines() if line.get_label()[0] != "_"}
-        order = [name for name in styled if name in handles]
-        figure.legend([handles[name] for name in order], order, loc="outside upper center",
-                      ncols=min(4, len(order)), frameon=False)  # fmt: skip
-        if caption:
-            figure.supxlabel(caption, fontsize=7, color="#444444")
-        figure.savefig(path, dpi=130, metadata={"Software": None})
-    return ""
-
-
-def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str, dict[str, str]]) -> None:
-    labels = list(dict.fromkeys(row.label for row in rows))
-    titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
-    for k, label in enumerate(labels):
-        points = [(sizes.index(row.size), row.cell(name)) for row in rows
-                  if row.label == label and row.size in sizes and "value" in row.cell(name)]  # fmt: skip
-        if not points:
-            continue
-        shift = (k - (len(labels) - 1) / 2) * 0.05  # so that intervals of methods don't hide each other
-        x, y = [p + shift for p, _ in points], [cell["value"] for _, cell in points]
-        style = styled.get(label, styled.get(RENDERS if label.startswith(RENDERS) else label, {}))
-        axis.plot(x, y, label=label, markersize=4.5, linewidth=1.3, **style)
-        low = [cell["value"] - cell["low"] if cell["low"] is not None else 0 for _, cell in points]
-        high = [cell["high"] - cell["value"] if cell["high"] is not None else 0 for _, cell in points]
-        bars = [[max(v, 0) for v in low], [max(v, 0) for v in high]]
-        axis.errorbar(x, y, bars, fmt="none", ecolor=style.get("color"), elinewidth=0.9, capsize=1.5, alpha=0.7)
-    better = "higher is better" if METRICS[name].higher_is_better else "lower is better"
-    axis.set_title(f"{titles[0]} ({better})", fontsize=9)
-    axis.set_xlim(-0.4, len(sizes) - 0.6)
-    axis.grid(axis="y", linewidth=0.4, alpha=0.5)

@@ -40,6 +40,7 @@ class Metric:
     references: bool = False
     parts: tuple[str, ...] = ()  # further means a dict-valued measure gives
     digits: int = 2
+    ranked: bool = True  # whether the extreme value is the best one, so that it may be marked
     about: str = ""
 
 
@@ -68,19 +69,19 @@ METRICS: dict[str, Metric] = {
     for item in (
         Metric("fid", "FID", "package:torchmetrics", False, "", "features", "fid", references=True,
                about="Frechet distance between Gaussians fitted to features; float64; depends on N"),
-        Metric("kid", "KID", "package:torchmetrics", False, "", "features", "kid", references=True, digits=4,
+        Metric("kid", "KID", "package:torchmetrics", False, "", "features", "kid", references=True, digits=3,
                settings=("kid.subsets", "kid.subset_size", "kid.seed"),
                about="squared MMD with the kernel (x.y/D + 1)^3, mean over subsets; unbiased in N"),
         Metric("patch_fid", "patch-FID", "package:torchmetrics", False, "", "patches", "fid", references=True,
                about="FID of crops at the training size of the model, from picture and reference alike"),
-        Metric("patch_kid", "patch-KID", "package:torchmetrics", False, "", "patches", "kid", references=True, digits=4,
+        Metric("patch_kid", "patch-KID", "package:torchmetrics", False, "", "patches", "kid", references=True, digits=3,
                settings=("kid.subsets", "kid.subset_size", "kid.seed"), about="KID of the same crops"),
         Metric("clip_score", "CLIP", "1", True, "100 cos", "clip_score", "mean",
                about="100 times the cosine of picture and prompt"),
         Metric("attribute_accuracy", "attributes", "1", True, "", "attributes", "mean", digits=3,
                parts=("class", "colour", "pattern", "ground", "sky", "side"),
                about="share of the caption's attributes that the scorer reads from the picture by zero-shot"),
-        Metric("piqe", "PIQE", "1", False, "", "piqe", "mean", digits=1,
+        Metric("piqe", "PIQE", "1", False, "", "piqe", "mean", digits=1, ranked=False,
                about="blind block-wise quality; read it beside the value of the true renders, low alone is not good"),
         Metric("spectrum_distance", "spectrum", "1", False, "dB", "spectrum", "spectrum", references=True,
                about="root mean square difference, over bands, from the mean log spectrum of the references "
@@ -101,9 +102,12 @@ def version(text: str) -> str:
 
 
 def number(value: float, digits: int) -> str:
-    """A value with at least `digits` decimals, and at least two significant digits."""
-    if value and abs(value) < 1:
-        digits = max(digits, min(8, 1 - math.floor(math.log10(abs(value)))))
+    """A value with `digits` decimals; fewer above 1000 and more below 0.1, so that it keeps two digits that count."""
+    size = math.floor(math.log10(abs(value))) if value else 0
+    if size < -1:
+        digits = max(digits, min(8, 1 - size))
+    elif size > 2:
+        digits = min(digits, 1)
     return f"{value:.{digits}f}"
 
 

@@ -26,11 +26,11 @@ plots. Reads records only, and does nothing when they have not changed.
   model, method, eval      only runs of these (commas between several), only this protocol
   base     vanilla         the method that others are compared with, picture by picture
   columns  4               prompts in a grid
-  crop     0.5,0.6,0.25    centre and side of the magnified crop, as fractions of the picture
+  crop     0.5,0.55,0.25   centre and side of the magnified crop, as fractions of the picture
   force    false           make everything again"""
 
 KEYS = {"store": "results/runs", "out": "results/report", "cache": "results/cache", "model": None, "method": None,
-        "eval": None, "base": "vanilla", "columns": "4", "crop": "0.5,0.6,0.25", "force": "false"}  # fmt: skip
+        "eval": None, "base": "vanilla", "columns": "4", "crop": "0.5,0.55,0.25", "force": "false"}  # fmt: skip
 
 
 def main(words: list[str]) -> int:
@@ -68,7 +68,7 @@ def report(words: list[str]) -> int:
     if options["force"] != "true" and _current(manifest, inputs):
         print(f"nothing has changed since {out}/ was made ({len(rows)} rows; force=true makes it again)")
         return 0
-    made, skipped = write(rows, out, options["base"], columns, crop)
+    made, skipped = write(rows, out, Path(options["cache"]), options["base"], columns, crop)
     record = {"inputs": inputs, "files": {str(path.relative_to(out)): _sha(path) for path in made}, "skipped": skipped}
     from eval.records import write_text
     from eval.tables import to_markdown
@@ -131,23 +131,38 @@ def _sha(path: Path) -> str:
 
 
 def write(
-    rows: list, out: Path, base: str, columns: int, crop: tuple[float, float, float]
+    rows: list, out: Path, cache: Path, base: str, columns: int, crop: tuple[float, float, float]
 ) -> tuple[list[Path], dict[str, str]]:
     """Write every file of the report; returns their paths, and what could not be made with the reason."""
-    from eval import figures, tables
+    from eval import compare, figures, plots, published, tables
     from eval.records import write_text
 
     out.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
     skipped: dict[str, str] = {}
+    comparison = compare.Comparison(cache)
+    marks = compare.mark(rows, comparison)
 
     def text(name: str, content: str) -> None:
         write_text(out / name, content)
         made.append(out / name)
 
     text("table.csv", tables.to_csv(rows))
-    text("table.md", tables.to_markdown(rows))
-    text("table.tex", tables.to_latex(rows))
+    text("table.md", tables.to_markdown(rows, marks))
+    text("table.tex", tables.to_latex(rows, marks))
+    pairs = compare.against_base(rows, base, comparison)
+    if differences := compare.to_markdown(pairs):
+        text("paired.csv", compare.to_csv(pairs))
+        text("paired.md", differences)
+    else:
+        skipped["paired.md"] = f"no size has {base} and another method on common prompts; base=<method> chooses another"
+    known = {(row.run.model, row.size) for row in rows if row.run.model in published.FAMILIES.values()}
+    joined = [j for j in published.join(rows) if (j.model, j.size) in known] if known else []
+    if joined:
+        text("published.csv", published.to_csv(joined))
+        text("published.md", published.to_markdown(joined) + "\n" + published.READ_WITH_CARE)
+    else:
+        skipped["published.md"] = "no run of a model and size with published values (python -m eval.published)"
     for (model, protocol), group in tables.grouped(rows).items():
         suffix = model if len({p for m, p in tables.grouped(rows) if m == model}) == 1 else f"{model}-{protocol}"
         for size in dict.fromkeys(row.size for row in group):
@@ -162,15 +177,15 @@ def write(
                 made.append(out / name)
             else:
                 skipped[name] = reason
-        name = f"scores-{suffix}.png"
         caption = tables.EMBEDDED if tables.is_embedded(group) else ""
-        part = out / f".{name}"
-        reason = figures.against_size(group, part, caption)
-        if reason:
-            skipped[name] = reason
-        else:
-            part.replace(out / name)
-            made.append(out / name)
+        for name, plot in ((f"scores-{suffix}.png", plots.against_size), (f"cost-{suffix}.png", plots.against_cost)):
+            part = out / f".{name}"
+            reason = plot(group, part, caption)
+            if reason:
+                skipped[name] = reason
+            else:
+                part.replace(out / name)
+                made.append(out / name)
     return made, skipped
 
 

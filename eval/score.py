@@ -154,7 +154,7 @@ def _misfit(name: str, job: Job) -> str:
         from eval.measures import crop_size
 
         crop = crop_size(job.config, job.setting.native)
-        if min(size) <= crop:
+        if min(size) < crop or max(size) == crop:
             return f"the picture is no larger than a crop of {crop} px"
     if size and "period" in needs:
         from eval.measures import base_period

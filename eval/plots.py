@@ -1,0 +1,122 @@
+"""Plots of the report: scores against size, and against cost. Made from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval.metrics import METRICS
+from eval.rows import RENDERS, Row
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#762A83", "#1B1B1B", "#B8860B")
+"""Okabe and Ito's colours that read on white, and a few more; markers and line styles tell methods apart as well."""
+MARKERS = "osD^vPX*<>"
+
+
+def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
+    """Colour, marker and line of each label, the same in every figure."""
+    labels = list(dict.fromkeys(row.label for row in rows if not row.is_reference))
+    found: dict[str, dict[str, str]] = {}
+    for k, name in enumerate(labels):
+        line = ("-", "--", ":")[(k // len(COLOURS)) % 3]
+        found[name] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": line}
+    return found | {RENDERS: {"color": "#777777", "marker": "_", "linestyle": "--"}}
+
+
+def against_size(rows: list[Row], path: Path, caption: str) -> str:
+    """Each metric against size with intervals, one line a method. Returns "" or why there is no figure."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    names = [n for n in METRICS if any("value" in row.cell(n) and not row.is_reference for row in rows)]
+    sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
+    if not names or not sizes:
+        return "no run has a score and a size"
+    styled = styles(rows)
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4.1 * across, 2.7 * down + 0.9), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis, name in zip(axes, names, strict=False):
+            _panel(axis, name, rows, [size for size, _ in sizes], styled)
+            axis.set_xticks(range(len(sizes)), [f"{size}\n{scale:g}×" if scale else size for size, scale in sizes])
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        _legend(figure, axes, styled)
+        if caption:
+            figure.supxlabel(caption, fontsize=7, color="#444444")
+        figure.savefig(path, dpi=130, metadata={"Software": None})
+    return ""
+
+
+def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str, dict[str, str]]) -> None:
+    labels = list(dict.fromkeys(row.label for row in rows))
+    for k, label in enumerate(labels):
+        points = [(sizes.index(row.size), row.cell(name)) for row in rows
+                  if row.label == label and row.size in sizes and "value" in row.cell(name)]  # fmt: skip
+        if not points:
+            continue
+        shift = (k - (len(labels) - 1) / 2) * 0.05  # so that intervals of methods don't hide each other
+        x, y = [p + shift for p, _ in points], [cell["value"] for _, cell in points]
+        style = styled.get(label, styled.get(RENDERS if label.startswith(RENDERS) else label, {}))
+        axis.plot(x, y, label=label, markersize=4.5, linewidth=1.3, **style)
+        low = [cell["value"] - cell["low"] if cell["low"] is not None else 0 for _, cell in points]
+        high = [cell["high"] - cell["value"] if cell["high"] is not None else 0 for _, cell in points]
+        bars = [[max(v, 0) for v in low], [max(v, 0) for v in high]]
+        axis.errorbar(x, y, bars, fmt="none", ecolor=style.get("color"), elinewidth=0.9, capsize=1.5, alpha=0.7)
+    axis.set_xlim(-0.4, len(sizes) - 0.6)
+    _title(axis, name, rows)
+
+
+def _title(axis, name: str, rows: list[Row]) -> None:
+    better = "higher is better" if METRICS[name].higher_is_better else "lower is better"
+    titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
+    axis.set_title(f"{titles[0]} ({better if METRICS[name].ranked else 'compare with the true renders'})", fontsize=9)
+    axis.grid(axis="y", linewidth=0.4, alpha=0.5)
+
+
+def _legend(figure, axes, styled: dict[str, dict[str, str]]) -> None:
+    handles: dict[str, object] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    order = [name for name in styled if name in handles] + [name for name in handles if name not in styled]
+    figure.legend([handles[name] for name in order], order, loc="outside upper center",
+                  ncols=min(4, len(order)), frameon=False)  # fmt: skip
+
+
+def against_cost(rows: list[Row], path: Path, caption: str) -> str:
+    """Each metric against seconds for a picture, a point a method and size. Returns "" or why there is no figure."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    timed = [row for row in rows if row.block["cost"].get("seconds") and row.run.width and not row.is_reference]
+    names = [n for n in METRICS if METRICS[n].ranked and any("value" in row.cell(n) for row in timed)]
+    if not names:
+        return "no scored run has recorded how long a picture took"
+    styled = styles(rows)
+    sizes = list(dict.fromkeys(row.size for row in timed))
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4.1 * across, 2.9 * down + 0.9), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis, name in zip(axes, names, strict=False):
+            for row in timed:
+                cell = row.cell(name)
+                if "value" not in cell:
+                    continue
+                area = 22 + 30 * sizes.index(row.size)  # larger pictures, larger points
+                style = styled[row.label]
+                point = row.block["cost"]["seconds"], cell["value"]
+                axis.scatter(*point, s=area, color=style["color"], marker=style["marker"], label=row.label, alpha=0.85)
+                if cell["low"] is not None:
+                    axis.vlines(point[0], cell["low"], cell["high"], color=style["color"], linewidth=0.9, alpha=0.6)
+            axis.set_xscale("log")
+            _title(axis, name, timed)
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        _legend(figure, axes, styled)
+        figure.supxlabel(f"seconds for a picture; larger points for {' < '.join(sizes)} px\n{caption}", fontsize=8)
+        figure.savefig(path, dpi=130, metadata={"Software": None})
+    return ""

@@ -1,0 +1,59 @@
+"""The papers' values: read whole, joined to the right rows, and told apart."""
+
+import csv
+
+import pytest
+
+from eval import published
+from eval.records import Run
+from eval.rows import Row
+
+
+def row(model, size, label, **cells):
+    width, height = map(int, size.split("x"))
+    metrics = {name: {"value": value, "n": 50, "digits": 2, "title": name} for name, value in cells.items()}
+    run = Run(published.FOLDER, model, label.split()[0], width, height, "x", {}, {}, [])
+    return Row(run, "plain", {"metrics": metrics}, label)
+
+
+def find(joined, *key):
+    return next(j for j in joined if (j.model, j.size, j.method, j.metric) == key)
+
+
+def test_every_printed_value_is_read():
+    count = sum(len(list(csv.DictReader(path.open(newline="")))) for path in published.FOLDER.glob("*.csv"))
+    values = published.load()
+    assert len(values) == count > 800
+    assert {v.family for v in values if v.model.startswith("FLUX")} == {"flux"}
+    assert {v.family for v in values if v.model in ("SDXL", "unknown", "own weights")} == {""}
+
+
+def test_clip_of_ultraimage_is_brought_to_the_scale_of_the_others():
+    values = [v for v in published.load() if v.paper == "UltraImage" and v.metric == "clip_score"]
+    assert values and all(10 < v.value < 50 and float(v.text) < 1 for v in values)
+
+
+def test_spread_is_between_papers():
+    joined = published.join([])
+    both = find(joined, "flux", "4096x4096", "vanilla", "fid")
+    assert {v.paper for v in both.values} >= {"SEGA", "AReA", "DyPE"}
+    assert both.spread == pytest.approx(195.68 - 179.8, abs=0.01)
+    assert find(joined, "flux", "2048x2048", "hiflow", "fid").spread is None
+
+
+def test_ours_stands_beside_the_same_model_size_and_method():
+    ours = row("flux", "4096x4096", "vanilla", fid=190.0)
+    others = row("qwen", "4096x4096", "vanilla", fid=1.0), row("flux", "2048x2048", "vanilla", fid=2.0)
+    joined = published.join([ours, *others])
+    entry = find(joined, "flux", "4096x4096", "vanilla", "fid")
+    assert entry.ours is ours
+    text = published.to_markdown([entry])
+    assert "190.00 (N=50)" in text and "-5.68 to 10.20" in text
+    lines = list(csv.DictReader(published.to_csv([entry]).splitlines()))
+    dype = next(line for line in lines if line["paper"] == "DyPE")
+    assert dype["published"] == "195.68" and float(dype["difference"]) == pytest.approx(-5.68)
+    assert find(joined, "flux", "4096x4096", "dype", "fid").ours is None
+
+
+def test_ablations_stay_out():
+    assert not any("ablation" in v.notes for j in published.join([]) for v in j.values)
