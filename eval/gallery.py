@@ -1,0 +1,219 @@
+"""A static gallery that opens from disk: `python -m eval.gallery`, then open `index.html`.
+
+Pictures are cut once into WebP tiles of several resolutions, so that pages of 4096-px pictures load what is in sight.
+Files are named by the hash of the picture; prompts go to the page as data and are shown as text alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from eval.config import split_words
+from sega.errors import RequestError, near
+
+HELP = """usage: python -m eval.gallery [key=value ...]
+
+Writes a folder of plain HTML that opens from disk: pick prompts, methods and sizes, zoom and pan up to four pictures
+together, or slide between two. Made from the records of scored runs; pictures already there are not cut again.
+
+  python -m eval.gallery
+  python -m eval.gallery model=tiny out=results/gallery
+
+  store    results/runs     folder of runs, scored by python -m eval
+  out      results/gallery  where the gallery goes
+  cache    results/cache    where python -m eval keeps rendered references
+  model, method, eval       only runs of these (commas between several), only this protocol
+  workers  2                processes that cut pictures"""
+
+KEYS = {"store": "results/runs", "out": "results/gallery", "cache": "results/cache", "model": None, "method": None,
+        "eval": None, "workers": "2"}  # fmt: skip
+TILE = 1024
+THUMB = 256
+WEB = Path(__file__).parent / "web"
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(HELP)
+        return 0
+    try:
+        return gallery(words)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def gallery(words: list[str]) -> int:
+    """Write the gallery that the words ask for."""
+    from eval.rows import load_rows
+
+    options, rest = split_words(words, KEYS)
+    if rest:
+        key = rest[0].partition("=")[0]
+        raise RequestError(f"unknown option {key}{near(key, KEYS)}")
+    if not str(options["workers"]).isdigit() or int(options["workers"]) < 1:
+        raise RequestError(f"workers={options['workers']} must be a whole number of at least 1")
+    rows, unscored = load_rows(
+        Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]
+    )
+    for run in unscored:
+        print(f"left out, not scored yet: {run.name}; run python -m eval", file=sys.stderr)
+    out = Path(options["out"])
+    cut, missing = cut_all(rows, out, int(options["workers"]))
+    for path, why in missing.items():
+        print(f"warning: {path} {why}; left out", file=sys.stderr)
+    changed = write_page(data(rows, set(missing)), out)
+    if not cut and not changed:
+        print(f"nothing has changed since {out}/ was made")
+    print(out / "index.html")
+    return 0
+
+
+def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:
+    """Cut every picture that is not cut yet; returns how many, and the ones that can't be with the reason."""
+    todo = {identity(picture): picture.path for row in rows for picture in row.pictures.values()}
+    todo = {name: path for name, path in todo.items() if not (out / "thumbs" / f"{name}.webp").exists()}
+    if not todo:
+        return 0, {}
+    from tqdm import tqdm
+
+    missing: dict[Path, str] = {}
+    jobs = list(todo.items())
+    with contextlib.ExitStack() as stack:
+        arguments = partial(cut, out), *zip(*jobs, strict=True)
+        if workers == 1:
+            done = map(*arguments)
+        else:
+            done = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs)))).map(*arguments, chunksize=4)
+        for (_, path), reason in zip(jobs, tqdm(done, total=len(jobs), desc="gallery", leave=False), strict=True):
+            if reason:
+                missing[path] = reason
+    return len(jobs) - len(missing), missing
+
+
+def identity(picture: Any) -> str:
+    """Name of a picture's files."""
+    from eval.records import digest
+
+    return picture.sha[:20] if picture.sha else digest([str(picture.path), picture.path.stat().st_mtime_ns])
+
+
+def levels(width: int, height: int) -> int:
+    """How many resolutions a picture has: halved until it fits one tile."""
+    count = 1
+    while max(width, height) > TILE << (count - 1):
+        count += 1
+    return count
+
+
+def cut(out: Path, name: str, path: Path) -> str:
+    """Write the tiles and, last, the thumbnail of a picture. Returns "" or why it can't be read."""
+    from PIL import Image
+
+    from eval import images
+
+    try:
+        picture = Image.fromarray(images.read(path))
+    except images.DamagedError as error:
+        return str(error)
+    folder = out / "tiles" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    small = max(picture.size) <= TILE  # small pictures stay exact
+    for level in range(levels(*picture.size)):
+        reduced = picture.reduce(2**level)  # sides round up, as the page expects of the last tile
+        for column, row, box in boxes(reduced.size):
+            reduced.crop(box).save(folder / f"{level}-{column}-{row}.webp", lossless=small, quality=90)
+    picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
+    (out / "thumbs").mkdir(exist_ok=True)
+    part = out / "thumbs" / f".{name}.part"
+    picture.save(part, "WEBP", quality=85)
+    part.replace(out / "thumbs" / f"{name}.webp")
+    return ""
+
+
+def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
+    """Columns, rows and pixel boxes of the tiles of a picture."""
+    width, height = size
+    for row, top in enumerate(range(0, height, TILE)):
+        for column, left in enumerate(range(0, width, TILE)):
+            yield column, row, (left, top, min(left + TILE, width), min(top + TILE, height))
+
+
+def data(rows: list, missing: set[Path]) -> dict[str, Any]:
+    """What the page shows, as plain data."""
+    from eval.metrics import METRICS, number
+    from eval.tables import EMBEDDED, is_embedded
+
+    prompts: dict[tuple[str, int, str], int] = {}
+    runs, pictures = [], []
+    titles = {"spectrum_distance" if m.kind == "spectrum" else m.measure: m for m in METRICS.values()}
+    several = len({row.protocol for row in rows}) > 1
+    for row in rows:
+        if not row.run.width:
+            continue
+        label = f"{row.label}, {row.protocol}" if several else row.label
+        runs.append({"label": label, "model": row.run.model, "size": [row.run.width, row.run.height],
+                     "settings": settings(row.run)})  # fmt: skip
+        values = {(r["prompt_id"], r["seed"]): r["values"] for r in row.scored}
+        for key, picture in row.pictures.items():
+            if picture.path in missing:
+                continue
+            text = picture.prompt or key[0]
+            place = prompts.setdefault((*key, text), len(prompts))
+            shown = {}
+            for measure, value in values.get(key, {}).items():
+                value = value.get("mean") if isinstance(value, dict) else value
+                if value is not None and measure in titles:
+                    shown[titles[measure].title] = number(value, titles[measure].digits)
+            if picture.cost.get("seconds") is not None:
+                shown["seconds"] = f"{picture.cost['seconds']:.2f}"
+            pictures.append({"run": len(runs) - 1, "prompt": place, "id": identity(picture), "values": shown,
+                             "size": [row.run.width, row.run.height],
+                             "levels": levels(row.run.width, row.run.height)})  # fmt: skip
+    listed = [{"key": f"{key[0]}-{key[1]}", "seed": key[1], "text": key[2]} for key in prompts]
+    note = EMBEDDED if is_embedded(rows) else ""
+    if any(max(picture["size"]) > TILE for picture in pictures):
+        note += f" Pictures above {TILE} px are shown as WebP of quality 90; the store holds them lossless."
+    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs,
+            "pictures": pictures}  # fmt: skip
+
+
+def settings(run: Any) -> dict[str, str]:
+    """The settings of a run that a reader wants under a picture."""
+    found = {key: run.identity[key] for key in ("steps", "guidance", "schedule") if run.identity.get(key) is not None}
+    method = {k: v for k, v in run.identity.get("method", {}).items() if k != "name"}
+    if method:
+        found["method"] = ", ".join(f"{k}={v}" for k, v in method.items())
+    return {**{k: str(v) for k, v in found.items()}, "run": run.hash}
+
+
+def write_page(content: dict[str, Any], out: Path) -> bool:
+    """Write data and page; returns whether anything changed."""
+    from eval.records import write_text
+
+    text = "const DATA = " + json.dumps(content, ensure_ascii=True, sort_keys=True) + ";\n"
+    page = {"data.js": text, **{name: (WEB / name).read_text() for name in ("index.html", "app.js", "style.css")}}
+    changed = {name: body for name, body in page.items()
+               if not (out / name).exists() or (out / name).read_text() != body}  # fmt: skip
+    for name, body in changed.items():
+        write_text(out / name, body)
+    known = {picture["id"] for picture in content["pictures"]}
+    for folder in (out / "tiles").glob("*"):  # pictures that are no longer shown
+        if folder.name not in known:
+            (out / "thumbs" / f"{folder.name}.webp").unlink(missing_ok=True)
+            shutil.rmtree(folder)
+            changed[folder.name] = ""
+    return bool(changed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
