@@ -37,19 +37,27 @@ test: $(STAMP) ## lint and run the tests
 train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (hours on a CPU, minutes on a GPU)
 	$(RUN) -m sega.embedded.train
 
-reference: $(DIRECT:%=cells-%) cells-uniform card ## regenerate results/embedded (about an hour on 2 cores: make -j2 reference)
+reference: $(DIRECT:%=cells-%) cells-uniform card ## regenerate results/embedded (N1, N2, N4: prompts at 1x, 2x, 4x)
 	$(RUN) -m eval store=$(REFERENCE)/runs
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report
 
 CELL = $(RUN) run.py model=tiny store=$(REFERENCE)/runs prompts.seed=11
+N1 ?= 64
+N2 ?= 64
+N4 ?= 16
 cells-%: $(STAMP)
-	$(CELL) method=$* res=128 prompts.count=64
-	$(CELL) method=$* res=256 prompts.count=64
-	$(CELL) method=$* res=512 prompts.count=16
+	$(CELL) method=$* res=128 prompts.count=$(N1)
+	$(CELL) method=$* res=256 prompts.count=$(N2)
+	$(CELL) method=$* res=512 prompts.count=$(N4)
 
 cells-uniform: $(STAMP)
-	$(CELL) method=sega method.amplitude=0 res=256 prompts.count=64
-	$(CELL) method=sega method.amplitude=0 res=512 prompts.count=16
+	$(CELL) method=sega method.amplitude=0 res=256 prompts.count=$(N2)
+	$(CELL) method=sega method.amplitude=0 res=512 prompts.count=$(N4)
+
+cells-staged: $(STAGED:%=staged-%) ## the remaining methods on the first prompts of the reference
+staged-%: $(STAMP)
+	$(CELL) method=$* res=256 prompts.count=$(N2)
+	$(CELL) method=$* res=512 prompts.count=$(N4)
 
 card: $(STAMP) ## measure the embedded model at its native size and write its card
 	$(RUN) run.py model=tiny method=vanilla res=128 prompts.seed=12 prompts.count=256 store=results/cache/card
