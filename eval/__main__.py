@@ -114,6 +114,8 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
         for line in run.damaged_rows:
             print(f"warning: {line} is damaged; its picture is left out (run.py makes it again)", file=sys.stderr)
         job = prepare(run, config)
+        if job.gone:
+            print(f"{run.name}: the pictures are not here, only their scores, which are kept")
         if job.done:
             skipped += 1
         else:
@@ -133,10 +135,10 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
 
 
 def _execute(job: Any, cache: Path, told: set[str]) -> int:
-    from eval.config import check_device
+    from eval.config import usable_device
     from eval.score import execute
 
-    check_device(job.config["device"])
+    job.setting.config = job.config | {"device": usable_device(job.config["device"])}
     block = execute(job, cache)
     for item in block["damaged"]:
         print(f"warning: {job.run.folder / item['file']} {item['why']}; left out", file=sys.stderr)

@@ -100,15 +100,18 @@ def split_words(words: Iterable[str], known: dict[str, Any]) -> tuple[dict[str, 
     return found, rest
 
 
-def check_device(device: str) -> None:
-    """RequestError unless torch can use the device."""
+def usable_device(device: str) -> str:
+    """The device, with `auto` resolved; RequestError unless torch can use it."""
     import torch
 
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     kind = device.split(":")[0]
     if kind not in ("cpu", "cuda", "mps"):
-        raise RequestError(f"unknown device={device}{near(device, ('cpu', 'cuda', 'mps'))}")
+        raise RequestError(f"unknown device={device}{near(device, ('auto', 'cpu', 'cuda', 'mps'))}")
     if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
         raise RequestError(f"device={device} is not available here; use device=cpu")
+    return device
 
 
 def existing(path: str | None, what: str) -> Path | None:

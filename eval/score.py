@@ -29,7 +29,8 @@ class Job:
     shas: list[str]  # of the files as they are now, "" for a missing one
     stats: list[tuple[int, int] | None]
     identity: str
-    done: bool  # the stored scores are these very ones
+    done: bool  # the stored scores are these very ones, or can't be made again
+    gone: bool  # there are scores, but none of the pictures
 
 
 def prepare(run: Run, config: dict[str, Any]) -> Job:
@@ -54,7 +55,8 @@ def prepare(run: Run, config: dict[str, Any]) -> Job:
     identity = digest([wanted, pictures, size, plan.identity if plan else reason, config["bootstrap"], records.SCHEMA])
     arrays_there = (run.folder / f"features-{config['name']}.npz").exists()
     done = old.get("identity") == identity and arrays_there and (run.folder / "scores.jsonl").exists()
-    return Job(run, config, setting, plan, reason, shas, stats, identity, done)
+    gone = bool(old) and bool(run.pictures) and not any(shas)
+    return Job(run, config, setting, plan, reason, shas, stats, identity, done or gone, gone)
 
 
 def native_side(model: str) -> int | None:

@@ -92,10 +92,7 @@ def cell_text(row: Row, name: str, notes: dict[str, int], count: bool = True) ->
     cell = row.cell(name)
     if "value" not in cell:
         return f"– ({_note(cell['reason'], notes)})"
-    text = number(cell["value"], cell["digits"])
-    if cell["low"] is not None:
-        half = (cell["high"] - cell["low"]) / 2
-        text += f" ±{half:.{len(text.partition('.')[2])}f}"
+    text = _with_interval(cell, cell["digits"])
     if METRICS[name].kind == "fid" and count:
         text += f" (N={cell['n']})"
     return text + (f" ({_note(cell['warning'], notes)})" if "warning" in cell else "")
@@ -127,6 +124,8 @@ def to_markdown(rows: list[Row], marks: Marks | None = None, terminal: bool = Fa
             body.append([row.size, row.label, str(row.block["n"]), *cells, *costs(row)[: len(shown)]])
         text = align(head, body)
         lines = [f"## {model}, protocol {protocol}\n", text]
+        if not terminal:
+            lines += [parts_table(name, group) for name in names if METRICS[name].parts]
         if notes:
             lines.append("\n".join(f"({chr(ord('a') + k)}) {note}  " for note, k in notes.items()) + "\n")
         if terminal:
@@ -135,6 +134,24 @@ def to_markdown(rows: list[Row], marks: Marks | None = None, terminal: bool = Fa
             lines.append(explanation(model, protocol, group, marks))
         parts.append("\n".join(lines))
     return "\n".join(parts)
+
+
+def parts_table(name: str, rows: list[Row]) -> str:
+    """The parts of a metric, such as the accuracy of each attribute."""
+    parts, digits = METRICS[name].parts, METRICS[name].digits
+    body = []
+    for row in rows:
+        found = row.cell(name).get("parts", {})
+        values = [_with_interval(found[part], digits) if part in found else "" for part in parts]
+        body.append([row.size, row.label, *values])
+    return align(["size", "method", *parts], body)
+
+
+def _with_interval(cell: dict[str, Any], digits: int) -> str:
+    text = number(cell["value"], digits)
+    if cell["low"] is None:
+        return text
+    return f"{text} ±{(cell['high'] - cell['low']) / 2:.{len(text.partition('.')[2])}f}"
 
 
 def costs(row: Row) -> list[str]:

@@ -68,6 +68,7 @@ def test_markdown_says_n_reasons_and_what_the_numbers_are(place):
     line = next(line for line in text.splitlines() if line.startswith("| 32x32 | vanilla "))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert "(N=6)" in cells[3] and cells[5].startswith("– (") and cells[-3:] == ["1.50", "20", "700"]
+    assert "| size  | method             | class " in text
     letter = cells[5][3]
     assert f"({letter}) the picture is no larger than a crop" in text
 

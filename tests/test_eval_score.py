@@ -140,6 +140,15 @@ def test_damaged_pictures_are_named_and_left_out(place, capsys):
     assert [item["file"] for item in found["damaged"]] == ["0001-0.png", "0002-0.png", "0004-0.png"]
 
 
+def test_scores_outlive_their_pictures(place, capsys):
+    ignore = shutil.ignore_patterns("*.png", "32x32")
+    shutil.copytree(place / "runs", place / "records", ignore=ignore)
+    before = block(place, store="records")[0]
+    assert run(place, store="records") == 0
+    assert "only their scores, which are kept" in capsys.readouterr().out
+    assert block(place, store="records")[0] == before
+
+
 def test_missing_weights_leave_an_empty_cell_with_the_way_to_fill_it(place, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_HOME", str(place / "nothing"))
     make_run(place / "plain", "vanilla", (32, 32), prompts=3)
@@ -195,6 +204,7 @@ def test_a_folder_of_references(place):
         (["prompts=/nowhere"], "no file of prompts at /nowhere"),
         (["fid"], "must have the form key=value"),
         (["patch=3"], "takes a group of values"),
+        (["eval=plain", "patch.count=two"], "patch.count=two must be a whole number"),
         (["bootstrap.level=2.0"], "between 0 and 1"),
     ],
 )
