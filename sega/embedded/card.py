@@ -140,7 +140,7 @@ FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders
 ## Recipe
 
 * Generator: {generator["steps"]} steps, {generator["pictures"]} pictures ({generator["distinct"]} distinct), {generator["seconds"] / 60:.0f} minutes
-  on {generator["workers"]} {generator["device"]} worker(s), final loss {generator["loss"]:.4f}. Muon and AdamW, EMA, bf16 autocast; grids of 10 to 16 tokens a side.
+  on {generator["workers"]} {generator["device"]} worker(s), final loss {generator["loss"]:.4f}{"".join(f"; before that {e['steps']} steps, {e['pictures']} pictures" for e in generator.get("earlier", []))}. Muon and AdamW, EMA, bf16 autocast; grids of 10 to 16 tokens a side.
 * Autoencoder: {autoencoder["steps"]} steps{f", then {decoder['steps']} of the decoder alone" if decoder else ""}; reconstruction {", ".join(f"{v:.1f} dB at {k} px" for k, v in quality.items())}.
 * Scorer: open_clip, {record["scorer"]["steps"]} steps of 64 pictures; zero-shot accuracy on fresh renders of 128 px:
   {", ".join(f"{k} {v:.2f}" for k, v in record["scorer"]["accuracy"]["128"].items())}.
