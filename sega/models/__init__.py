@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from sega.errors import RequestError
 
-ADAPTERS = {"FluxTransformer2DModel": "sega.models.flux:FluxAdapter"}
+ADAPTERS = {
+    "FluxTransformer2DModel": "sega.models.flux:FluxAdapter",
+    "QwenImageTransformer2DModel": "sega.models.qwen:QwenAdapter",
+}
 
 
 def adapter_for(target):
