@@ -47,10 +47,10 @@ class Metric:
 MEASURES: dict[str, Measure] = {
     item.name: item
     for item in (
-        Measure("features", "1", "eval.measures:features", array=True, network="features",
-                preprocessing="resized by the network: embedded: antialiased bicubic to its input, not quantised; "
-                              "inception: bilinear to 299 px as in TensorFlow"),
-        Measure("patches", "1", "eval.measures:patches", array=True, network="features", needs=("crop",),
+        Measure("features", "2", "eval.measures:features", array=True, network="features",
+                preprocessing="resized by the network: embedded: antialiased bicubic to its input, not quantised, "
+                              "features brought to length sqrt(D); inception: bilinear to 299 px as in TensorFlow"),
+        Measure("patches", "2", "eval.measures:patches", array=True, network="features", needs=("crop",),
                 settings=("patch.size", "patch.count", "patch.seed"),
                 preprocessing="crops as stored, places drawn from patch.seed, prompt id and seed; then as features"),
         Measure("spectrum", "1", "eval.measures:spectrum", array=True, settings=("spectrum.bands",),

@@ -74,7 +74,7 @@ def load(source: Source, device: str) -> Network:
         from sega.embedded.scorer import load_scorer
 
         scorer = load_scorer(device, source.path)
-        return Network(scorer.image_features, scorer.text_features, scorer.attribute_probabilities)
+        return Network(_scaled(scorer.image_features), scorer.text_features, scorer.attribute_probabilities)
     if source.kind == "inception":
         from torchmetrics.image.fid import NoTrainInceptionV3
 
@@ -104,10 +104,23 @@ def _open_clip(source: Source, device: str) -> Network:
         size = [max(side, round(n * scale)) for n in x.shape[-2:]]
         x = F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255).round()
         top, left = (size[0] - side) // 2, (size[1] - side) // 2
-        return model.encode_image((x[..., top : top + side, left : left + side] / 255 - mean) / std).float()
+        return model.encode_image((x[..., top : top + side, left : left + side] / 255 - mean) / std)
 
     @torch.no_grad()
     def text(captions):
         return model.encode_text(tokenizer(captions).to(device)).float()
 
-    return Network(image, text)
+    return Network(_scaled(image), text)
+
+
+def _scaled(embed: Callable) -> Callable:
+    """Features at length sqrt(D): contrastive training fixes their direction only, and KID has the cube of the length.
+
+    With it the kernel of KID lies between 0 and 8, and FID between 0 and 4 D, for any such model.
+    """
+
+    def scaled(pictures):
+        features = embed(pictures).float()
+        return features / features.norm(dim=-1, keepdim=True).clamp_min(1e-12) * features.shape[-1] ** 0.5
+
+    return scaled

@@ -79,6 +79,13 @@ def test_clip_score_is_the_cosine_of_the_scorer(place):
     assert row["values"]["clip_score"] == pytest.approx(100 * float(cosine), rel=1e-4)
 
 
+def test_features_have_the_length_of_their_dimension(place):
+    _, folder = block(place)
+    arrays = records.read_arrays(folder / "features-embedded.npz")
+    assert np.linalg.norm(arrays["features"], axis=-1) == pytest.approx(np.full(6, 8.0), rel=1e-5)
+    assert np.linalg.norm(arrays["patches"], axis=-1) == pytest.approx(np.full((6, 4), 8.0), rel=1e-5)
+
+
 def test_renders_are_scored_beside_the_run(place):
     found, folder = block(place, method="renders", store="cache/renders")
     assert found["n"] == 6 and found["reference"]["identity"] == block(place)[0]["reference"]["identity"]
