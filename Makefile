@@ -61,7 +61,7 @@ staged-%: $(STAMP)
 
 card: $(STAMP) ## measure the embedded model at its native size and write its card
 	$(RUN) run.py model=tiny method=vanilla res=128 prompts.seed=12 prompts.count=256 store=results/cache/card
-	$(RUN) -m sega.embedded.card results/cache/card/tiny/vanilla/128x128/* $(REFERENCE)
+	$(RUN) scripts/embedded_card.py results/cache/card/tiny/vanilla/128x128/* $(REFERENCE)
 
 clean: ## remove the demo's results (never results/runs)
 	rm -rf results/demo

@@ -1,4 +1,4 @@
-"""The model card of the embedded model, from a run at native size: `python -m sega.embedded.card <run folder> <out>`.
+"""The model card of the embedded model, from a run at native size: `python scripts/embedded_card.py <run folder> <out>`.
 
 Writes `README.md`, `samples.png` and `training.png`. Attribute accuracy is measured with the scorer on the generated
 pictures and on renders of the same captions; the FID of the generated pictures stands beside the FID of two sets of
@@ -21,19 +21,6 @@ from sega.embedded.scorer import FEATURES, Scorer, load_scorer
 from sega.errors import RequestError
 
 SAMPLES = (6, 8)  # rows, columns of the sample grid
-
-
-class _Features(torch.nn.Module):
-    """The scorer's image features as torchmetrics wants them."""
-
-    num_features = FEATURES
-
-    def __init__(self, scorer: Scorer):
-        super().__init__()
-        self.scorer = scorer
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.scorer.image_features(images)
 
 
 def load_run(folder: Path) -> tuple[list[str], torch.Tensor]:
@@ -67,26 +54,25 @@ def accuracies(scorer: Scorer, prompts: list[str], pictures: torch.Tensor) -> di
     return values | {"mean": float(np.mean(list(values.values())))}
 
 
-def fid(scorer: Scorer, a: torch.Tensor, b: torch.Tensor) -> float:
-    """FID on the scorer's features."""
-    from torchmetrics.image.fid import FrechetInceptionDistance
+def fid(a: torch.Tensor, b: torch.Tensor) -> float:
+    """FID as `python -m eval` computes it with the embedded features."""
+    from eval import distances, networks
 
-    metric = FrechetInceptionDistance(feature=_Features(scorer)).set_dtype(torch.float64)
-    for real, pictures in ((True, a), (False, b)):
-        for start in range(0, len(pictures), 64):
-            metric.update(pictures[start : start + 64], real=real)
-    return float(metric.compute())
+    network = networks.load(networks.find("embedded", {"clip": {"path": None}}), "cpu")
+    sets = [torch.cat([network.image(x[i : i + 64]) for i in range(0, len(x), 64)]).double().numpy() for x in (a, b)]
+    return distances.fid(*sets)
 
 
 def sample_grid(prompts: list[str], pictures: torch.Tensor, path: Path) -> None:
     """Generated pictures, and under each row the renders of the same captions."""
     rows, columns = SAMPLES
-    side = pictures.shape[-1]
-    truth = renders(prompts, side, 1)
+    chosen = [i * len(prompts) // (rows * columns // 2) for i in range(rows * columns // 2)]  # spread over the run
+    prompts, pictures = [prompts[i] for i in chosen], pictures[chosen]
+    truth = renders(prompts, pictures.shape[-1], 1)
     lines = []
     for r in range(rows // 2):
-        chosen = slice(r * columns, (r + 1) * columns)
-        lines += [torch.cat(list(x[chosen]), dim=2) for x in (pictures, truth)]
+        row = slice(r * columns, (r + 1) * columns)
+        lines += [torch.cat(list(x[row]), dim=2) for x in (pictures, truth)]
     Image.fromarray(torch.cat(lines, dim=1).permute(1, 2, 0).numpy()).save(path, optimize=True)
 
 
@@ -122,7 +108,7 @@ def card(run: Path, out: Path) -> None:
     text = f"""# The embedded model
 
 A `FluxPipeline` of stock classes trained on the procedural world of `sega/embedded/world.py`. Whatever is measured with it is a
-property of this small world, not of FLUX. Written by `python -m sega.embedded.card` from the run `{json.loads((run / "run.json").read_text())["hash"]}`.
+property of this small world, not of FLUX. Written by `python scripts/embedded_card.py` from the run `{json.loads((run / "run.json").read_text())["hash"]}`.
 
 ![generated pictures over renders of the same captions](samples.png)
 
@@ -134,8 +120,8 @@ Odd rows are generated, even rows are renders of the same captions (with another
 |---|---|---|---|
 {rows}
 
-FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders **{fid(scorer, truth, pictures):.3f}**; two sets of renders
-{fid(scorer, truth, other):.3f}.
+FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders **{fid(pictures, truth):.3f}**; two sets of renders
+{fid(other, truth):.3f}.
 
 ## Recipe
 
@@ -155,7 +141,7 @@ FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders
 if __name__ == "__main__":
     try:
         if len(sys.argv) != 3:
-            raise RequestError("usage: python -m sega.embedded.card <run folder> <out folder>")
+            raise RequestError("usage: python scripts/embedded_card.py <run folder> <out folder>")
         card(Path(sys.argv[1]), Path(sys.argv[2]))
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
