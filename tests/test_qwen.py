@@ -277,6 +277,8 @@ def test_what_does_not_fit_is_refused(pipe):
         adapter_for(pipe).put_text({}, [(0, 0), (8, 0)])
     with torch.no_grad(), attach(transformer, method("ultraimage")), pytest.raises(RequestError, match="one prompt"):
         transformer(**inputs(pipe, [PROMPT, LONGER], (256, 128)))
+    with pytest.raises(RequestError, match="steps=2 or more"), pytest.warns(RuntimeWarning, match="invalid value"):
+        generate(pipe, method("vanilla"), PROMPT, 0, (128, 128), 1, 1.0)
     call = inputs(pipe, [PROMPT], (128, 128))
     with attach(transformer, method("vanilla")), pytest.raises(RequestError, match="one frame"):
         transformer(**call | {"img_shapes": [[(4, 4, 4)]]})

@@ -62,6 +62,12 @@ class QwenAdapter(FluxAdapter):
             )
         return height, width
 
+    def sigma(self, call: dict[str, Any]) -> float:
+        """The time as the transformer receives it; the stock schedule of a single step has none, but 0/0."""
+        if not bool(call["timestep"].isfinite().all()):
+            raise RequestError("one step is both the first and the last of this model's schedule; use steps=2 or more")
+        return super().sigma(call)
+
     def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
         """The call of a batch as one call per sample, each as the pipeline makes it for that prompt alone.
 
