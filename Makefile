@@ -37,11 +37,12 @@ test: $(STAMP) ## lint and run the tests
 train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (hours on a CPU, minutes on a GPU)
 	$(RUN) -m sega.embedded.train
 
-reference: $(DIRECT:%=cells-%) cells-uniform card ## regenerate results/embedded (N1, N2, N4: prompts at 1x, 2x, 4x)
+reference: $(DIRECT:%=cells-%) cells-uniform card ## regenerate results/embedded (N1, N2, N4: prompts at 1x, 2x, 4x; with make -j each job takes one thread)
 	$(RUN) -m eval store=$(REFERENCE)/runs
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report
 
-CELL = $(RUN) run.py model=tiny store=$(REFERENCE)/runs prompts.seed=11
+CELL = OMP_NUM_THREADS=$(THREADS) $(RUN) run.py model=tiny store=$(REFERENCE)/runs prompts.seed=11
+THREADS ?= 1
 N1 ?= 64
 N2 ?= 64
 N4 ?= 16
