@@ -56,7 +56,8 @@ def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str,
                   if row.label == label and row.size in sizes and "value" in row.cell(name)]  # fmt: skip
         if not points:
             continue
-        shift = (k - (len(labels) - 1) / 2) * 0.05  # so that intervals of methods don't hide each other
+        # Intervals of methods must not hide each other, and all stay nearer to their own size than to the next.
+        shift = (k - (len(labels) - 1) / 2) * min(0.05, 0.5 / len(labels))
         x, y = [p + shift for p, _ in points], [cell["value"] for _, cell in points]
         style = styled.get(label, styled.get(RENDERS if label.startswith(RENDERS) else label, {}))
         axis.plot(x, y, label=label, markersize=4.5, linewidth=1.3, **style)
