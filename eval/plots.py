@@ -72,7 +72,10 @@ def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str,
 def _title(axis, name: str, rows: list[Row]) -> None:
     better = "higher is better" if METRICS[name].higher_is_better else "lower is better"
     titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
-    axis.set_title(f"{titles[0]} ({better if METRICS[name].ranked else 'compare with the true renders'})", fontsize=9)
+    counts = sorted({row.cell(name)["n"] for row in rows if "value" in row.cell(name)}, reverse=True)
+    shown = f", N={', '.join(map(str, counts))}" if METRICS[name].kind == "fid" else ""
+    advice = better if METRICS[name].ranked else "compare with the true renders"
+    axis.set_title(f"{titles[0]}{shown} ({advice})", fontsize=9)
     axis.grid(axis="y", linewidth=0.4, alpha=0.5)
 
 

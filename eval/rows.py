@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -135,10 +136,16 @@ def _renders(rows: list[Row], cache: Path) -> list[Row]:
 
 
 def label(rows: list[Row]) -> None:
-    """Name each row by its method and the parameters that are not the default, and by whatever else tells it apart."""
+    """Name each row by its method and the parameters that are not the default, and by whatever else tells it apart.
+
+    Where rows of a size cover different prompts there are true renders for each set of prompts, named by its N.
+    """
     groups: dict[tuple, list[Row]] = {}
+    renders = Counter(row.group for row in rows if row.is_reference)
+    several = {group[:2] for group, count in renders.items() if count > 1}
     for row in rows:
-        row.label = RENDERS if row.is_reference else method_label(row.run)
+        plain = RENDERS if row.is_reference else method_label(row.run)
+        row.label = f"{RENDERS} for N={row.block['n']}" if row.is_reference and row.group[:2] in several else plain
         groups.setdefault((*row.group, row.label), []).append(row)
     for same in groups.values():
         if len(same) > 1:

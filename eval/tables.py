@@ -188,9 +188,23 @@ def explanation(model: str, protocol: str, rows: list[Row], marks: Marks | None)
             world = reference["kind"] == "world"
             what = "renders of the same captions" if world else "pictures of the reference folder"
             lines.append(f"References at {row.size}: {reference['n']} {what}.")
+    if uneven(rows):
+        lines.append(
+            "Rows of one size with another N hold other prompts and references: read them beside the true renders of "
+            "their own N; `paired.md` compares methods on the prompts they share."
+        )
     lines = list(dict.fromkeys(lines))
     about = [f"- {METRICS[name].title}: {METRICS[name].about}." for name in columns(rows) if METRICS[name].about]
     return "\n".join(lines) + "\n\n" + "\n".join(about) + "\n"
+
+
+def uneven(rows: list[Row]) -> bool:
+    """Whether methods of one size were scored on different numbers of pictures."""
+    counts: dict[tuple, set[int]] = {}
+    for row in rows:
+        if not row.is_reference:
+            counts.setdefault(row.group, set()).add(row.block["n"])
+    return any(len(found) > 1 for found in counts.values())
 
 
 def is_embedded(rows: list[Row]) -> bool:
