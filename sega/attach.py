@@ -19,25 +19,33 @@ from torch import Tensor
 from sega.errors import RequestError
 from sega.method import Method, Rope, Step
 from sega.models import adapter_for
-from sega.parts import Call, Stage
+from sega.observe import Watch, latent_spectrum
+from sega.parts import Attention, Call, Stage
 from sega.shift import pin_shift
 from sega.steering import Steering
 
-DETAILS = ("profiles", "magnitudes", "tokens", "latent")
+DETAILS = ("profiles", "magnitudes", "tokens", "latent", "spectrum", "attention")
 
 
-def attach(target, method: Method, record: Iterable[str] = (), exact_time: bool = False) -> Attachment:
+def attach(
+    target,
+    method: Method,
+    record: Iterable[str] = (),
+    exact_time: bool = False,
+    query: tuple[float, float] = (0.5, 0.5),
+) -> Attachment:
     """Attach a method to a pipeline or a transformer; `with attach(pipe, method): ...`, or call `.remove()`.
 
-    `record` asks for more in the records of `.steps`: any of profiles, magnitudes, tokens, latent. The time a method
-    sees is the one the transformer receives, rounded to its dtype; `exact_time` reads it from the scheduler instead.
+    `record` asks for more in the records of `.steps`: any of profiles, magnitudes, tokens, latent, spectrum, attention
+    (of the token at `query`, a place (x, y) as fractions of the picture). The time a method sees is the one the
+    transformer receives, rounded to its dtype; `exact_time` reads it from the scheduler instead.
     """
     if method.staged:
         raise RequestError(
             f"{method.name} goes through several stages and can't be attached by hand; "
             "use sega.sampling.generate(pipe, method, prompt, ...)"
         )
-    return Attachment(target, method, record=record, exact_time=exact_time)
+    return Attachment(target, method, record=record, exact_time=exact_time, query=query)
 
 
 class Attachment:
@@ -52,6 +60,7 @@ class Attachment:
         stage: Stage | None = None,
         index: int = 0,
         run: Any = None,
+        query: tuple[float, float] = (0.5, 0.5),
     ):
         self.record = tuple(record)
         for item in self.record:
@@ -68,6 +77,9 @@ class Attachment:
         self.method, self.stage, self.index, self.exact_time = method, stage, index, exact_time
         self.positions = (stage and stage.positions) or method
         self.attention = method.attention(index, run)
+        self.watch = Watch(query) if "attention" in self.record else None
+        if self.watch and self.attention is None:
+            self.attention = Attention()  # the stock attention, through the seam where it can be watched
         self.steps: list[Step] = []
         self.branch, self.rope, self.call = "cond", None, {}
         self._undo: list = []
@@ -171,13 +183,23 @@ class Attachment:
             step.latent = _squeeze(call["hidden_states"][:, :count].detach())
         self.steps.append(step)
         self.rope, self.call = None, call
+        if self.watch:
+            self.watch.clear()
         started = time.perf_counter()
         out = self.original_forward(**call)
         if call["hidden_states"].is_cuda:
             torch.cuda.synchronize(call["hidden_states"].device)
         step.seconds = time.perf_counter() - started
+        if "spectrum" in self.record:
+            self._spectra(step, call["hidden_states"][:, :count], out[0][:, :count])
         self._keep(step)
         return out
+
+    def _spectra(self, step: Step, packed: Tensor, velocity: Tensor) -> None:
+        """Record the spectra of the latent and of the clean prediction x - sigma v of this call."""
+        clean = packed.float() - step.sigma * velocity.float()
+        step.details["spectrum"] = latent_spectrum(self.adapter.unpack(packed, step.grid))
+        step.details["spectrum_clean"] = latent_spectrum(self.adapter.unpack(clean, step.grid))
 
     def _next_index(self, sigma: float) -> int:
         """0 for the first call of a generation, one more for each further time."""
@@ -223,6 +245,8 @@ class Attachment:
                 return self.adapter.rotate(x, self.adapter.table(rope or self.current_rope(), geometry, ids))
 
             def dense(q, k, v, scale=None):
+                if self.watch:
+                    self.watch.see(call, q, k, scale)
                 return dispatch(q, k, v, scale=scale, backend=stock._attention_backend)
 
             text_ids = functools.partial(self.adapter.text_ids, self.call)
@@ -238,6 +262,8 @@ class Attachment:
                 step.details[key] = value
         if "magnitudes" in self.record:
             step.details["magnitudes"] = (self.rope.height.magnitudes, self.rope.width.magnitudes)
+        if self.watch:
+            step.details |= self.watch.found()
         if "tokens" not in self.record:
             step.tokens = None
         if "latent" not in self.record:

@@ -20,7 +20,7 @@ from sega.prompts import Prompt, load_prompts
 
 DTYPES = ("float32", "bfloat16", "float16")
 TRACKERS = ("none", "wandb")
-RECORDS = ("profiles", "magnitudes")
+RECORDS = ("profiles", "magnitudes", "spectrum", "attention")
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,19 @@ def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
     for item in config["record"] if isinstance(config["record"], list) else [config["record"]]:
         if item not in RECORDS:
             raise RequestError(f"record={item} is unknown{near(item, RECORDS)}")
+    query = config["query"]
+    if not isinstance(query, list) or len(query) != 2 or not all(_is_fraction(value) for value in query):
+        raise RequestError(f"query={query} must be a place x,y as fractions of the picture, such as query=[0.5,0.7]")
     if not isinstance(config["exact_time"], bool):
         raise RequestError(f"exact_time={config['exact_time']} must be true or false")
     store = Path(str(config["store"])).absolute()
     there = next(path for path in (store, *store.parents) if path.exists())
     if not config["store"] or not there.is_dir() or not os.access(there, os.W_OK):
         raise RequestError(f"store={config['store']} must name a folder that can be written to")
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _check_tracker(tracker: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from sega.noise import NOISE_VERSION
 from sega.plan import Cell, identity, plan
 from sega.progress import Progress
 from sega.prompts import Prompt, sha
+from sega.steps import is_recorded, write_steps
 from sega.store import RunFolder
 from sega.tracker import open_tracker
 
@@ -28,7 +29,7 @@ def run(config: dict[str, Any]) -> RunFolder:
     progress = Progress(label, len(cell.images))
     for problem in folder.repair() if folder.path.exists() else []:
         progress.warn(problem)
-    missing = [item for item in cell.images if not _is_done(folder, item, progress)]
+    missing = [item for item in cell.images if not _is_done(folder, item, config, progress)]
     if missing:
         _Worker(cell, folder, progress, about).work(missing)
     progress.close()
@@ -40,8 +41,14 @@ def file_name(prompt: Prompt, seed: int) -> str:
     return f"{prompt.id}-{seed}.png"
 
 
-def _is_done(folder: RunFolder, item: tuple[Prompt, int], progress: Progress) -> bool:
-    state = folder.state(file_name(*item))
+def _state(folder: RunFolder, name: str, config: dict[str, Any]) -> str | None:
+    """The state of an image in the store; None also where steps are asked for that were not recorded with it."""
+    state = folder.state(name)
+    return None if state == "done" and not is_recorded(folder.path / name, folder.rows()[name], config) else state
+
+
+def _is_done(folder: RunFolder, item: tuple[Prompt, int], config: dict[str, Any], progress: Progress) -> bool:
+    state = _state(folder, file_name(*item), config)
     if state not in ("done", None):
         progress.warn(state)
     if state == "done":
@@ -87,7 +94,7 @@ class _Worker:
         with self.folder.claim(name, wait) as mine:
             if not mine:
                 return False
-            made = self.folder.state(name) != "done"
+            made = _state(self.folder, name, self.cell.config) != "done"
             if made:
                 row = self._generate(*item, name)
                 tracker.log(row, self.folder.path / name)
@@ -102,7 +109,7 @@ class _Worker:
         done = generate(
             self.pipe, self.cell.method, prompt.text, seed, request.size, request.steps, request.guidance,
             negative_prompt=self.cell.model["negative_prompt"], bases=self.bases,
-            record=tuple(config["record"]), exact_time=config["exact_time"],
+            record=tuple(config["record"]), exact_time=config["exact_time"], query=tuple(config["query"]),
         )  # fmt: skip
         row = {
             "prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed,
@@ -110,25 +117,9 @@ class _Worker:
             "peak_memory_mb": machine.peak_mb(self.device), "finished": _now(), "code": machine.code(),
         }  # fmt: skip
         if config["record"]:
-            self._write_steps(name, done.steps)
+            write_steps(self.folder.path / name, done.steps)
+            row |= {key: config[key] for key in ("record", "query")}
         return self.folder.add(name, done.image, row)
-
-    def _write_steps(self, name: str, steps: list) -> None:
-        from sega.store import whole
-
-        with whole(self.folder.path / name.replace(".png", ".steps.jsonl")) as scratch:
-            scratch.write_text("".join(json.dumps(_plain_step(step)) + "\n" for step in steps))
-
-
-def _plain_step(step) -> dict[str, Any]:
-    keys = ("index", "stage", "branch", "sigma", "grid", "seconds")
-    return {key: getattr(step, key) for key in keys} | {key: _plain(value) for key, value in step.details.items()}
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _device(wish: str) -> str:

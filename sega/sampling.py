@@ -105,10 +105,12 @@ def generate(
     bases: Bases | None = None,
     record: tuple[str, ...] = (),
     exact_time: bool = False,
+    query: tuple[float, float] = (0.5, 0.5),
 ) -> Generated:
     """Generate one image of `size` pixels (width, height) with a method.
 
     Text is padded to the length the method's geometry names. Staged methods may set their own steps and guidance.
+    `record` and `query` are those of `attach`; recording costs time, which `seconds` holds too.
     """
     adapter = adapter_for(pipe)
     if adapter.pipe is None:
@@ -121,7 +123,7 @@ def generate(
     arguments: dict[str, Any] = {"max_sequence_length": method.geometry.text_tokens}
     if negative_prompt is not None:
         arguments["negative_prompt"] = negative_prompt
-    passes = _Passes(run, arguments, record, exact_time)
+    passes = _Passes(run, arguments, record, exact_time, query)
     started = time.perf_counter()
     for index, stage in enumerate(stages):
         if index == 0 and stage.plain and bases is not None:
@@ -142,6 +144,7 @@ class _Passes:
     arguments: dict[str, Any]  # of the pipeline
     record: tuple[str, ...]
     exact_time: bool
+    query: tuple[float, float]
     saved: float = 0.0
     calls: int = 0
     steps: list[Step] = field(default_factory=list)
@@ -169,7 +172,9 @@ class _Passes:
         with torch.no_grad():
             run.start = method.begin(index, run)
         times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": stage.grid()}
-        with Attachment(run.adapter.pipe, method, self.record, self.exact_time, stage, index, run) as attachment:
+        with Attachment(
+            run.adapter.pipe, method, self.record, self.exact_time, stage, index, run, self.query
+        ) as attachment:
             latent = run.adapter.sample(
                 run.prompt + stage.suffix, stage.size, run.start, guidance=stage.guidance,
                 num_inference_steps=stage.taken, **times, **self.arguments,

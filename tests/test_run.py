@@ -68,6 +68,7 @@ WRONG = [
     (["prompts.text=[1,2]"], "must be a sentence or a list of sentences"),
     (["prompts.count=0"], "there are no prompts"),
     (["record=spectra"], "record=spectra is unknown"),
+    (["record=[attention]", "query=[0.5,2]"], "query=[0.5, 2] must be a place x,y"),
     (["exact_time=maybe"], "exact_time=maybe must be true or false"),
     (["tracker=wandb", "tracker.mode=later"], "tracker.mode=later must be offline or online"),
     (["store=README.md/x"], "store="),
@@ -182,6 +183,18 @@ def test_a_run_is_recorded_and_not_made_twice(monkeypatch, capsys, line, tmp_pat
     assert status == 0 and "0 made, 2 there" in out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ""} == before
     assert not (ROOT / "outputs").exists() and not (ROOT / "multirun").exists()
+
+
+def test_steps_asked_for_later_are_recorded_without_a_new_picture(monkeypatch, capsys, line, tmp_path):
+    words = [*line, "method=sega", "res=128x64", "prompts.limit=1"]
+    assert run(monkeypatch, capsys, *words)[0] == 0
+    (image,) = (tmp_path / "runs").rglob("*.png")
+    before = image.read_bytes()
+    assert "1 made" in run(monkeypatch, capsys, *words, "record=[spectrum,attention]")[1]
+    assert image.read_bytes() == before and image.with_name(image.stem + ".steps.npz").exists()
+    assert "0 made" in run(monkeypatch, capsys, *words, "record=[spectrum]")[1]
+    assert "1 made" in run(monkeypatch, capsys, *words, "record=[attention]", "query=[0.1,0.9]")[1]
+    assert "0 made" in run(monkeypatch, capsys, *words)[1]
 
 
 def test_damaged_images_and_rows_are_named_and_made_again(monkeypatch, capsys, line, tmp_path):
