@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from eval import distances
+from eval import artefacts, distances
 from eval.measures import crop_size
-from eval.metrics import METRICS, Metric, title, version
+from eval.metrics import MEASURES, METRICS, Metric, title, version
 from eval.records import Picture
 from eval.references import References
 from eval.statistics import Estimate, mean_interval
@@ -24,6 +24,7 @@ class Scored:
     pictures: list[Picture]
     values: list[dict[str, Any]]
     reference: References | None
+    rings: tuple[int, int] | None = None  # shorter side and bands of the spectra, where all are of one size
 
     def rows(self, name: str) -> list[tuple[str, Any]]:
         """(prompt id, value) of each picture that has the value."""
@@ -31,16 +32,22 @@ class Scored:
         return [(picture.prompt_id, values[name]) for picture, values in pairs if values.get(name) is not None]
 
     def add_spectrum_distance(self) -> None:
-        """Give each picture its distance from the mean spectrum of its prompt's references, in dB."""
+        """Give each picture what its spectrum says beside the mean of its prompt's references, in dB.
+
+        `spectrum_distance` is the root mean square over rings, `high_frequency` the mean over the upper octave.
+        """
         if "spectrum" not in self.reference.arrays:
             return
         spectra = self.reference.spectra()
+        upper = artefacts.upper_octave(*self.rings) if self.rings else None
         for picture, values in zip(self.pictures, self.values, strict=True):
             mean = spectra.get(picture.prompt or "", spectra[""])
             spectrum = values.get("spectrum")
             if spectrum is not None and spectrum.shape == mean.shape:
                 spectrum = spectrum.astype(np.float32).astype(np.float64)  # as it is stored
                 values["spectrum_distance"] = float(np.sqrt(((spectrum - mean) ** 2).mean()))
+                if upper is not None and len(upper) == len(mean):
+                    values["high_frequency"] = float((spectrum - mean)[upper].mean())
 
 
 def cells(
@@ -58,7 +65,7 @@ def cells(
         reason = reason or ("" if scored.pictures else "no picture could be read")
         if reason:
             found[name] = cell | {"reason": reason}
-        elif metric.kind in ("fid", "kid"):
+        elif metric.kind in ("fid", "kid", "cmmd"):
             found[name] = cell | _distance(metric, scored, config)
         else:
             found[name] = cell | _mean(metric, scored, config)
@@ -68,13 +75,15 @@ def cells(
 
 
 def _mean(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, Any]:
-    key = "spectrum_distance" if metric.kind == "spectrum" else metric.measure
+    key = metric.value
     rows = scored.rows(key)
     if not rows:
-        why = {"clip_score": "the pictures have no prompts; give prompts=<file>",
-               "attributes": "no prompt is a caption of the embedded world",
+        why = {"world": "no prompt is a caption of the embedded world",
+               "prompt": "the pictures have no prompts; give prompts=<file>",
+               "blocks": "the pictures have fewer than two blocks of 96 px",
                "spectrum": "references and pictures differ in size"}  # fmt: skip
-        return {"reason": why.get(metric.measure, "no picture has this value")}
+        needs = (*reversed(MEASURES[metric.measure].needs), metric.measure)
+        return {"reason": next((why[need] for need in needs if need in why), "no picture has this value")}
     parts = {part: _interval([(g, v[part]) for g, v in rows], config) for part in metric.parts}
     if metric.parts:
         rows = [(g, v["mean"]) for g, v in rows]
@@ -101,14 +110,19 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
     counts = {"n": len(x), "n_reference": len(y), "dimension": dimension}
     if x.ndim == 3:
         counts["crops"] = int(x.shape[1])
+    if metric.kind == "cmmd":
+        value = distances.mmd(x, y, distances.gaussian)
+        estimate = distances.mmd_interval(value, x, groups, y, options["level"], distances.gaussian)
+        return _plain(estimate) | counts
     if metric.kind == "fid":
+        y = scored.reference.moments(metric.measure)
         value = distances.fid(x, y)
         resampling = options["distance_samples"], options["level"], options["seed"]
         estimate = distances.fid_interval(value, x, groups, y, *resampling)
-        few = min(len(distances.flat(x)), len(distances.flat(y))) < dimension
+        few = min(x.size // dimension, y.count) < dimension
         warning = f"N={len(x)} is below the {dimension} dimensions of the features: biased upwards"
         return _plain(estimate) | counts | ({"warning": warning} if few else {})
-    size = distances.subset_size(config["kid"]["subset_size"], len(distances.flat(x)), len(distances.flat(y)))
+    size = distances.subset_size(config["kid"]["subset_size"], x.size // dimension, y.size // dimension)
     if size < 2:
         return {"reason": f"subsets of {size} can't give a {metric.title}"}
     value, deviation = distances.kid(x, y, config["kid"]["subsets"], size, config["kid"]["seed"])

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from eval import images
-from eval.measures import Batch, Context, base_period, crop_size
+from eval import images, weights
+from eval.measures import Batch, Context, base_period, crop_size, seam_period
 from eval.metrics import MEASURES, Measure, version
-from eval.networks import MissingWeightsError, Source, find
+from eval.networks import Source, find
 from eval.records import digest
+from eval.weights import MissingWeightsError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
             kind = _network(measure, config)
             if kind and kind not in sources:
                 sources[kind] = find(kind, config)
+            files = [weights.find(file, config["weights"])[1] for file in weight_names(measure, config)]
         except MissingWeightsError as error:
             reasons[name] = str(error)
             continue
@@ -60,20 +62,35 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
         if name == "attributes" and kind != "embedded":
             reasons[name] = "attributes can be read by the embedded scorer only (clip.model=embedded)"
             continue
-        weights = (kind, sources[kind].weights) if kind else None
-        identities[name] = digest([name, version(measure.version), settings, weights])
+        network = (kind, sources[kind].weights) if kind else None
+        rest = [files] if files else []
+        identities[name] = digest([name, version(measure.version), settings, network, *rest])
     return Setting(config, native, sources, reasons, identities)
 
 
 def _network(measure: Measure, config: dict[str, Any]) -> str:
     if not measure.network:
         return ""
-    return config["features"] if measure.network == "features" else config["clip"]["model"]
+    return {"features": config["features"], "clip.model": config["clip"]["model"]}.get(measure.network, measure.network)
+
+
+def weight_names(measure: Measure, config: dict[str, Any]) -> list[str]:
+    """Entries of `eval.weights` that a measure loads under these options."""
+    names = []
+    for name in measure.weights:
+        before, _, key = name.partition("{")
+        if key:
+            group, option = key.rstrip("}").split(".")
+            name = before + config[group][option]
+        names.append(name)
+    return names
 
 
 def _setting(key: str, config: dict[str, Any], native: int | None) -> Any:
     if key == "patch.size":
         return crop_size(config, native)
+    if key == "seam.period":
+        return seam_period(config, native)
     if key == "repetition.period":
         return base_period(config, native)
     group, name = key.split(".")

@@ -9,6 +9,10 @@ from typing import Any
 from sega.errors import RequestError, near
 from sega.geometry import CONF
 
+CHOICES = {"reference.kind": ("world", "folder", "none"), "features": ("embedded", "inception"),
+           "reference.resize": ("none", "size"), "reference.filter": ("lanczos", "bicubic", "box"),
+           "aesthetic.version": ("v1", "v2"), "hps.version": ("v2.0", "v2.1")}  # fmt: skip
+
 
 def protocols() -> list[str]:
     """Names of the files in `conf/eval`."""
@@ -24,7 +28,7 @@ def load_protocol(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     known = protocols()
     if name not in known:
         raise RequestError(f"unknown protocol eval={name}{near(name, known)}")
-    config = OmegaConf.load(CONF / "eval" / f"{name}.yaml")
+    config = _composed(name)
     try:
         changes = OmegaConf.from_dotlist(list(overrides))
         _check_keys(OmegaConf.to_container(changes), OmegaConf.to_container(config), "")
@@ -33,6 +37,15 @@ def load_protocol(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
         raise RequestError(f"options can't be read: {str(error).splitlines()[0]}") from error
     _check_values(merged)
     return merged
+
+
+def _composed(name: str) -> Any:
+    """The file of a protocol on the protocols its `defaults` name, as Hydra composes them for run.py."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(CONF / "eval" / f"{name}.yaml")
+    bases = [base for base in config.pop("defaults", []) if base != "_self_"]
+    return OmegaConf.merge(*map(_composed, bases), config)
 
 
 def _check_keys(changes: dict, known: dict, prefix: str) -> None:
@@ -54,13 +67,15 @@ def _check_values(config: dict) -> None:
     for name in config["metrics"]:
         if name not in METRICS:
             raise RequestError(f"unknown metric {name!r}{near(name, METRICS)}")
-    for key, allowed in (("reference.kind", ("world", "folder", "none")), ("features", ("embedded", "inception"))):
+    for key, allowed in CHOICES.items():
         if get(config, key) not in allowed:
             raise RequestError(f"{key}={get(config, key)} is not allowed{near(get(config, key), allowed)}")
     for key in ("batch", "workers", "patch.count", "kid.subsets", "spectrum.bands", "bootstrap.samples",
                 "bootstrap.distance_samples", "reference.least"):  # fmt: skip
         _whole(config, key)
-    for key in ("patch.size", "kid.subset_size", "repetition.period", "reference.per_prompt"):
+    if get(config, "reference.count") is not None:
+        _whole(config, "reference.count")
+    for key in ("patch.size", "kid.subset_size", "repetition.period", "seam.period", "reference.per_prompt"):
         if get(config, key) != "auto":
             _whole(config, key)
     for key in ("patch.seed", "kid.seed", "bootstrap.seed"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval import images, networks
+from eval import artefacts, images, networks
 
 
 @dataclass
@@ -38,6 +38,13 @@ class Batch:
         if "luminance" not in self.memo:
             self.memo["luminance"] = self.pictures @ np.array([0.299, 0.587, 0.114])
         return self.memo["luminance"]
+
+    def reduced(self, side: int, whole: bool = False):
+        """`networks.reduced` of the pictures, made once for every network that takes this size."""
+        key = f"reduced {side} {whole}"
+        if key not in self.memo:
+            self.memo[key] = networks.reduced(self.tensor(), side, whole)
+        return self.memo[key]
 
 
 @dataclass
@@ -66,15 +73,30 @@ def base_period(config: dict[str, Any], native: int | None) -> int | None:
     return native if config["repetition"]["period"] == "auto" else config["repetition"]["period"]
 
 
-def _embed(context: Context, kind: str, batch: Batch) -> np.ndarray:
+def seam_period(config: dict[str, Any], native: int | None) -> int | None:
+    """Pixels between the lines at which seams are looked for."""
+    if config["seam"]["period"] != "auto":
+        return config["seam"]["period"]
+    return native and native // 2
+
+
+def embed(context: Context, kind: str, batch: Batch) -> np.ndarray:
+    """Features of a network [B, D], float32, computed once for all measures that use it."""
     if kind not in batch.memo:
-        batch.memo[kind] = context.network(kind).image(batch.tensor()).float().cpu().numpy()
+        network = context.network(kind)
+        pictures = batch.reduced(network.side) if network.side else batch.tensor()
+        batch.memo[kind] = network.image(pictures).float().cpu().numpy()
     return batch.memo[kind]
 
 
 def features(context: Context) -> Callable[[Batch], list]:
     """Image features [D], float32."""
-    return lambda batch: list(_embed(context, context.config["features"], batch))
+    return lambda batch: list(embed(context, context.config["features"], batch))
+
+
+def clip_features(context: Context) -> Callable[[Batch], list]:
+    """Features [D], float32, of the model of the CLIP score."""
+    return lambda batch: list(embed(context, context.config["clip"]["model"], batch))
 
 
 def patches(context: Context) -> Callable[[Batch], list]:
@@ -99,31 +121,19 @@ def patches(context: Context) -> Callable[[Batch], list]:
 def spectrum(context: Context) -> Callable[[Batch], list]:
     """Radial log power spectrum of luminance, dB, [bands]."""
     bands = context.config["spectrum"]["bands"]
-    return lambda batch: [radial_spectrum(y, bands) for y in batch.luminance()]
+    return lambda batch: [artefacts.radial_spectrum(y, bands) for y in batch.luminance()]
 
 
-def radial_spectrum(luminance: np.ndarray, bands: int) -> np.ndarray:
-    """10 log10 of the mean power in each band, float64 [at most bands].
+def repetition(context: Context) -> Callable[[Batch], list]:
+    """How far the autocorrelation stands out at the base period, the larger of both axes."""
+    period = base_period(context.config, context.native)
+    return lambda batch: [artefacts.repetition_at(y, period) for y in batch.luminance()]
 
-    The picture [H, W] in 0..255 loses its mean and takes a Hann window. Frequencies run from one cycle over the
-    shorter side to half a cycle a pixel; band edges are log-spaced and rounded to whole cycles, so that no band is
-    empty. White noise of quantisation (1/12) is added, which keeps flat pictures finite.
-    """
-    height, width = luminance.shape
-    window = np.hanning(height)[:, None] * np.hanning(width)[None]
-    power = np.abs(np.fft.rfft2((luminance - luminance.mean()) * window)) ** 2 / (window**2).sum()
-    side = min(height, width)
-    ring = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]) * side
-    edges = np.unique(np.round(np.geomspace(1, side // 2 + 1, bands + 1)).astype(int))
-    place = np.digitize(np.rint(ring), edges) - 1
-    inside = (place >= 0) & (place < len(edges) - 1)
-    weight = np.full(power.shape, 2.0)  # rfft2 holds half the plane
-    weight[:, 0] = 1
-    if width % 2 == 0:
-        weight[:, -1] = 1
-    total = np.bincount(place[inside], (power * weight)[inside], len(edges) - 1)
-    count = np.bincount(place[inside], weight[inside], len(edges) - 1)
-    return 10 * np.log10(total / count + 1 / 12)
+
+def seam(context: Context) -> Callable[[Batch], list]:
+    """Roughness across the lines where windows may meet against that beside them, dB."""
+    period = seam_period(context.config, context.native)
+    return lambda batch: [artefacts.seam_energy(y, period) for y in batch.luminance()]
 
 
 def clip_score(context: Context) -> Callable[[Batch], list]:
@@ -136,7 +146,7 @@ def clip_score(context: Context) -> Callable[[Batch], list]:
         new = sorted({p for p in batch.prompts if p is not None} - set(known))
         if new:
             known.update(zip(new, network.text(new).float().cpu().numpy().astype(np.float64), strict=True))
-        seen = _embed(context, kind, batch).astype(np.float64)
+        seen = embed(context, kind, batch).astype(np.float64)
         return [None if p is None else _cosine(x, known[p]) * 100 for x, p in zip(seen, batch.prompts, strict=True)]
 
     return compute
@@ -174,43 +184,3 @@ def attributes(context: Context) -> Callable[[Batch], list]:
         return rows
 
     return compute
-
-
-def piqe(context: Context) -> Callable[[Batch], list]:
-    """PIQE of pyiqa, one picture at a time."""
-    import pyiqa
-
-    metric = pyiqa.create_metric("piqe", device=context.config["device"])
-
-    def compute(batch: Batch) -> list:
-        return [float(metric(picture[None].float() / 255)) for picture in batch.tensor()]
-
-    return compute
-
-
-def repetition(context: Context) -> Callable[[Batch], list]:
-    """How far the autocorrelation stands out at the base period, the larger of both axes."""
-    period = base_period(context.config, context.native)
-    return lambda batch: [repetition_at(y, period) for y in batch.luminance()]
-
-
-def repetition_at(luminance: np.ndarray, period: int) -> float | None:
-    """Autocorrelation r at a shift of `period` less the mean of r at 3/4 and 5/4 of it; None for a smaller picture.
-
-    Along x each row first loses its mean (a horizon correlates with itself at any shift); along y rows stay whole,
-    since a repeated horizon is what is looked for. A picture tiled at the period reaches about 1, one without a
-    period stays near 0.
-    """
-    found = []
-    for axis, length in ((0, luminance.shape[0]), (1, luminance.shape[1])):
-        if length < 2 * period:
-            continue
-        y = luminance if axis == 0 else (luminance - luminance.mean(1, keepdims=True)).T
-        r = [_shifted(y, round(period * factor)) for factor in (0.75, 1.0, 1.25)]
-        found.append(r[1] - (r[0] + r[2]) / 2)
-    return max(found) if found else None
-
-
-def _shifted(y: np.ndarray, lag: int) -> float:
-    a, b = y[:-lag] - y[:-lag].mean(), y[lag:] - y[lag:].mean()
-    return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-9))

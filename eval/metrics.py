@@ -19,9 +19,10 @@ class Measure:
     version: str  # "package:<name>" adds the installed version of that package
     compute: str  # "module:function", called with a Context, gives a function of a batch
     array: bool = False
-    network: str = ""  # config key of the network it runs: "features" | "clip.model"
+    network: str = ""  # the network it runs: config key "features" | "clip.model", or an open_clip name
+    weights: tuple[str, ...] = ()  # entries of `eval.weights` it loads; {key} stands for an option
     settings: tuple[str, ...] = ()  # config keys that change its value
-    needs: tuple[str, ...] = ()  # "prompt", "world" (a caption of the embedded world), "crop", "period"
+    needs: tuple[str, ...] = ()  # "prompt", "world" (a caption of the embedded world), "crop", "period", "lattice"
     preprocessing: str = "RGB uint8 as stored"
 
 
@@ -35,7 +36,7 @@ class Metric:
     higher_is_better: bool
     unit: str
     measure: str
-    kind: str  # "mean" of a measure | "fid" | "kid" | "spectrum": distance to references
+    kind: str  # "mean" of a measure | to references: "fid" | "kid" | "cmmd" | "spectrum" | "high_frequency"
     settings: tuple[str, ...] = ()
     references: bool = False
     parts: tuple[str, ...] = ()  # further means a dict-valued measure gives
@@ -43,6 +44,14 @@ class Metric:
     ranked: bool = True  # whether the extreme value is the best one, so that it may be marked
     about: str = ""
 
+    @property
+    def value(self) -> str:
+        """What a picture's row in `scores.jsonl` calls the number this is the mean of."""
+        return {"spectrum": "spectrum_distance", "high_frequency": "high_frequency"}.get(self.kind, self.measure)
+
+
+FULL = "RGB in 0..1 at stored resolution"
+MIDDLE = "antialiased bicubic, shorter side 224 px, rounded, the middle kept"
 
 MEASURES: dict[str, Measure] = {
     item.name: item
@@ -55,12 +64,34 @@ MEASURES: dict[str, Measure] = {
                 preprocessing="crops as stored, places drawn from patch.seed, prompt id and seed; then as features"),
         Measure("spectrum", "1", "eval.measures:spectrum", array=True, settings=("spectrum.bands",),
                 preprocessing="BT.601 luminance, mean removed, Hann window; power averaged in log-spaced rings, dB"),
-        Measure("clip_score", "1", "eval.measures:clip_score", network="clip.model", needs=("prompt",)),
-        Measure("attributes", "1", "eval.measures:attributes", network="clip.model", needs=("prompt", "world")),
-        Measure("piqe", "package:pyiqa", "eval.measures:piqe",
-                preprocessing="RGB in 0..1, full size; pyiqa converts to luminance"),
+        Measure("clip_score", "1", "eval.measures:clip_score", network="clip.model", needs=("prompt",),
+                preprocessing="open_clip: antialiased bicubic, shorter side to its input, rounded, the middle kept; "
+                              "embedded: antialiased bicubic to its input"),
+        Measure("attributes", "1", "eval.measures:attributes", network="clip.model", needs=("prompt", "world"),
+                preprocessing="antialiased bicubic to the scorer's input"),
         Measure("repetition", "1", "eval.measures:repetition", needs=("period",), settings=("repetition.period",),
                 preprocessing="BT.601 luminance at stored resolution"),
+        Measure("seam", "1", "eval.measures:seam", needs=("lattice",), settings=("seam.period",),
+                preprocessing="BT.601 luminance at stored resolution"),
+        Measure("clip_features", "1", "eval.measures:clip_features", array=True, network="clip.model",
+                preprocessing="as for the CLIP score"),
+        Measure("piqe", "package:pyiqa", "eval.iqa:piqe", preprocessing=FULL + "; pyiqa converts to luminance"),
+        Measure("niqe", "package:pyiqa", "eval.iqa:niqe", weights=("niqe",), needs=("blocks",),
+                preprocessing=FULL + "; pyiqa converts to luminance, blocks of 96 px and their half"),
+        Measure("musiq", "package:pyiqa", "eval.iqa:musiq", weights=("musiq",),
+                preprocessing=FULL + ", and at 224 and 384 px on the longer side, patches of 32 px"),
+        Measure("maniqa", "package:pyiqa", "eval.iqa:maniqa", weights=("maniqa",),
+                preprocessing=FULL + ", 20 crops of 224 px on a grid"),
+        Measure("clipiqa", "package:pyiqa", "eval.iqa:clipiqa", weights=("clip-rn50",), preprocessing=FULL),
+        Measure("pickscore", "1", "eval.rewards:pickscore", weights=("pickscore",), needs=("prompt",),
+                preprocessing=MIDDLE),
+        Measure("hpsv2", "1", "eval.rewards:hpsv2", weights=("hps{hps.version}",), needs=("prompt",),
+                settings=("hps.version",),
+                preprocessing="antialiased bicubic, longer side 224 px, rounded, black around"),
+        Measure("imagereward", "1", "eval.rewards:imagereward", weights=("imagereward", "bert-vocabulary"),
+                needs=("prompt",), preprocessing=MIDDLE + "; prompts cut at 35 tokens"),
+        Measure("aesthetic", "1", "eval.rewards:aesthetic", network="ViT-L-14-quickgelu",
+                weights=("aesthetic-{aesthetic.version}",), settings=("aesthetic.version",), preprocessing=MIDDLE),
     )
 }  # fmt: skip
 
@@ -86,8 +117,27 @@ METRICS: dict[str, Metric] = {
         Metric("spectrum_distance", "spectrum", "1", False, "dB", "spectrum", "spectrum", references=True,
                about="root mean square difference, over bands, from the mean log spectrum of the references "
                      "of the same prompt (of all references where none has that prompt)"),
+        Metric("high_frequency", "high frequencies", "1", False, "dB", "spectrum", "high_frequency", references=True,
+               ranked=False, about="power above half the Nyquist frequency, in dB over the references of the same "
+                                   "prompt; 0 is right, less is smooth and more is noisy"),
         Metric("repetition", "repetition", "1", False, "", "repetition", "mean", digits=3,
                about="how far the autocorrelation at a shift of the training size stands above that at 3/4 and 5/4"),
+        Metric("seam", "seams", "1", False, "dB", "seam", "mean", ranked=False,
+               about="roughness across lines half a training size apart against that beside them; 0 without seams"),
+        Metric("cmmd", "CMMD", "1", False, "", "clip_features", "cmmd", references=True, digits=3,
+               about="1000 times the unbiased squared MMD of unit CLIP features, "
+                     "Gaussian kernel of width 10; for small N"),
+        Metric("niqe", "NIQE", "1", False, "", "niqe", "mean", about="distance from the statistics of pristine photos"),
+        Metric("musiq", "MUSIQ", "1", True, "", "musiq", "mean", digits=1, about="trained on KonIQ-10k"),
+        Metric("maniqa", "MANIQA", "1", True, "", "maniqa", "mean", digits=3, about="trained on KonIQ-10k"),
+        Metric("clipiqa", "CLIP-IQA", "1", True, "", "clipiqa", "mean", digits=3,
+               about="share of the good one in five pairs of prompts, on OpenAI's RN50"),
+        Metric("aesthetic", "aesthetic", "1", True, "", "aesthetic", "mean",
+               about="LAION aesthetic predictor, 1 to 10"),
+        Metric("pickscore", "PickScore", "1", True, "", "pickscore", "mean", about="v1; 100 cos of picture and prompt"),
+        Metric("hpsv2", "HPSv2", "1", True, "100 cos", "hpsv2", "mean",
+               about="100 times the score of its package"),
+        Metric("imagereward", "ImageReward", "1", True, "", "imagereward", "mean", about="v1.0"),
     )
 }  # fmt: skip
 
@@ -115,4 +165,6 @@ def title(metric: Metric, config: dict, crop: int | None = None) -> str:
     """The name that goes over a column, with what a reader must know to compare it."""
     if metric.measure == "patches":
         return f"{metric.title} ({config['patch']['count']}×{crop or '?'} px)"
+    if metric.name in ("aesthetic", "hpsv2"):
+        return f"{metric.title} {config[metric.name.removesuffix('v2')]['version']}"
     return metric.title

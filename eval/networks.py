@@ -1,6 +1,6 @@
 """The networks behind features and CLIP score: what they are (cheap, no torch) and how they are loaded.
 
-Weights that are not on disk raise MissingWeightsError with the way to get them; nothing is ever downloaded here.
+Weights that are not on disk raise `MissingWeightsError` with the way to get them; nothing is ever downloaded here.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from eval import weights
 from eval.records import file_digest
+from eval.weights import MissingWeightsError
 from sega.errors import RequestError
 
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
-INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}"
 EMBEDDED = Path(__file__).resolve().parent.parent / "sega" / "embedded" / "weights" / "scorer"
-
-
-class MissingWeightsError(Exception):
-    """A network that is not on disk; the message says what is missing and how to get it."""
+OPENAI = {"ViT-L-14-quickgelu": "clip-vit-l-14", "RN50-quickgelu": "clip-rn50"}
+"""open_clip's names of OpenAI's models, whose files are in the catalogue of weights."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,15 @@ class Source:
 
 @dataclass
 class Network:
-    """A loaded network. `image` takes uint8 [B, 3, H, W] and gives float features [B, D]."""
+    """A loaded network. `image` takes uint8 [B, 3, H, W] and gives float features [B, D].
+
+    With `side`, it takes pictures that `reduced` has brought to that side.
+    """
 
     image: Callable
     text: Callable | None = None  # list of B strings to features [B, D]
     attributes: Callable | None = None  # uint8 [B, 3, H, W] to probabilities [B, values] for each attribute
+    side: int = 0
 
 
 def find(kind: str, config: dict[str, Any]) -> Source:
@@ -50,21 +52,19 @@ def find(kind: str, config: dict[str, Any]) -> Source:
         if not all(file.is_file() for file in files):
             raise MissingWeightsError(f"no scorer in {folder}; train it with `make train-embedded` or give clip.path")
         return Source(kind, folder, file_digest(*files))
+    folder = config.get("weights")
     if kind == "inception":
-        file = _torch_home() / "hub" / "checkpoints" / INCEPTION
-        if not file.is_file():
-            raise MissingWeightsError(f"no Inception weights at {file}; fetch them from {INCEPTION_URL}")
-        return Source(kind, file, file_digest(file))
-    if not path or not Path(path).is_file():
-        raise MissingWeightsError(f"no weights of {kind}; give clip.path=<open_clip checkpoint of {kind}>")
-    return Source(kind, Path(path), file_digest(Path(path)))
-
-
-def _torch_home() -> Path:
-    import os
-
-    cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-    return Path(os.environ.get("TORCH_HOME", Path(cache) / "torch"))
+        return Source(kind, *weights.find("inception", folder))
+    if path and kind == config["clip"]["model"]:
+        if not Path(path).is_file():
+            raise MissingWeightsError(f"no file at clip.path={path}")
+        return Source(kind, Path(path), file_digest(Path(path)))
+    if kind in OPENAI:
+        return Source(kind, *weights.find(OPENAI[kind], folder))
+    raise MissingWeightsError(
+        f"no weights of {kind}; give clip.path=<open_clip checkpoint of {kind}>, or one of OpenAI's: "
+        + ", ".join(f"clip.model={name} ({weights.line(file)})" for name, file in OPENAI.items())
+    )
 
 
 @cache
@@ -86,11 +86,13 @@ def load(source: Source, device: str) -> Network:
 def _open_clip(source: Source, device: str) -> Network:
     import open_clip
     import torch
-    import torch.nn.functional as F
 
     if source.kind not in open_clip.list_models():
         raise RequestError(f"open_clip has no model {source.kind!r}; see open_clip.list_models()")
-    model = open_clip.create_model(source.kind, pretrained=str(source.path), device=device).eval()
+    if source.kind in OPENAI and source.path.suffix == ".pt":  # OpenAI's own archive, which is no state dict
+        model = open_clip.load_openai_model(str(source.path), precision="fp32", device=device).eval()
+    else:
+        model = open_clip.create_model(source.kind, pretrained=str(source.path), device=device).eval()
     tokenizer = open_clip.get_tokenizer(source.kind)
     side = model.visual.image_size
     side = side[0] if isinstance(side, tuple) else side
@@ -99,18 +101,36 @@ def _open_clip(source: Source, device: str) -> Network:
 
     @torch.no_grad()
     def image(pictures):
-        x = pictures.to(device).float()
-        scale = side / min(x.shape[-2:])  # the shorter side, then a central crop, as open_clip evaluates
-        size = [max(side, round(n * scale)) for n in x.shape[-2:]]
-        x = F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255).round()
-        top, left = (size[0] - side) // 2, (size[1] - side) // 2
-        return model.encode_image((x[..., top : top + side, left : left + side] / 255 - mean) / std)
+        return model.encode_image((pictures.to(device).float() / 255 - mean) / std)
 
     @torch.no_grad()
     def text(captions):
         return model.encode_text(tokenizer(captions).to(device)).float()
 
-    return Network(_scaled(image), text)
+    return Network(_scaled(image), text, side=side)
+
+
+def reduced(pictures, side: int, whole: bool = False):
+    """Pictures [B, 3, H, W] as uint8 [B, 3, side, side], as open_clip and CLIP's processors do it.
+
+    Antialiased bicubic, rounded. The shorter side becomes `side` and the middle is kept; with `whole` the longer side
+    does, and black is put around.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    height, width = pictures.shape[-2:]
+    if (height, width) == (side, side):
+        return pictures
+    scale = side / (max if whole else min)(height, width)
+    size = [max(1 if whole else side, round(n * scale)) for n in (height, width)]
+    x = F.interpolate(pictures.float(), size, mode="bicubic", antialias=True, align_corners=False)
+    x = x.clamp(0, 255).round().to(torch.uint8)
+    if whole:
+        top, left = (side - size[0]) // 2, (side - size[1]) // 2
+        return F.pad(x, (left, side - size[1] - left, top, side - size[0] - top))
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return x[..., top : top + side, left : left + side]
 
 
 def _scaled(embed: Callable) -> Callable:

@@ -19,6 +19,7 @@ import numpy as np
 
 from eval import images
 from eval.collect import Item, Setting, collect
+from eval.distances import Moments
 from eval.records import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
 from sega.errors import RequestError
 
@@ -26,7 +27,13 @@ REFERENCE_SEED = 2_000_000_000
 """Free parameters of reference k of a caption are drawn from this plus k."""
 HELD_OUT_SEED = 1_000_000_000
 """Those of the held-out render of a picture, from this plus the picture's seed."""
-SETS = ("features", "patches", "spectrum")
+SETS = ("features", "patches", "spectrum", "clip_features")
+FITTED = ("features", "patches")
+"""Sets whose moments are kept too."""
+
+
+SCHEMA = 2
+"""Raised when what is kept of a set changes."""
 
 
 class NoReferenceError(Exception):
@@ -53,6 +60,11 @@ class References:
 
     arrays: dict[str, np.ndarray]  # features [R, D], patches [R, C, D], spectrum [R, bands]
     prompts: tuple[str, ...]  # [R], "" for a folder
+
+    def moments(self, name: str) -> Moments:
+        """Moments of a set, as they were computed once."""
+        total, outer = self.arrays[f"{name}_sum"], self.arrays[f"{name}_outer"]
+        return Moments(total, outer, self.arrays[name].size // len(total))
 
     def spectra(self) -> dict[str, np.ndarray]:
         """Mean spectrum for each prompt, and over all under ""."""
@@ -84,7 +96,7 @@ def plan(run: Run, setting: Setting) -> Plan:
     each = options["per_prompt"]
     if each == "auto":
         each = min(16, max(1, math.ceil(options["least"] / len(captions))))
-    identity = digest(["world", world_digest(), captions, each, run.width, run.height, _settings(setting)])
+    identity = digest(["world", SCHEMA, world_digest(), captions, each, run.width, run.height, _settings(setting)])
     return Plan(identity, "world", each * len(captions), run.width, run.height, captions, each)
 
 
@@ -99,7 +111,8 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run) -> Plan:
     files = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS))
     if not files:
         raise RequestError(f"no pictures in reference.path={folder}")
-    identity = digest(["folder", sorted(file_digest(p) for p in files), run.width, run.height, _settings(setting)])
+    shas = sorted(file_digest(path) for path in files)
+    identity = digest(["folder", SCHEMA, shas, run.width, run.height, _settings(setting)])
     return Plan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files)
 
 
@@ -131,6 +144,9 @@ def make(plan: Plan, setting: Setting, cache: Path) -> References:
             rows = [v[name] for v in values if v[name] is not None]
             if rows and same_size and len({row.shape for row in rows}) == 1:
                 arrays[name] = np.stack(rows)
+        for name in (name for name in FITTED if name in arrays):
+            found = Moments.of(arrays[name])
+            arrays |= {f"{name}_sum": found.sum, f"{name}_outer": found.outer}
         write_arrays(path, arrays)
     return References({k: v for k, v in arrays.items() if k != "prompts"}, tuple(map(str, arrays["prompts"])))
 

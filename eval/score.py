@@ -119,7 +119,8 @@ def execute(job: Job, cache: Path, progress: bool = True) -> dict[str, Any]:
         kept.update(new)
     good = [i for i in range(len(items)) if i not in damaged]
     reference = references.make(job.plan, job.setting, cache) if job.plan else None
-    scored = Scored([run.pictures[i] for i in good], [values[i] for i in good], reference)
+    scored = Scored([run.pictures[i] for i in good], [values[i] for i in good], reference,
+                    _size(run) and (min(_size(run)), config["spectrum"]["bands"]))  # fmt: skip
     if reference and "spectrum" in usable:
         scored.add_spectrum_distance()
     reasons = dict(job.setting.reasons)
@@ -163,6 +164,11 @@ def _misfit(name: str, job: Job) -> str:
 
         if max(size) < 2 * base_period(job.config, job.setting.native):
             return "the picture is smaller than two base periods"
+    if size and "lattice" in needs:
+        from eval.measures import seam_period
+
+        if max(size) <= seam_period(job.config, job.setting.native) + 2:
+            return "the picture has no line between windows"
     return ""
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from eval import images
-from eval.measures import radial_spectrum, repetition_at
+from eval.artefacts import radial_spectrum, repetition_at
 from sega.embedded import world
 
 
