@@ -113,7 +113,7 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
     for run, config in chosen:
         for line in run.damaged_rows:
             print(f"warning: {line} is damaged; its picture is left out (run.py makes it again)", file=sys.stderr)
-        job = prepare(run, config)
+        job = prepare(run, config, cache)
         if job.gone:
             print(f"{run.name}: the pictures are not here, only their scores, which are kept")
         if job.done:
@@ -127,7 +127,7 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
         from eval.references import held_out
 
         for run, config in renders.values():
-            job = prepare(held_out(run, cache), config)
+            job = prepare(held_out(run, cache), config, cache)
             if not job.done:
                 scored += _execute(job, cache, told)
     print(f"{scored} scored, {skipped} already there")

@@ -49,6 +49,34 @@ def read(path: Path, sha: str | None = None, size: tuple[int, int] | None = None
     return picture
 
 
+def size(path: Path) -> tuple[int, int] | None:
+    """(W, H) from the head of a file, None where it can't be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def reduced(path: Path, size: tuple[int, int], filter: str) -> np.ndarray:
+    """A picture from disk brought to (W, H): its middle in that shape, then resampled.
+
+    DamagedError also for a picture that would have to be enlarged.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(read(path))
+    if picture.width < size[0] or picture.height < size[1]:
+        raise DamagedError(f"is {picture.width}x{picture.height}, which is smaller than {size[0]}x{size[1]}")
+    scale = min(picture.width / size[0], picture.height / size[1])
+    width, height = size[0] * scale, size[1] * scale
+    left, top = (picture.width - width) / 2, (picture.height - height) / 2
+    box = (left, top, left + width, top + height)
+    return np.asarray(picture.resize(size, Image.Resampling[filter.upper()], box))
+
+
 def batches(
     loaders: Sequence, batch: int, workers: int
 ) -> Iterator[tuple[list[int], np.ndarray | None, dict[int, str]]]:

@@ -111,12 +111,11 @@ def _open_clip(source: Source, device: str) -> Network:
 
 
 def reduced(pictures, side: int, whole: bool = False):
-    """Pictures [B, 3, H, W] as uint8 [B, 3, side, side], as open_clip and CLIP's processors do it.
+    """Pictures uint8 [B, 3, H, W] on the CPU as [B, 3, side, side], as open_clip and CLIP's processors do it.
 
-    Antialiased bicubic, rounded. The shorter side becomes `side` and the middle is kept; with `whole` the longer side
-    does, and black is put around.
+    Antialiased bicubic in whole values. The shorter side becomes `side` and the middle is kept; with `whole` the longer
+    side does, and black is put around.
     """
-    import torch
     import torch.nn.functional as F
 
     height, width = pictures.shape[-2:]
@@ -124,8 +123,7 @@ def reduced(pictures, side: int, whole: bool = False):
         return pictures
     scale = side / (max if whole else min)(height, width)
     size = [max(1 if whole else side, round(n * scale)) for n in (height, width)]
-    x = F.interpolate(pictures.float(), size, mode="bicubic", antialias=True, align_corners=False)
-    x = x.clamp(0, 255).round().to(torch.uint8)
+    x = F.interpolate(pictures, size, mode="bicubic", antialias=True, align_corners=False)  # of uint8, as Pillow does
     if whole:
         top, left = (side - size[0]) // 2, (side - size[1]) // 2
         return F.pad(x, (left, side - size[1] - left, top, side - size[0] - top))

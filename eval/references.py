@@ -20,7 +20,7 @@ import numpy as np
 from eval import images
 from eval.collect import Item, Setting, collect
 from eval.distances import Moments
-from eval.records import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
+from eval.records import Run, digest, file_digest, load_run, read_arrays, read_json, write_arrays, write_text
 from sega.errors import RequestError
 
 REFERENCE_SEED = 2_000_000_000
@@ -52,6 +52,7 @@ class Plan:
     captions: tuple[str, ...] = ()
     per_prompt: int = 1
     files: tuple[Path, ...] = ()
+    reduce: str = ""  # filter with which pictures of a folder are brought to width and height; "": as they are
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ class References:
         return found | {"": spectrum.mean(0)}
 
 
-def plan(run: Run, setting: Setting) -> Plan:
-    """The reference set of a run. Raises NoReferenceError with the reason where there is none."""
+def plan(run: Run, setting: Setting, cache: Path) -> Plan:
+    """The reference set of a run; `cache` remembers hashes of files. NoReferenceError says why there is none."""
     options = setting.config["reference"]
     if options["kind"] == "none":
         raise NoReferenceError("the protocol has no references (reference.kind=none)")
     if options["kind"] == "folder":
-        return _plan_folder(options, setting, run)
+        return _plan_folder(options, setting, run, cache)
     if run.width is None:
         raise NoReferenceError("pictures of several sizes have no rendered references")
     captions = tuple(sorted({p.prompt for p in run.pictures if p.prompt is not None}))
@@ -100,7 +101,7 @@ def plan(run: Run, setting: Setting) -> Plan:
     return Plan(identity, "world", each * len(captions), run.width, run.height, captions, each)
 
 
-def _plan_folder(options: dict[str, Any], setting: Setting, run: Run) -> Plan:
+def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Path) -> Plan:
     from eval.folder import KINDS
 
     if not options["path"]:
@@ -108,12 +109,29 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run) -> Plan:
     folder = Path(options["path"])
     if not folder.is_dir():
         raise RequestError(f"reference.path={folder} is no folder")
-    files = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS))
+    files = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS))[: options["count"]]
     if not files:
         raise RequestError(f"no pictures in reference.path={folder}")
-    shas = sorted(file_digest(path) for path in files)
-    identity = digest(["folder", SCHEMA, shas, run.width, run.height, _settings(setting)])
-    return Plan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files)
+    reduce = options["filter"] if options["resize"] == "size" else ""
+    if reduce and run.width is None:
+        raise NoReferenceError("references can't be reduced to pictures of several sizes (reference.resize=size)")
+    shas = sorted(known_digests(files, cache / "references" / "files.json"))
+    identity = digest(["folder", SCHEMA, shas, reduce, run.width, run.height, _settings(setting)])
+    return Plan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files, reduce=reduce)
+
+
+def known_digests(files: tuple[Path, ...], record: Path) -> list[str]:
+    """sha256 of files; one that has kept its size and time since `record` was written is not read again."""
+    known = read_json(record) if record.exists() else {}
+    found = {}
+    for path in files:
+        info, name = path.stat(), str(path.resolve())
+        stat = [info.st_size, info.st_mtime_ns]
+        old = known.get(name)
+        found[name] = old if old and old[:2] == stat else [*stat, file_digest(path)]
+    if any(known.get(name) != entry for name, entry in found.items()):
+        write_text(record, json.dumps(known | found, indent=0) + "\n")
+    return [entry[2] for entry in found.values()]
 
 
 def _settings(setting: Setting) -> dict[str, str]:
@@ -138,11 +156,11 @@ def make(plan: Plan, setting: Setting, cache: Path) -> References:
         if damaged:
             index, reason = min(damaged.items())
             raise RequestError(f"reference {items[index].key[0]} {reason}")
-        same_size = plan.kind == "world" or all(v.get("spectrum") is not None for v in values)
+        same_size = plan.kind == "world" or bool(plan.reduce) or _of_size(plan)
         arrays = {"prompts": np.array([item.prompt or "" for item in items])}
         for name in names:
             rows = [v[name] for v in values if v[name] is not None]
-            if rows and same_size and len({row.shape for row in rows}) == 1:
+            if rows and (same_size or name != "spectrum") and len({row.shape for row in rows}) == 1:
                 arrays[name] = np.stack(rows)
         for name in (name for name in FITTED if name in arrays):
             found = Moments.of(arrays[name])
@@ -151,11 +169,18 @@ def make(plan: Plan, setting: Setting, cache: Path) -> References:
     return References({k: v for k, v in arrays.items() if k != "prompts"}, tuple(map(str, arrays["prompts"])))
 
 
+def _of_size(plan: Plan) -> bool:
+    """Whether all pictures of a folder have the size of the run, so that their spectra mean the same."""
+    return all(images.size(path) == (plan.width, plan.height) for path in plan.files)
+
+
 def _items(plan: Plan) -> list[Item]:
+    size = plan.width, plan.height
+    if plan.reduce:
+        return [Item(partial(images.reduced, path, size, plan.reduce), (str(path), 0)) for path in plan.files]
     if plan.kind == "folder":
         return [Item(partial(images.read, path), (str(path), 0)) for path in plan.files]
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + plan.per_prompt)
-    size = plan.width, plan.height
     return [Item(partial(render, text, seed, *size), (text, seed), text) for text in plan.captions for seed in seeds]
 
 

@@ -174,7 +174,7 @@ def _linear(state: dict[str, Any]):
     import torch
 
     head = torch.nn.Linear(state["weight"].shape[1], 1)
-    head.load_state_dict(state)
+    head.load_state_dict(state, assign=True)
     return head.eval()
 
 
@@ -182,7 +182,7 @@ def _mlp(state: dict[str, Any]):
     from pyiqa.archs.laion_aes_arch import MLP
 
     head = MLP(state["layers.0.weight"].shape[1])
-    head.load_state_dict(state)
+    head.load_state_dict(state, assign=True)
     return head.eval()
 
 

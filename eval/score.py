@@ -33,14 +33,14 @@ class Job:
     gone: bool  # there are scores, but none of the pictures
 
 
-def prepare(run: Run, config: dict[str, Any]) -> Job:
+def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
     """Work out what a run's scores depend on, and whether they are there."""
     names = list(dict.fromkeys(METRICS[name].measure for name in config["metrics"]))
     setting = resolve(names, config, native_side(run.model))
     plan, reason = None, ""
     if any(METRICS[name].references for name in config["metrics"]):
         try:
-            plan = references.plan(run, setting)
+            plan = references.plan(run, setting, cache)
         except references.NoReferenceError as error:
             reason = str(error)
     old = records.read_scores(run.folder, config["name"])
