@@ -1,107 +1,175 @@
-"""The comparison grid: methods down, prompts across, with a magnified crop at the same place in each."""
+"""The figures of the report, one command each: `python -m eval.figures attention method=ntk,sega`."""
 
 from __future__ import annotations
 
-from functools import cache
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from eval import images
-from eval.rows import Row
+from eval import arguments
+from eval.outputs import Made, inputs, part
+from sega.errors import RequestError, near
 
-if TYPE_CHECKING:
-    from PIL import Image
+HELP = """usage: python -m eval.figures [figure ...] [key=value ...]
 
-CELL = 224
-INSET = 0.36
-MARGIN = 118
-HEADER = 62
+Draws figures from records, each only when its records have changed; all that can be drawn where none is named.
 
+  grid       pictures of all methods, a magnified crop at the same place in each; a file for each size
+  size       scores against size
+  cost       scores against what a picture costs
+  scaling    magnitude of each rotary pair at each step, and strength over steps (SEGA, figure 3)
+  attention  where a chosen token looks, for several methods (SEGA, figure 4)
+  spectra    spectrum of the latent over time
 
-def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float) -> tuple[Image.Image | None, str]:
-    """Pictures of one size: a row a method (true renders on top), a column a prompt, each with a magnified crop.
+The last three need steps that run.py recorded: record=[magnitudes,spectrum,attention] query=[0.5,0.6].
 
-    `place` is the centre of the crop and `zoom` its side, as fractions of the picture. Returns the picture, or None
-    and the reason.
-    """
-    from PIL import Image, ImageDraw
+  python -m eval.figures grid columns=6 crop=0.5,0.6,0.2
+  python -m eval.figures attention method=ntk,sega size=256x256 prompt=a-red-ball
 
-    methods = [row for row in rows if not row.is_reference]
-    common = set.intersection(*(set(row.pictures) for row in methods)) if methods else set()
-    keys = sorted(common, key=str)[:columns]
-    if not keys:
-        return None, "the methods have no picture in common"
-    missing = [row for row in methods if not all(row.pictures[key].path.is_file() for key in keys)]
-    if missing:
-        return None, f"pictures of {missing[0].label} are not here, only their records"
-    renders = [row for row in rows if row.is_reference and set(keys) <= set(row.pictures)]
-    renders = [row for row in renders if all(row.pictures[key].path.is_file() for key in keys)][:1]
-    shown = renders + methods
-    width, height = methods[0].run.width, methods[0].run.height
-    cell = (CELL, round(CELL * height / width))
-    sheet = Image.new("RGB", (MARGIN + len(keys) * (cell[0] + 6), HEADER + len(shown) * (cell[1] + 6)), "white")
-    draw = ImageDraw.Draw(sheet)
-    _text(draw, (4, 6), methods[0].run.model, MARGIN - 8, 13)
-    _text(draw, (4, 24), f"{width}×{height} px", MARGIN - 8, 13)
-    if methods[0].scale:
-        _text(draw, (4, 42), f"{methods[0].scale:g}× training", MARGIN - 8, 12)
-    for k, key in enumerate(keys):
-        prompt = methods[0].pictures[key].prompt or key[0]
-        _text(draw, (MARGIN + k * (cell[0] + 6), 6), f"{prompt} (seed {key[1]})", cell[0] - 4, 11, lines=4)
-    for r, row in enumerate(shown):
-        top = HEADER + r * (cell[1] + 6)
-        _text(draw, (4, top + 6), row.label, MARGIN - 8, 13, lines=8)
-        for k, key in enumerate(keys):
-            try:
-                picture = Image.fromarray(images.read(row.pictures[key].path))
-            except images.DamagedError as error:
-                return None, f"{row.pictures[key].path} {error}"
-            sheet.paste(with_inset(picture, cell, place, zoom), (MARGIN + k * (cell[0] + 6), top))
-    return sheet, ""
+  out      results/report   where the figures go
+{selection}
+  size                      only this size, such as size=2048x2048
+  columns  4                prompts in a grid
+  crop     0.5,0.55,0.25    centre and side of the magnified crop, as fractions of the picture
+  cost     seconds          what a picture costs: seconds, calls or memory
+  prompt, seed              whose steps are shown; the first prompt and seed that most methods have
+  force    false            draw again""".replace("{selection}", arguments.SELECTION)
+
+KEYS = arguments.KEYS | {
+    "out": "results/report", "size": None, "columns": "4", "crop": "0.5,0.55,0.25", "cost": "seconds", "prompt": None,
+    "seed": None, "force": "false",
+}  # fmt: skip
+SCORES = ("grid", "size", "cost")
+STEPS = ("scaling", "attention", "spectra")
+EMPTY = "no image in the store has recorded steps"
 
 
-def with_inset(picture: Image.Image, cell: tuple[int, int], place: tuple[float, float], zoom: float) -> Image.Image:
-    """A picture at the size of a cell, with the crop magnified in its lower right corner and its place outlined."""
-    from PIL import Image, ImageDraw
+@dataclass(frozen=True)
+class Options:
+    """What figures are drawn of, and how."""
 
-    width, height = picture.size
-    side = max(8, round(zoom * min(width, height)))
-    left = min(max(round(place[0] * width - side / 2), 0), width - side)
-    top = min(max(round(place[1] * height - side / 2), 0), height - side)
-    shown = picture.resize(cell, Image.Resampling.LANCZOS)
-    inset = round(INSET * min(cell))
-    sharp = Image.Resampling.NEAREST if side * 2 <= inset else Image.Resampling.LANCZOS
-    crop = picture.crop((left, top, left + side, top + side)).resize((inset, inset), sharp)
-    draw = ImageDraw.Draw(shown)
-    fx, fy = cell[0] / width, cell[1] / height
-    box = (left * fx, top * fy, (left + side) * fx, (top + side) * fy)
-    draw.rectangle(box, outline="black")
-    draw.rectangle((box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1), outline="white")
-    corner = (cell[0] - inset - 3, cell[1] - inset - 3)
-    draw.rectangle((corner[0] - 2, corner[1] - 2, cell[0] - 1, cell[1] - 1), fill="white")
-    shown.paste(crop, corner)
-    return shown
+    store: Path
+    out: Path
+    model: str | None
+    method: str | None
+    size: str | None
+    columns: int
+    crop: tuple[float, ...]
+    cost: str
+    prompt: str | None
+    seed: int | None
+    force: bool
+
+    @property
+    def drawing(self) -> list[Any]:
+        """What changes a figure besides the records."""
+        return [self.size, self.columns, self.crop, self.cost, self.prompt, self.seed]
 
 
-def _text(draw, place: tuple[int, int], text: str, width: int, size: int, lines: int = 1) -> None:
-    font = _font(size)
-    words, rows = text.replace("\n", " ").split(" "), [""]
-    for word in words:
-        longer = f"{rows[-1]} {word}".strip()
-        if draw.textlength(longer, font) <= width or not rows[-1]:
-            rows[-1] = longer
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    return arguments.command(words, HELP, figures)
+
+
+def options_of(found: dict[str, Any]) -> Options:
+    """Options from words, checked."""
+    from eval.plots import COST_AXES
+
+    if found["cost"] not in COST_AXES:
+        raise RequestError(f"cost={found['cost']} is not one of {', '.join(COST_AXES)}{near(found['cost'], COST_AXES)}")
+    crop = arguments.fractions(found, "crop", "x,y,side")
+    if crop[2] == 0:
+        raise RequestError("crop: the side of the crop must be larger than 0")
+    seed = None if found["seed"] is None else arguments.whole(found, "seed", least=0)
+    return Options(
+        Path(found["store"]), Path(found["out"]), found["model"], found["method"], found["size"],
+        arguments.whole(found, "columns"), crop, found["cost"], found["prompt"], seed, found["force"] == "true",
+    )  # fmt: skip
+
+
+def figures(words: list[str]) -> int:
+    """Draw what the words ask for."""
+    named = [word for word in words if "=" not in word]
+    for name in named:
+        if name not in SCORES + STEPS:
+            raise RequestError(f"unknown figure {name}{near(name, SCORES + STEPS)}")
+    found = arguments.parse([word for word in words if "=" in word], KEYS)
+    options = options_of(found)
+    wanted = named or SCORES + STEPS
+    rows = arguments.scored(found) if set(wanted) & set(SCORES) else []
+    files, fresh = [], False
+    for name in wanted:
+        made = draw(name, rows, options)
+        for what, why in made.skipped.items():
+            if named and not made.files:
+                raise RequestError(f"no {what}: {why}")
+            print(f"no {what}: {why}")
+        files, fresh = files + made.files, fresh or made.fresh
+    if not fresh:
+        print("nothing has changed since the figures were made (force=true makes them again)")
+    for path in files:
+        print(path)
+    return 0
+
+
+def draw(name: str, rows: list, options: Options) -> Made:
+    """One kind of figure, for every model, protocol and size there is."""
+    if name in SCORES:
+        rows = [row for row in rows if options.size in (None, row.size)]
+        pictures = [[str(p.path), p.path.is_file()] for row in rows for p in row.pictures.values()]
+        state = inputs(rows, [options.drawing, pictures if name == "grid" else None])
+        return part(options.out, name, state, lambda made: _from_scores(name, rows, options, made), options.force)
+    from eval.recorded import load
+
+    recorded = load(options.store, options.model, options.method)
+    recorded = [item for item in recorded if options.size in (None, item.size)]
+    state = inputs([], options.drawing, [file for item in recorded for file in item.files])
+    return part(options.out, name, state, lambda made: _from_steps(name, recorded, options, made), options.force)
+
+
+def _from_scores(name: str, rows: list, options: Options, made: Made) -> None:
+    from eval import grid, plots, tables
+
+    groups = tables.grouped(rows)
+    for (model, protocol), group in groups.items():
+        suffix = model if len([1 for m, _ in groups if m == model]) == 1 else f"{model}-{protocol}"
+        caption = tables.EMBEDDED if tables.is_embedded(group) else ""
+        if name == "size":
+            made.drawing(options.out / f"scores-{suffix}.png", lambda g=group, c=caption: plots.against_size(g, c))
+        elif name == "cost":
+            made.drawing(
+                options.out / f"cost-{suffix}.png", lambda g=group, c=caption: plots.against_cost(g, c, options.cost)
+            )
         else:
-            rows.append(word)
-    if len(rows) > lines:
-        rows = [*rows[: lines - 1], rows[lines - 1] + "…"]
-    for k, row in enumerate(rows):
-        draw.text((place[0], place[1] + k * (size + 2)), row, fill="black", font=font)
+            for size in dict.fromkeys(row.size for row in group if row.run.width):
+                same = [row for row in group if row.size == size]
+                made.drawing(
+                    options.out / f"grid-{suffix}-{size}.png",
+                    lambda s=same: grid.grid(s, options.columns, options.crop[:2], options.crop[2]),
+                )
+            if any(row.run.width is None for row in group):
+                made.skipped[f"grid-{suffix}"] = "pictures of several sizes"
 
 
-@cache
-def _font(size: int):
-    import matplotlib
-    from PIL import ImageFont
+def _from_steps(name: str, recorded: list, options: Options, made: Made) -> None:
+    from eval import stepplots, tables
+    from eval.recorded import MAKE, of_size, one_prompt
 
-    # Pillow's own font lacks most signs; prompts may hold any
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    if not recorded:
+        made.skipped[name] = f"{EMPTY}; {MAKE}"
+    for model, size in dict.fromkeys((item.run.model, item.size) for item in recorded):
+        same = of_size(recorded, model, size)
+        caption = tables.EMBEDDED if model == "tiny" else ""
+
+        def drawing(same=same, caption=caption):
+            chosen = one_prompt(same, options.prompt, options.seed)
+            if name == "scaling":
+                return stepplots.scaling(chosen, same, caption)
+            return getattr(stepplots, name)(chosen, caption)
+
+        made.drawing(options.out / f"{name}-{model}-{size}.png", drawing)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

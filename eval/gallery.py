@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.config import split_words
-from sega.errors import RequestError, near
+from eval import arguments
+from eval.outputs import Made
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
@@ -27,14 +27,11 @@ together, or slide between two. Made from the records of scored runs; pictures a
   python -m eval.gallery
   python -m eval.gallery model=tiny out=results/gallery
 
-  store    results/runs     folder of runs, scored by python -m eval
   out      results/gallery  where the gallery goes
-  cache    results/cache    where python -m eval keeps rendered references
-  model, method, eval       only runs of these (commas between several), only this protocol
-  workers  2                processes that cut pictures"""
+{selection}
+  workers  2                processes that cut pictures""".replace("{selection}", arguments.SELECTION)
 
-KEYS = {"store": "results/runs", "out": "results/gallery", "cache": "results/cache", "model": None, "method": None,
-        "eval": None, "workers": "2"}  # fmt: skip
+KEYS = arguments.KEYS | {"out": "results/gallery", "workers": "2"}
 TILE = 1024
 THUMB = 256
 WEB = Path(__file__).parent / "web"
@@ -42,40 +39,33 @@ WEB = Path(__file__).parent / "web"
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(HELP)
-        return 0
-    try:
-        return gallery(words)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return arguments.command(words, HELP, gallery)
 
 
 def gallery(words: list[str]) -> int:
     """Write the gallery that the words ask for."""
-    from eval.rows import load_rows
+    options = arguments.parse(words, KEYS)
+    workers, out = arguments.whole(options, "workers"), Path(options["out"])
+    made = build(arguments.scored(options), out, workers)
+    for what, why in made.skipped.items():
+        print(f"no {what}: {why}")
+    if not made.fresh:
+        print(f"nothing has changed since {out}/ was made")
+    for path in made.files:
+        print(path)
+    return 0
 
-    options, rest = split_words(words, KEYS)
-    if rest:
-        key = rest[0].partition("=")[0]
-        raise RequestError(f"unknown option {key}{near(key, KEYS)}")
-    if not str(options["workers"]).isdigit() or int(options["workers"]) < 1:
-        raise RequestError(f"workers={options['workers']} must be a whole number of at least 1")
-    rows, unscored = load_rows(
-        Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]
-    )
-    for run in unscored:
-        print(f"left out, not scored yet: {run.name}; run python -m eval", file=sys.stderr)
-    out = Path(options["out"])
-    cut, missing = cut_all(rows, out, int(options["workers"]))
+
+def build(rows: list, out: Path, workers: int) -> Made:
+    """Cut what is not cut yet and write the page; pictures that can't be read are named on stderr."""
+    here = [picture.path for row in rows for picture in row.pictures.values() if picture.path.is_file()]
+    if not here:
+        return Made(skipped={"gallery": "the pictures are not here, only their records"}, fresh=False)
+    cut, missing = cut_all(rows, out, workers)
     for path, why in missing.items():
         print(f"warning: {path} {why}; left out", file=sys.stderr)
     changed = write_page(data(rows, set(missing)), out)
-    if not cut and not changed:
-        print(f"nothing has changed since {out}/ was made")
-    print(out / "index.html")
-    return 0
+    return Made([out / "index.html"], fresh=bool(cut or changed))
 
 
 def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval.metrics import METRICS
+from eval.outputs import NothingError
 from eval.rows import RENDERS, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#762A83", "#1B1B1B", "#B8860B")
 """Okabe and Ito's colours that read on white, and a few more; markers and line styles tell methods apart as well."""
@@ -22,15 +26,15 @@ def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
     return found | {RENDERS: {"color": "#777777", "marker": "_", "linestyle": "--"}}
 
 
-def against_size(rows: list[Row], path: Path, caption: str) -> str:
-    """Each metric against size with intervals, one line a method. Returns "" or why there is no figure."""
+def against_size(rows: list[Row], caption: str) -> Figure:
+    """Each metric against size with intervals, one line a method; NothingError where nothing was scored."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     names = [n for n in METRICS if any("value" in row.cell(n) and not row.is_reference for row in rows)]
     sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
     if not names or not sizes:
-        return "no run has a score and a size"
+        raise NothingError("no run has a score and a size")
     styled = styles(rows)
     across = min(3, len(names))
     down = -(-len(names) // across)
@@ -45,8 +49,7 @@ def against_size(rows: list[Row], path: Path, caption: str) -> str:
         _legend(figure, axes, styled)
         if caption:
             figure.supxlabel(caption, fontsize=7, color="#444444")
-        figure.savefig(path, dpi=130, metadata={"Software": None})
-    return ""
+    return figure
 
 
 def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str, dict[str, str]]) -> None:
@@ -89,15 +92,22 @@ def _legend(figure, axes, styled: dict[str, dict[str, str]]) -> None:
                   ncols=min(4, len(order)), frameon=False)  # fmt: skip
 
 
-def against_cost(rows: list[Row], path: Path, caption: str) -> str:
-    """Each metric against seconds for a picture, a point a method and size. Returns "" or why there is no figure."""
+COST_AXES = {"seconds": "seconds for a picture", "calls": "transformer calls for a picture",
+             "memory": "peak memory in MB"}  # fmt: skip
+COST_KEYS = {"seconds": "seconds", "calls": "calls", "memory": "peak_memory_mb"}
+
+
+def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure:
+    """Each metric against a cost of a picture (a key of COST_AXES), a point a method and size; NothingError where it
+    was not recorded."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    timed = [row for row in rows if row.block["cost"].get("seconds") and row.run.width and not row.is_reference]
+    key = COST_KEYS[axis]
+    timed = [row for row in rows if row.block["cost"].get(key) and row.run.width and not row.is_reference]
     names = [n for n in METRICS if METRICS[n].ranked and any("value" in row.cell(n) for row in timed)]
     if not names:
-        return "no scored run has recorded how long a picture took"
+        raise NothingError(f"no scored run has recorded the {COST_AXES[axis]}")
     styled = styles(rows)
     sizes = list(dict.fromkeys(row.size for row in timed))
     across = min(3, len(names))
@@ -105,22 +115,21 @@ def against_cost(rows: list[Row], path: Path, caption: str) -> str:
     with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(4.1 * across, 2.9 * down + 0.9), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axis, name in zip(axes, names, strict=False):
+        for panel, name in zip(axes, names, strict=False):
             for row in timed:
                 cell = row.cell(name)
                 if "value" not in cell:
                     continue
                 area = 22 + 30 * sizes.index(row.size)  # larger pictures, larger points
                 style = styled[row.label]
-                point = row.block["cost"]["seconds"], cell["value"]
-                axis.scatter(*point, s=area, color=style["color"], marker=style["marker"], label=row.label, alpha=0.85)
+                point = row.block["cost"][key], cell["value"]
+                panel.scatter(*point, s=area, color=style["color"], marker=style["marker"], label=row.label, alpha=0.85)
                 if cell["low"] is not None:
-                    axis.vlines(point[0], cell["low"], cell["high"], color=style["color"], linewidth=0.9, alpha=0.6)
-            axis.set_xscale("log")
-            _title(axis, name, timed)
-        for axis in axes[len(names) :]:
-            axis.set_visible(False)
+                    panel.vlines(point[0], cell["low"], cell["high"], color=style["color"], linewidth=0.9, alpha=0.6)
+            panel.set_xscale("log")
+            _title(panel, name, timed)
+        for panel in axes[len(names) :]:
+            panel.set_visible(False)
         _legend(figure, axes, styled)
-        figure.supxlabel(f"seconds for a picture; larger points for {' < '.join(sizes)} px\n{caption}", fontsize=8)
-        figure.savefig(path, dpi=130, metadata={"Software": None})
-    return ""
+        figure.supxlabel(f"{COST_AXES[axis]}; larger points for {' < '.join(sizes)} px\n{caption}", fontsize=8)
+    return figure

@@ -35,8 +35,8 @@ def write_steps(image: Path, steps: list) -> None:
         scratch.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read_steps(image: Path) -> list[dict[str, Any]]:
-    """Rows of an image with their maps as arrays, [] where nothing was recorded; RequestError for damaged files."""
+def read_steps(image: Path, maps: bool = True) -> list[dict[str, Any]]:
+    """Rows of an image, with their maps as arrays if wanted, [] where nothing was recorded; RequestError for damage."""
     import zipfile
 
     import numpy as np
@@ -45,11 +45,11 @@ def read_steps(image: Path) -> list[dict[str, Any]]:
         return []
     try:
         rows = [json.loads(line) for line in rows_file(image).read_text().splitlines()]
-        if maps_file(image).exists():
-            with np.load(maps_file(image), allow_pickle=False) as maps:
-                for name in maps.files:
+        if maps and maps_file(image).exists():
+            with np.load(maps_file(image), allow_pickle=False) as arrays:
+                for name in arrays.files:
                     key, _, number = name.rpartition("/")
-                    rows[int(number)][key] = maps[name]
+                    rows[int(number)][key] = arrays[name]
     except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
         raise RequestError(f"the step records of {image} are damaged ({error}); make the image again") from error
     return rows

@@ -84,18 +84,18 @@ def test_latex_is_booktabs_with_escapes(place):
 
 def test_grid_has_a_row_a_method_and_the_picture_itself(place):
     picture = Image.open(place / "out" / "grid-tiny-64x64.png")
-    from eval import figures
+    from eval import grid
 
-    assert picture.size == (figures.MARGIN + 2 * (figures.CELL + 6), figures.HEADER + 4 * (figures.CELL + 6))
+    assert picture.size == (grid.MARGIN + 2 * (grid.CELL + 6), grid.HEADER + 4 * (grid.CELL + 6))
     row = next(row for row in rows_of(place) if row.label == "vanilla" and row.size == "64x64")
-    first = Image.open(row.pictures["0000", 0].path).resize((figures.CELL, figures.CELL), Image.Resampling.LANCZOS)
-    place_ = (figures.MARGIN, figures.HEADER + figures.CELL + 6)
+    first = Image.open(row.pictures["0000", 0].path).resize((grid.CELL, grid.CELL), Image.Resampling.LANCZOS)
+    place_ = (grid.MARGIN, grid.HEADER + grid.CELL + 6)
     shown = picture.crop((*place_, place_[0] + 60, place_[1] + 60)).convert("RGB")
     assert np.array_equal(np.asarray(shown), np.asarray(first.convert("RGB"))[:60, :60])
 
 
 def test_inset_shows_the_outlined_place():
-    from eval.figures import with_inset
+    from eval.grid import with_inset
 
     picture = np.zeros((100, 100, 3), np.uint8)
     picture[40:60, 40:60] = (255, 0, 0)
