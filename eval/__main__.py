@@ -136,6 +136,7 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
 
 def _execute(job: Any, cache: Path, told: set[str]) -> int:
     from eval.config import usable_device
+    from eval.protocol import lines
     from eval.score import execute
 
     job.setting.config = job.config | {"device": usable_device(job.config["device"])}
@@ -143,6 +144,10 @@ def _execute(job: Any, cache: Path, told: set[str]) -> int:
     for item in block["damaged"]:
         print(f"warning: {job.run.folder / item['file']} {item['why']}; left out", file=sys.stderr)
     print(f"{job.run.name}: N={block['n']}, {summary(block['metrics'])}")
+    for line in lines(block):
+        if line not in told:
+            print(f"  {line}")
+        told.add(line)
     for name, cell in block["metrics"].items():
         if "reason" in cell or "warning" in cell:
             line = f"  {name} is empty: {cell['reason']}" if "reason" in cell else f"  {name}: {cell['warning']}"

@@ -13,6 +13,7 @@ from eval import images, records, references
 from eval.cells import Scored, cells
 from eval.collect import Item, Setting, collect, resolve
 from eval.metrics import MEASURES, METRICS, version
+from eval.protocol import departures, unstated
 from eval.records import Picture, Run, digest
 from sega.errors import RequestError
 
@@ -131,6 +132,8 @@ def execute(job: Job, cache: Path, progress: bool = True) -> dict[str, Any]:
         "native": job.setting.native, "measures": {name: identities[name] for name in usable},
         "networks": {kind: source.weights for kind, source in job.setting.sources.items()},
         "reference": job.plan and {"identity": job.plan.identity, "kind": job.plan.kind, "n": job.plan.count},
+        "protocol": {"departures": departures(run, config, len({run.pictures[i].prompt_id for i in good})),
+                     "unstated": unstated(config)},
         "damaged": [{"file": items_name(run, run.pictures[i]), "why": why} for i, why in sorted(damaged.items())],
         "cost": cost([run.pictures[i] for i in good]), "settings": config,
         "metrics": cells(scored, config, reasons, job.no_reference, job.setting.native),
