@@ -102,3 +102,78 @@ def test_intervals_are_about_the_spread_of_fresh_samples(kind):
             found = interval(value, x, groups, y, *resampling)
             widths.append(found.high - found.low)
     assert 0.7 < np.mean(widths) / (2 * 1.96 * np.std(fresh)) < 1.4
+
+
+def test_moments_do_not_depend_on_how_rows_come(sets, monkeypatch):
+    x = sets[0].astype(np.float32).reshape(20, 3, 8)
+    whole = distances.Moments.of(x)
+    assert whole.count == 60
+    assert whole.mean == pytest.approx(x.reshape(-1, 8).astype(float).mean(0), rel=1e-12)
+    assert whole.covariance == pytest.approx(np.cov(x.reshape(-1, 8).astype(float), rowvar=False), rel=1e-9)
+    for rows in (1, 7, 1000):
+        monkeypatch.setattr(distances, "ROWS", rows)
+        part = distances.Moments.of(x)
+        assert part.outer == pytest.approx(whole.outer, rel=1e-13)
+        assert distances.fid(part, sets[1]) == pytest.approx(distances.fid(x, sets[1]), rel=1e-9)
+
+
+def test_kid_draws_what_torchmetrics_draws(sets):
+    import torch
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    module = torch.nn.Identity()
+    module.num_features = 8
+    with pytest.warns(UserWarning, match="save all extracted features"):
+        metric = KernelInceptionDistance(feature=module, subsets=10, subset_size=15)
+    metric.update(torch.from_numpy(sets[1]), real=True)
+    metric.update(torch.from_numpy(sets[0]), real=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        expected = [float(value) for value in metric.compute()]
+    assert list(distances.kid(*sets, 10, 15, 4)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_blocks_of_rows_change_no_kernel_sum(sets, monkeypatch):
+    x, y, groups = sets[0].reshape(30, 2, 8), sets[1].reshape(45, 2, 8), [k // 3 for k in range(30)]
+    before = distances.mmd(x, y), distances.kid_jackknife(x, groups, y)
+    monkeypatch.setattr(distances, "ROWS", 8)
+    assert distances.mmd(x, y) == pytest.approx(before[0], rel=1e-9)
+    assert distances.kid_jackknife(x, groups, y) == pytest.approx(before[1], rel=1e-9)
+
+
+def cmmd_by_hand(x, y):
+    """1000 MMD^2 with exp(-|x - y|^2 / (2 10^2)) on unit vectors, pairs of a row with itself left out."""
+    x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+
+    def k(a, b):
+        return np.exp(-((a - b) ** 2).sum() / 200)
+
+    xx = np.mean([k(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j])
+    yy = np.mean([k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j])
+    return 1000 * (xx + yy - 2 * np.mean([k(a, b) for a in x for b in y]))
+
+
+def test_cmmd_equals_the_formula(sets):
+    x, y = sets[0][:20], sets[1][:30] + 1
+    assert distances.mmd(x, y, distances.gaussian) == pytest.approx(cmmd_by_hand(x, y), rel=1e-7)
+    left = distances.kid_jackknife(x, list("abcdefghijklmnopqrst"), y, distances.gaussian)
+    assert left[3] == pytest.approx(cmmd_by_hand(np.delete(x, 3, 0), y), rel=1e-7)
+
+
+def test_cmmd_does_not_depend_on_the_number_of_pictures():
+    """The mean over small sets is that of large ones, which the public code's estimate is not."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0.4, 1, (600, 8)), rng.normal(0, 1, (400, 8))
+    whole = distances.mmd(x, y, distances.gaussian)
+    small = [distances.mmd(x[k : k + 6], y, distances.gaussian) for k in range(0, 600, 6)]
+    assert np.mean(small) == pytest.approx(whole, abs=3 * np.std(small) / 10)
+    assert abs(np.mean(small) - whole) < 0.1 * whole
+
+
+def test_distances_of_features_on_disk(sets, tmp_path):
+    stored = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (20, 3, 8))
+    stored[:] = sets[0].reshape(20, 3, 8)
+    again = np.lib.format.open_memmap(tmp_path / "x.npy", "r")
+    x = sets[0].astype(np.float32).reshape(20, 3, 8)
+    assert distances.fid(again, sets[1]) == distances.fid(x, sets[1])
+    assert distances.kid(again, sets[1], 5, 9, 0) == distances.kid(x, sets[1], 5, 9, 0)
