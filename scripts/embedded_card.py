@@ -91,6 +91,24 @@ def curves(record: dict, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def phases(record: dict) -> list[dict]:
+    """The runs that made the generator, the last first."""
+    found, run = [], record.get("distillation") or record["generator"]
+    while run:
+        found.append(run)
+        run = run.get("started_from")
+    return found
+
+
+def phase(run: dict) -> str:
+    """One run of training in a sentence."""
+    aim = f", distilled from itself at guidance {run['guidance']}" if run.get("guidance") else ""
+    return (
+        f"{run['steps']} steps, {run['pictures']} pictures ({run['distinct']} distinct), {run['seconds'] / 60:.0f} minutes "
+        f"on {run['workers']} {run['device']} worker(s), final loss {run['loss']:.4f}{aim}"
+    )
+
+
 def card(run: Path, out: Path) -> None:
     """Measure and write the card."""
     scorer, record = load_scorer(), json.loads((WEIGHTS / "training.json").read_text())
@@ -125,8 +143,8 @@ FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders
 
 ## Recipe
 
-* Generator: {generator["steps"]} steps, {generator["pictures"]} pictures ({generator["distinct"]} distinct), {generator["seconds"] / 60:.0f} minutes
-  on {generator["workers"]} {generator["device"]} worker(s), final loss {generator["loss"]:.4f}{"".join(f"; before that {e['steps']} steps, {e['pictures']} pictures" for e in generator.get("earlier", []))}. Muon and AdamW, EMA, bf16 autocast; grids of 10 to 16 tokens a side.
+* Generator: {"; before that ".join(map(phase, phases(record)))}. Muon and AdamW, EMA, bf16 autocast; grids of 10 to 16 tokens a side; tokens
+  where the object may stand weigh up to 5 times more.
 * Autoencoder: {autoencoder["steps"]} steps{f", then {decoder['steps']} of the decoder alone" if decoder else ""}; reconstruction {", ".join(f"{v:.1f} dB at {k} px" for k, v in quality.items())}.
 * Scorer: open_clip, {record["scorer"]["steps"]} steps of 64 pictures; zero-shot accuracy on fresh renders of 128 px:
   {", ".join(f"{k} {v:.2f}" for k, v in record["scorer"]["accuracy"]["128"].items())}.

@@ -66,7 +66,7 @@ def build_transformer(heads: int = 2, double: int = 2, single: int = 4):
         in_channels=32,
         num_layers=double,
         num_single_layers=single,
-        attention_head_dim=64,
+        attention_head_dim=sum(AXES),
         num_attention_heads=heads,
         joint_attention_dim=128,
         pooled_projection_dim=128,

@@ -28,7 +28,7 @@ def render_pool(side: int, count: int, seed: int) -> torch.Tensor:
 
 
 def crops(pools: list[torch.Tensor], batch: int, generator: torch.Generator) -> torch.Tensor:
-    """Random crops of one random pool, float [batch, 3, CROP, CROP] in -1..1, half of them mirrored."""
+    """Random crops of one random pool, float [batch, 3, CROP, CROP] in -1..1; half the batches are mirrored."""
     pool = pools[int(torch.randint(len(pools), (1,), generator=generator))]
     side = pool.shape[-1]
     which = torch.randint(len(pool), (batch,), generator=generator)

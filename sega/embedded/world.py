@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,6 +94,25 @@ def sample_scene(rng: np.random.Generator, said: dict[str, str] | None = None) -
         tint=tuple(float(v) for v in rng.uniform(-0.03, 0.03, 3)),
         seed=int(rng.integers(2**31)),
     )
+
+
+@lru_cache
+def object_chance(place: str, height: int, width: int, scenes: int = 400) -> np.ndarray:
+    """How often a cell of a height x width grid lies in the square around the object, over scenes that say `place`."""
+    rng, aspect = np.random.default_rng(0), width / height
+    x, y = (np.arange(width) + 0.5) / height - aspect / 2, (np.arange(height) + 0.5) / height
+    total = np.zeros((height, width), np.float32)
+    for _ in range(scenes):
+        cx, cy, r = _stand(sample_scene(rng, {"place": place}), aspect)
+        total += (np.abs(y - cy) < r)[:, None] & (np.abs(x - cx) < r)
+    return total / scenes
+
+
+def _stand(scene: Scene, aspect: float) -> tuple[float, float, float]:
+    """Middle (x, y) and half size of the object."""
+    r = scene.radius * min(1.0, aspect)
+    foot = scene.horizon + scene.stand * min(1 - scene.horizon, 0.42) + 0.02
+    return (scene.centre - 0.5) * aspect, foot - r, r
 
 
 def caption(scene: Scene) -> str:
@@ -271,10 +291,9 @@ def _shape(kind: str, x: np.ndarray, y: np.ndarray, side: float) -> tuple[np.nda
 
 
 def _object(scene: Scene, picture: np.ndarray, x: np.ndarray, y: np.ndarray, px: float, aspect: float) -> np.ndarray:
-    said, r = scene.said, scene.radius * min(1.0, aspect)
-    cx = (scene.centre - 0.5) * aspect
-    foot = scene.horizon + scene.stand * min(1 - scene.horizon, 0.42) + 0.02
-    cy, side = foot - r, 1.0 if said["side"] == "right" else -1.0
+    said, side = scene.said, 1.0 if scene.said["side"] == "right" else -1.0
+    cx, cy, r = _stand(scene, aspect)
+    foot = cy + r
     shade = np.hypot((x - cx + side * 0.55 * r) / (1.35 * r), (y - foot) / (0.26 * r))
     shadow = 0.55 * np.clip((1.15 - shade) / (0.30 + px / (0.26 * r)), 0, 1) * (y > scene.horizon)
     picture = picture * (1 - shadow * {"night": 0.6, "cloudy": 0.7}.get(said["sky"], 1.0))[..., None]
