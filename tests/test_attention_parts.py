@@ -5,24 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from small import GEOMETRY, PROMPT, VANILLA, made, pixels
 
 from sega import load_method
 from sega.method import Method
 from sega.models.flux import FluxAdapter
 from sega.parts import Attention
-from sega.sampling import generate, seeded
-
-PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
-GEOMETRY = load_method("vanilla", "tiny").geometry
-VANILLA = Method(GEOMETRY)
-
-
-def made(pipe, method, size=(128, 128), steps=2, **options):
-    return generate(pipe, method, PROMPT, 0, size, steps, guidance=1.0, **options)
-
-
-def pixels(generated):
-    return np.asarray(generated.image)
+from sega.sampling import seeded
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,23 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from small import GEOMETRY, VANILLA, made, pixels
 
 from sega import load_method
 from sega.method import Method
 from sega.parts import Stage
-from sega.sampling import generate
-
-PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
-GEOMETRY = load_method("vanilla", "tiny").geometry
-VANILLA = Method(GEOMETRY)
-
-
-def made(pipe, method, size=(128, 128), steps=2, **options):
-    return generate(pipe, method, PROMPT, 0, size, steps, guidance=1.0, **options)
-
-
-def pixels(generated):
-    return np.asarray(generated.image)
 
 
 @dataclass(frozen=True)
