@@ -15,11 +15,12 @@ from statistics import NormalDist
 import numpy as np
 
 from eval import distances
+from eval.markup import align
 from eval.metrics import METRICS, Metric, number
 from eval.records import read_arrays
 from eval.rows import Row
 from eval.statistics import Estimate, Key, paired_difference, quantiles, win_rate
-from eval.tables import EMBEDDED, Marks, align, columns, is_embedded
+from eval.tables import EMBEDDED, Marks, columns, is_embedded
 
 
 @dataclass(frozen=True)

@@ -126,10 +126,21 @@ def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure
                 panel.scatter(*point, s=area, color=style["color"], marker=style["marker"], label=row.label, alpha=0.85)
                 if cell["low"] is not None:
                     panel.vlines(point[0], cell["low"], cell["high"], color=style["color"], linewidth=0.9, alpha=0.6)
-            panel.set_xscale("log")
+            _costs(panel, [row.block["cost"][key] for row in timed])
             _title(panel, name, timed)
         for panel in axes[len(names) :]:
             panel.set_visible(False)
         _legend(figure, axes, styled)
         figure.supxlabel(f"{COST_AXES[axis]}; larger points for {' < '.join(sizes)} px\n{caption}", fontsize=8)
     return figure
+
+
+def _costs(panel, values: list[float]) -> None:
+    """A logarithmic axis with plain numbers, the same in every panel."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_xscale("log")
+    panel.set_xlim(min(values) / 1.3, max(values) * 1.3)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())

@@ -1,20 +1,35 @@
 """Published values beside ours: what the papers print, how far they are apart, and the difference to a run.
 
-`python -m eval.published` prints the published values alone. A paper's protocol is not ours (README in
-`eval/published/`), so a difference is something to explain, never a score.
+A paper's protocol is not ours (README in `eval/published/`), so a difference is something to explain, never a score.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval.metrics import METRICS, number
+from eval import arguments
+from eval.metrics import METRICS
 from eval.rows import Row
-from eval.tables import align
+from sega.errors import RequestError, near
+
+HELP = """usage: python -m eval.published [paper=<name>] [key=value ...]
+
+Prints the values of the papers and how far they are apart; with paper=, writes the table of that paper with our runs
+of the same models, sizes and methods beside it: table-<paper>.csv, .md and .tex. Runs scored by the paper's own
+protocol (eval=<paper>) are preferred.
+
+  python -m eval.published
+  python -m eval.published paper=dype store=results/runs
+
+  paper    -                {papers}
+  out      results/report   where the table goes
+{selection}"""
+
+KEYS = arguments.KEYS | {"paper": None, "out": "results/report"}
 
 FOLDER = Path(__file__).parent / "published"
 FAMILIES = {"FLUX": "flux", "Qwen-Image": "qwen"}
@@ -22,7 +37,8 @@ FAMILIES = {"FLUX": "flux", "Qwen-Image": "qwen"}
 METHODS = {"baseline": "vanilla", "dy_yarn": "dype", "dy_ntk": "dype (base=ntk)"}
 """The papers' names of methods that we call differently; DyPE's table says which base it stands on."""
 NAMES = {"FID": "fid", "KID": "kid", "patch_FID": "patch_fid", "patch_KID": "patch_kid", "CLIP_score": "clip_score"}
-"""Metrics that we have too."""
+"""Metrics that we have too; `latency_s` stands beside our seconds for a picture."""
+NAMES |= {"ImageReward": "imagereward", "PickScore": "pickscore"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,7 @@ class Joined:
     metric: str
     values: tuple[Value, ...]
     ours: Row | None = None
+    dataset: str = ""  # of the values of the paper a table is made for
 
     @property
     def spread(self) -> float | None:
@@ -83,8 +100,21 @@ class Joined:
         return max(numbers) - min(numbers) if len({v.paper for v in self.values}) > 1 else None
 
 
-def join(rows: list[Row], values: list[Value] | None = None) -> list[Joined]:
-    """Published values grouped by what they measure, each with our run of the same model, size and method."""
+def papers() -> dict[str, str]:
+    """Names of the files in `eval/published`, and of the paper each holds."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.csv")):
+        with path.open(newline="") as file:
+            found[path.stem] = next(csv.DictReader(file))["paper"]
+    return found
+
+
+def join(rows: list[Row], values: list[Value] | None = None, protocol: str = "") -> list[Joined]:
+    """Published values grouped by what they measure, each with our run of the same model, size and method.
+
+    Where a run was scored by several protocols, the one named `protocol` counts.
+    """
+    rows = sorted(rows, key=lambda row: row.protocol == protocol)
     ours = {(row.run.model, row.size, row.label): row for row in rows}
     groups: dict[tuple[str, str, str, str], list[Value]] = {}
     for value in load() if values is None else values:
@@ -93,6 +123,16 @@ def join(rows: list[Row], values: list[Value] | None = None) -> list[Joined]:
     found = [Joined(*key, tuple(group), ours.get(key[:3])) for key, group in groups.items()]
     metrics = list(METRICS)
     return sorted(found, key=lambda j: (j.model, _area(j.size), j.size, _order(j.metric, metrics), j.method))
+
+
+def of_paper(joined: list[Joined], paper: str) -> list[Joined]:
+    """The entries of one paper, one for each of its data sets, other papers' values kept beside them."""
+    found = []
+    for j in joined:
+        for dataset in dict.fromkeys(v.dataset for v in j.values if v.paper == paper):
+            values = tuple(v for v in j.values if v.paper != paper or v.dataset == dataset)
+            found.append(replace(j, values=values, dataset=dataset))
+    return found
 
 
 def _area(size: str) -> int:
@@ -104,70 +144,41 @@ def _order(metric: str, known: list[str]) -> tuple[int, str]:
     return (known.index(metric) if metric in known else len(known)), metric
 
 
-def to_markdown(joined: list[Joined]) -> str:
-    """A table for each model and size: our value, each paper's, the differences and the spread between papers."""
-    parts = []
-    for model, size in dict.fromkeys((j.model, j.size) for j in joined):
-        body = []
-        chosen = [j for j in joined if (j.model, j.size) == (model, size)]
-        papers = list(dict.fromkeys(v.paper for j in chosen for v in j.values))
-        for j in chosen:
-            cells = []
-            for paper in papers:
-                own = [v for v in j.values if v.paper == paper]
-                cells.append(" / ".join(dict.fromkeys(v.text for v in own)))
-            digits = METRICS[j.metric].digits if j.metric in METRICS else 2
-            title = METRICS[j.metric].title if j.metric in METRICS else j.metric
-            arrow = "↑" if j.values[0].higher_is_better else "↓"
-            spread = "" if j.spread is None else number(j.spread, digits)
-            body.append([f"{title} {arrow}", j.method, *_ours(j, digits), *cells, spread])
-        head = ["metric", "method", "ours", "ours − published", *papers, "spread"]
-        parts.append(f"## {model}, {size}\n\n{align(head, body)}\n{_sources(chosen)}")
-    return "\n".join(parts)
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    text = HELP.replace("{papers}", ", ".join(papers())).replace("{selection}", arguments.SELECTION)
+    return arguments.command(words, text, published)
 
 
-def _ours(j: Joined, digits: int) -> list[str]:
-    cell = j.ours.cell(j.metric) if j.ours and j.metric in METRICS else {}
-    if "value" not in cell:
-        return ["", ""]
-    n = f" (N={cell['n']})" if METRICS[j.metric].kind == "fid" else ""
-    differences = [cell["value"] - v.value for v in j.values]
-    low, high = number(min(differences), digits), number(max(differences), digits)
-    return [f"{number(cell['value'], cell['digits'])}{n}", low if low == high else f"{low} to {high}"]
+def published(words: Iterable[str]) -> int:
+    """Print every published value, or write the table of one paper."""
+    from eval import beside
+    from eval.outputs import Made, inputs, part
 
+    options = arguments.parse(words, KEYS)
+    name, known = options["paper"], papers()
+    if name is None:
+        sys.stdout.write(beside.to_markdown(join([])) + "\n" + beside.READ_WITH_CARE)
+        return 0
+    if name not in known:
+        raise RequestError(f"unknown paper={name}{near(name, known)}")
+    store, out = Path(options["store"]), Path(options["out"])
+    rows = arguments.scored(options) if store.is_dir() and any(store.glob("*/*/*/*/scores.json")) else []
+    joined = of_paper(join(rows, protocol=name), known[name])
+    if not joined:
+        raise RequestError(f"paper={name}: no value of {known[name]} names a model that we have; see eval/published")
 
-def _sources(chosen: list[Joined]) -> str:
-    lines = []
-    for paper in dict.fromkeys(v.paper for j in chosen for v in j.values):
-        own = [v for j in chosen for v in j.values if v.paper == paper]
-        models, data = (", ".join(dict.fromkeys(getattr(v, key) for v in own)) for key in ("model", "dataset"))
-        counts = ", ".join(dict.fromkeys(v.n_prompts for v in own))
-        lines.append(f"- {paper}: {models}; {data}; prompts: {counts}.")
-    return "\n".join(lines) + "\n"
+    def write(made: Made) -> None:
+        made.text(out / f"table-{name}.csv", beside.to_csv(joined))
+        made.text(out / f"table-{name}.md", beside.to_markdown(joined, known[name]) + "\n" + beside.READ_WITH_CARE)
+        made.text(out / f"table-{name}.tex", beside.to_latex(joined, known[name]))
 
-
-def to_csv(joined: list[Joined]) -> str:
-    """One row a published value, with ours beside it."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["model", "size", "method", "metric", "paper", "table", "published", "ours", "ours_n", "difference",
-                     "spread_between_papers", "published_model", "dataset", "n_prompts", "notes"])  # fmt: skip
-    for j in joined:
-        cell = j.ours.cell(j.metric) if j.ours and j.metric in METRICS else {}
-        for v in j.values:
-            ours = cell.get("value")
-            writer.writerow([j.model, j.size, j.method, j.metric, v.paper, v.table, v.text, ours, cell.get("n"),
-                             None if ours is None else ours - v.value, j.spread, v.model, v.dataset, v.n_prompts,
-                             v.notes])  # fmt: skip
-    return file.getvalue()
-
-
-READ_WITH_CARE = (
-    "Published values keep their printed digits; where a paper prints several for one entry, all stand. FID compares\n"
-    "only inside one table: reference sets and counts differ between papers. The spread is the largest less the\n"
-    "smallest value of different papers for the same method. `eval/published/README.md` says what each paper did.\n"
-)
+    made = part(out, f"table-{name}", inputs(rows, name), write)
+    print(f"{sum(j.ours is not None for j in joined)} of {len(joined)} entries of {known[name]} have a run of ours")
+    for path in made.files:
+        print(path)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.stdout.write(to_markdown(join([])) + "\n" + READ_WITH_CARE)
+    sys.exit(main(sys.argv[1:]))

@@ -78,7 +78,7 @@ def report(words: list[str]) -> int:
 
 def write_tables(rows: list, out: Path, cache: Path, base: str, made: Made) -> None:
     """The table, the comparisons, and published values where there are any of these models and sizes."""
-    from eval import compare, published, tables
+    from eval import beside, compare, published, tables
 
     comparison = compare.Comparison(cache)
     marks = compare.mark(rows, comparison)
@@ -95,8 +95,8 @@ def write_tables(rows: list, out: Path, cache: Path, base: str, made: Made) -> N
     known = {(row.run.model, row.size) for row in rows if row.run.model in published.FAMILIES.values()}
     joined = [j for j in published.join(rows) if (j.model, j.size) in known] if known else []
     if joined:
-        made.text(out / "published.csv", published.to_csv(joined))
-        made.text(out / "published.md", published.to_markdown(joined) + "\n" + published.READ_WITH_CARE)
+        made.text(out / "published.csv", beside.to_csv(joined))
+        made.text(out / "published.md", beside.to_markdown(joined) + "\n" + beside.READ_WITH_CARE)
     else:
         why = "no run of a model and size with published values (python -m eval.published)"
         made.skipped["published.md"] = why

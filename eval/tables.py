@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from eval.markup import BOOKTABS, align, booktabs, tex
 from eval.metrics import METRICS, number
 from eval.rows import Row
 
@@ -160,16 +161,6 @@ def costs(row: Row) -> list[str]:
     return ["" if cost.get(key) is None else f"{cost[key]:.{digits}f}" for key, _, digits in COSTS]
 
 
-def align(head: list[str], body: list[list[str]]) -> str:
-    """A Markdown table padded to equal widths."""
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [head, *body]]
-    widths = [max(len(line[k]) for line in escaped) for k in range(len(head))]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in escaped]
-    lines = ["| " + " | ".join(line) + " |" for line in padded]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
-
-
 def explanation(model: str, protocol: str, rows: list[Row], marks: Marks | None) -> str:
     """What a reader must know: what the model is, intervals, references, each metric."""
     settings = rows[0].block["settings"]
@@ -219,27 +210,12 @@ def to_latex(rows: list[Row], marks: Marks | None = None) -> str:
         notes: dict[str, int] = {}
         names = columns(group)
         head = ["size", "method", "N", *(heading(name, group) for name in names), *(title for _, title, _ in COSTS)]
-        layout = "ll" + "r" * (len(head) - 2)
-        lines = [r"\begin{table}", r"\centering\small", r"\begin{tabular}{" + layout + "}", r"\toprule",
-                 " & ".join(map(_tex, head)) + r" \\", r"\midrule"]  # fmt: skip
-        previous = group[0].size
+        shape = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}
+        body = []
         for row in group:
-            if row.size != previous:
-                lines.append(r"\midrule")
-                previous = row.size
-            shape = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}
-            cells = [shape[marks.of(row, n) if marks else ""] % _tex(cell_text(row, n, notes)) for n in names]
-            first = [_tex(row.size), _tex(row.label), str(row.block["n"])]
-            lines.append(" & ".join([*first, *cells, *costs(row)]) + r" \\")
+            cells = [shape[marks.of(row, n) if marks else ""] % tex(cell_text(row, n, notes)) for n in names]
+            body.append([tex(row.size), tex(row.label), str(row.block["n"]), *cells, *costs(row)])
         words = [f"({chr(ord('a') + k)}) {note}." for note, k in notes.items()]
         caption = f"{model}, protocol {protocol}. {EMBEDDED if is_embedded(group) else ''} {' '.join(words)}"
-        lines += [r"\bottomrule", r"\end{tabular}", r"\caption{" + _tex(caption.strip()) + "}", r"\end{table}"]
-        parts.append("\n".join(lines) + "\n")
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(parts)
-
-
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-               "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
-               "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--"}  # fmt: skip
-    return "".join(special.get(letter, letter) for letter in text)
+        parts.append(booktabs(head, body, caption.strip()))
+    return BOOKTABS + "\n".join(parts)

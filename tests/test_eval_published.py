@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from eval import published
+from eval import beside, published
 from eval.records import Run
 from eval.rows import Row
 
@@ -47,9 +47,9 @@ def test_ours_stands_beside_the_same_model_size_and_method():
     joined = published.join([ours, *others])
     entry = find(joined, "flux", "4096x4096", "vanilla", "fid")
     assert entry.ours is ours
-    text = published.to_markdown([entry])
+    text = beside.to_markdown([entry])
     assert "190.00 (N=50)" in text and "-5.68 to 10.20" in text
-    lines = list(csv.DictReader(published.to_csv([entry]).splitlines()))
+    lines = list(csv.DictReader(beside.to_csv([entry]).splitlines()))
     dype = next(line for line in lines if line["paper"] == "DyPE")
     assert dype["published"] == "195.68" and float(dype["difference"]) == pytest.approx(-5.68)
     assert find(joined, "flux", "4096x4096", "dype", "fid").ours is None
@@ -57,3 +57,44 @@ def test_ours_stands_beside_the_same_model_size_and_method():
 
 def test_ablations_stay_out():
     assert not any("ablation" in v.notes for j in published.join([]) for v in j.values)
+
+
+KEY = ("flux", "4096x4096", "vanilla", "clip_score")
+
+
+def test_a_paper_table_has_a_row_for_each_of_its_data_sets_and_prefers_runs_of_its_protocol():
+    plain = row("flux", "4096x4096", "vanilla", clip_score=1.0)
+    own = row("flux", "4096x4096", "vanilla", clip_score=27.0)
+    own.protocol = "dype"
+    own.block["cost"] = {"seconds": 12.3}
+    for rows in ([plain, own], [own, plain]):
+        joined = published.of_paper(published.join(rows, protocol="dype"), "DyPE")
+        entries = [j for j in joined if (j.model, j.size, j.method, j.metric) == KEY]
+        assert len(entries) > 1 and len({j.dataset for j in entries}) == len(entries)
+        assert {j.ours for j in entries} == {own}
+    text = beside.to_markdown(entries, "DyPE")
+    assert "ours − DyPE" in text and text.count("| 27.00") == len(entries)
+    first = next(value for value in entries[0].values if value.paper == "DyPE")
+    assert f"{27.0 - first.value:.2f}" in text
+    latex = beside.to_latex(entries, "DyPE")
+    assert latex.count(r"\toprule") == 1 and "booktabs" in latex and latex.count(r"\\") == len(entries) + 1
+
+
+def test_seconds_stand_beside_latencies():
+    ours = row("flux", "4096x4096", "sega")
+    ours.block["cost"] = {"seconds": 100.0}
+    entry = find(published.join([ours]), "flux", "4096x4096", "sega", "latency_s")
+    assert "100.0" in beside.to_markdown([entry])
+
+
+def test_the_command_writes_the_table_once(tmp_path, capsys):
+    words = ["paper=sega", f"store={tmp_path / 'runs'}", f"out={tmp_path}"]
+    assert published.main(words) == 0
+    assert f"entries of SEGA have a run of ours\n{tmp_path / 'table-sega.csv'}" in capsys.readouterr().out
+    files = [tmp_path / f"table-sega.{end}" for end in ("csv", "md", "tex")]
+    before = [path.stat().st_mtime_ns for path in files]
+    assert published.main(words) == 0 and [path.stat().st_mtime_ns for path in files] == before
+    assert published.main(["paper=saga", f"out={tmp_path}"]) == 2
+    assert "unknown paper=saga; did you mean 'sega'" in capsys.readouterr().err
+    assert published.main(["paper=third_party", f"out={tmp_path}"]) == 2
+    assert "names a model that we have" in capsys.readouterr().err

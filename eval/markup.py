@@ -1,0 +1,41 @@
+"""Tables as text: Markdown, and LaTeX with booktabs."""
+
+from __future__ import annotations
+
+BOOKTABS = "% needs \\usepackage{booktabs}\n"
+
+
+def align(head: list[str], body: list[list[str]]) -> str:
+    """A Markdown table padded to equal widths."""
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [head, *body]]
+    widths = [max(len(line[k]) for line in escaped) for k in range(len(head))]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in escaped]
+    lines = ["| " + " | ".join(line) + " |" for line in padded]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def booktabs(head: list[str], body: list[list[str]], caption: str, left: int = 2) -> str:
+    """A table environment; `body` is LaTeX, `head` and `caption` plain text, the first `left` columns flush left.
+
+    A rule stands where the first cell changes.
+    """
+    layout = "l" * left + "r" * (len(head) - left)
+    lines = [r"\begin{table}", r"\centering\small", r"\begin{tabular}{" + layout + "}", r"\toprule",
+             " & ".join(map(tex, head)) + r" \\", r"\midrule"]  # fmt: skip
+    previous = body[0][0] if body else ""
+    for cells in body:
+        if cells[0] != previous:
+            lines.append(r"\midrule")
+            previous = cells[0]
+        lines.append(" & ".join(cells) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\caption{" + tex(caption) + "}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def tex(text: str) -> str:
+    """Plain text with the special signs of LaTeX escaped."""
+    special = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+               "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
+               "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--"}  # fmt: skip
+    return "".join(special.get(letter, letter) for letter in text)
