@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +26,7 @@ class Item:
     load: Callable[[], np.ndarray]
     key: tuple[str, int]
     prompt: str | None = None
+    pixels: int = 2**20  # about how many there are, or as many as would take its time
 
 
 @dataclass
@@ -102,33 +105,73 @@ def collect(
 ) -> tuple[list[dict[str, Any]], dict[int, str]]:
     """Measure items; `wanted[i]` names the measures of item i, and an item that wants none is not decoded.
 
-    Returns a dict of values for each item, and the reasons of damaged ones by index.
+    Large jobs decode on worker processes, which also compute what needs no network; networks run here. Returns a dict
+    of values for each item, and the reasons of damaged ones by index.
     """
     from tqdm import tqdm
 
     values: list[dict[str, Any]] = [{} for _ in items]
     damaged: dict[int, str] = {}
     todo = [i for i, names in enumerate(wanted) if names]
-    functions: dict[str, Callable[[Batch], list]] = {}
     config = context.config
+    workers = config["workers"] if sum(items[i].pixels for i in todo) >= WORTH else 0
+    off = {i: [name for name in wanted[i] if on_workers(name, config)] for i in todo}
+    here = {i: [name for name in wanted[i] if name not in off[i]] for i in todo}
+    options = json.dumps(config, sort_keys=True), context.native
+    tasks = [partial(_task, items[i], tuple(off[i]), options, bool(here[i])) for i in todo]
+    functions: dict[str, Callable[[Batch], list]] = {}
     bar = tqdm(total=len(todo), desc=progress, unit="picture", leave=False, disable=not progress or not todo)
+
+    def pictures() -> Iterator[np.ndarray | images.DamagedError]:
+        for i, found in zip(todo, images.results(tasks, workers), strict=True):
+            bar.update()
+            if isinstance(found, images.DamagedError):
+                yield found
+                continue
+            picture, measured = found
+            values[i].update(measured)
+            yield picture
+
     with bar:
-        for indices, pictures, broken in images.batches(
-            [items[i].load for i in todo], config["batch"], config["workers"]
-        ):
+        for indices, array, broken in images.batches(pictures(), config["batch"]):
             damaged.update({todo[k]: reason for k, reason in broken.items()})
             places = [todo[k] for k in indices]
-            for names in sorted({tuple(wanted[i]) for i in places}):
-                group = [k for k, i in enumerate(places) if tuple(wanted[i]) == names]
+            for names in sorted({tuple(here[i]) for i in places if here[i]}):
+                group = [k for k, i in enumerate(places) if tuple(here[i]) == names]
                 rows = [items[places[k]] for k in group]
-                batch = Batch(pictures[group], [row.key for row in rows], [row.prompt for row in rows])
+                batch = Batch(array[group], [row.key for row in rows], [row.prompt for row in rows])
                 for name in names:
                     if name not in functions:
                         functions[name] = _function(name)(context)
                     for k, value in zip(group, functions[name](batch), strict=True):
                         values[places[k]][name] = value
-            bar.update(len(indices) + len(broken))
     return values, damaged
+
+
+WORTH = 2**26
+"""Pixels from which starting worker processes pays."""
+NOTHING = np.empty((1, 1, 3), np.uint8)
+"""Takes the place of a picture that no measure here needs."""
+
+
+def on_workers(name: str, config: dict[str, Any]) -> bool:
+    """Whether a measure is computed beside the decoding: those without a network, unless a GPU does them faster."""
+    host = MEASURES[name].host
+    return host == "always" or (host == "cpu" and config["device"] == "cpu")
+
+
+def _task(
+    item: Item, names: tuple[str, ...], options: tuple[str, int | None], keep: bool
+) -> tuple[np.ndarray, dict[str, Any]]:
+    picture = item.load()
+    batch = Batch(picture[None], [item.key], [item.prompt])
+    values = {name: _host_function(name, *options)(batch)[0] for name in names}
+    return picture if keep else NOTHING, values
+
+
+@cache
+def _host_function(name: str, config: str, native: int | None) -> Callable[[Batch], list]:
+    return _function(name)(Context(json.loads(config), native, {}))
 
 
 def _function(name: str) -> Callable[[Context], Callable[[Batch], list]]:

@@ -70,7 +70,7 @@ def _check_values(config: dict) -> None:
     for key, allowed in CHOICES.items():
         if get(config, key) not in allowed:
             raise RequestError(f"{key}={get(config, key)} is not allowed{near(get(config, key), allowed)}")
-    for key in ("batch", "workers", "patch.count", "kid.subsets", "spectrum.bands", "bootstrap.samples",
+    for key in ("batch", "patch.count", "kid.subsets", "spectrum.bands", "bootstrap.samples",
                 "bootstrap.distance_samples", "reference.least"):  # fmt: skip
         _whole(config, key)
     if get(config, "reference.count") is not None:
@@ -78,7 +78,7 @@ def _check_values(config: dict) -> None:
     for key in ("patch.size", "kid.subset_size", "repetition.period", "seam.period", "reference.per_prompt"):
         if get(config, key) != "auto":
             _whole(config, key)
-    for key in ("patch.seed", "kid.seed", "bootstrap.seed"):
+    for key in ("workers", "patch.seed", "kid.seed", "bootstrap.seed"):
         _whole(config, key, least=0)
     level = get(config, "bootstrap.level")
     if not isinstance(level, float) or not 0 < level < 1:

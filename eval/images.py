@@ -1,14 +1,21 @@
-"""Reading pictures: once for all metrics, on threads, and with damage named."""
+"""Reading pictures: once for all metrics, on worker processes, and with damage named."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from sega.errors import RequestError
 
 PIXELS = 2**24
 """At most this many pixels in a batch, so that memory does not grow with the size of pictures."""
@@ -77,10 +84,49 @@ def reduced(path: Path, size: tuple[int, int], filter: str) -> np.ndarray:
     return np.asarray(picture.resize(size, Image.Resampling[filter.upper()], box))
 
 
-def batches(
-    loaders: Sequence, batch: int, workers: int
-) -> Iterator[tuple[list[int], np.ndarray | None, dict[int, str]]]:
-    """Call loaders on threads and group the pictures: yields (indices, uint8 [B, H, W, 3], damaged).
+@cache
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawned, since torch's threads don't survive a fork; kept for all runs of a command
+    return ProcessPoolExecutor(workers, get_context("spawn"))
+
+
+def results(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[Any]:
+    """What the tasks return, in their order, or the DamagedError they raise; on `workers` processes, 0: on this one.
+
+    Tasks for processes are picklable. No more than two results a worker are waiting, so memory is bounded.
+    """
+    if not workers:
+        for task in tasks:
+            yield _attempt(task)
+        return
+    window: deque[Future] = deque()
+    rest = iter(tasks)
+    try:
+        for task in rest:
+            window.append(_pool(workers).submit(_attempt, task))
+            if len(window) >= 2 * workers:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    except BrokenProcessPool as error:
+        _pool.cache_clear()
+        raise RequestError(
+            f"a worker process was killed, probably for lack of memory; use fewer than {workers=}"
+        ) from error
+    finally:
+        for future in window:
+            future.cancel()
+
+
+def _attempt(task: Callable[[], Any]) -> Any:
+    try:
+        return task()
+    except DamagedError as error:
+        return error
+
+
+def batches(found: Iterator[Any], batch: int) -> Iterator[tuple[list[int], np.ndarray | None, dict[int, str]]]:
+    """Group pictures uint8 [H, W, 3] or DamagedErrors: yields (indices, uint8 [B, H, W, 3], damaged).
 
     Pictures of one batch have one size. `damaged` maps indices to reasons and comes with the batch being closed; the
     array is None when only damage is left to report.
@@ -93,26 +139,17 @@ def batches(
         held.clear()
         return indices, pictures
 
-    with ThreadPoolExecutor(workers) as pool:
-        window = max(2 * workers, 2)  # decoded pictures in waiting are bounded
-        futures = {i: pool.submit(loaders[i]) for i in range(min(window, len(loaders)))}
-        for i in range(len(loaders)):
-            try:
-                picture = futures.pop(i).result()
-            except DamagedError as error:
-                damaged[i] = str(error)
-                picture = None
-            if i + window < len(loaders):
-                futures[i + window] = pool.submit(loaders[i + window])
-            if picture is None:
-                continue
-            limit = max(1, min(batch, PIXELS // (picture.shape[0] * picture.shape[1])))
-            if held and (held[0][1].shape != picture.shape or len(held) >= limit):
-                yield *close(), damaged
-                damaged = {}
-            held.append((i, picture))
-        if held or damaged:
+    for i, picture in enumerate(found):
+        if isinstance(picture, DamagedError):
+            damaged[i] = str(picture)
+            continue
+        limit = max(1, min(batch, PIXELS // (picture.shape[0] * picture.shape[1])))
+        if held and (held[0][1].shape != picture.shape or len(held) >= limit):
             yield *close(), damaged
+            damaged = {}
+        held.append((i, picture))
+    if held or damaged:
+        yield *close(), damaged
 
 
 def crops(picture: np.ndarray, size: int, count: int, seed: int, key: tuple[str, int]) -> np.ndarray:

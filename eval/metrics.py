@@ -24,6 +24,7 @@ class Measure:
     settings: tuple[str, ...] = ()  # config keys that change its value
     needs: tuple[str, ...] = ()  # "prompt", "world" (a caption of the embedded world), "crop", "period", "lattice"
     preprocessing: str = "RGB uint8 as stored"
+    host: str = ""  # "always" computed where pictures are decoded | "cpu" there unless a GPU is used
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,22 @@ MEASURES: dict[str, Measure] = {
         Measure("patches", "2", "eval.measures:patches", array=True, network="features", needs=("crop",),
                 settings=("patch.size", "patch.count", "patch.seed"),
                 preprocessing="crops as stored, places drawn from patch.seed, prompt id and seed; then as features"),
-        Measure("spectrum", "1", "eval.measures:spectrum", array=True, settings=("spectrum.bands",),
+        Measure("spectrum", "1", "eval.measures:spectrum", array=True, host="always", settings=("spectrum.bands",),
                 preprocessing="BT.601 luminance, mean removed, Hann window; power averaged in log-spaced rings, dB"),
         Measure("clip_score", "1", "eval.measures:clip_score", network="clip.model", needs=("prompt",),
                 preprocessing="open_clip: antialiased bicubic, shorter side to its input, rounded, the middle kept; "
                               "embedded: antialiased bicubic to its input"),
         Measure("attributes", "1", "eval.measures:attributes", network="clip.model", needs=("prompt", "world"),
                 preprocessing="antialiased bicubic to the scorer's input"),
-        Measure("repetition", "1", "eval.measures:repetition", needs=("period",), settings=("repetition.period",),
-                preprocessing="BT.601 luminance at stored resolution"),
-        Measure("seam", "1", "eval.measures:seam", needs=("lattice",), settings=("seam.period",),
+        Measure("repetition", "1", "eval.measures:repetition", host="always", needs=("period",),
+                settings=("repetition.period",), preprocessing="BT.601 luminance at stored resolution"),
+        Measure("seam", "1", "eval.measures:seam", host="always", needs=("lattice",), settings=("seam.period",),
                 preprocessing="BT.601 luminance at stored resolution"),
         Measure("clip_features", "1", "eval.measures:clip_features", array=True, network="clip.model",
                 preprocessing="as for the CLIP score"),
-        Measure("piqe", "package:pyiqa", "eval.iqa:piqe", preprocessing=FULL + "; pyiqa converts to luminance"),
-        Measure("niqe", "package:pyiqa", "eval.iqa:niqe", weights=("niqe",), needs=("blocks",),
+        Measure("piqe", "package:pyiqa", "eval.iqa:piqe", host="cpu",
+                preprocessing=FULL + "; pyiqa converts to luminance"),
+        Measure("niqe", "package:pyiqa", "eval.iqa:niqe", host="cpu", weights=("niqe",), needs=("blocks",),
                 preprocessing=FULL + "; pyiqa converts to luminance, blocks of 96 px and their half"),
         Measure("musiq", "package:pyiqa", "eval.iqa:musiq", weights=("musiq",),
                 preprocessing=FULL + ", and at 224 and 384 px on the longer side, patches of 32 px"),

@@ -177,11 +177,16 @@ def _of_size(plan: Plan) -> bool:
 def _items(plan: Plan) -> list[Item]:
     size = plan.width, plan.height
     if plan.reduce:
-        return [Item(partial(images.reduced, path, size, plan.reduce), (str(path), 0)) for path in plan.files]
+        return [
+            Item(partial(images.reduced, path, size, plan.reduce), (str(path), 0), None, 2**22) for path in plan.files
+        ]
     if plan.kind == "folder":
         return [Item(partial(images.read, path), (str(path), 0)) for path in plan.files]
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + plan.per_prompt)
-    return [Item(partial(render, text, seed, *size), (text, seed), text) for text in plan.captions for seed in seeds]
+    slow = 4 * plan.width * plan.height  # a render takes longer than decoding
+    return [
+        Item(partial(render, text, seed, *size), (text, seed), text, slow) for text in plan.captions for seed in seeds
+    ]
 
 
 def render(caption: str, seed: int, width: int, height: int) -> np.ndarray:

@@ -114,7 +114,8 @@ def execute(job: Job, cache: Path, progress: bool = True) -> dict[str, Any]:
                 kept[name] = row["values"][name]
         values.append(kept)
         wanted.append([name for name in usable if name not in kept])
-    items = [Item(partial(images.read, p.path, p.sha, _size(run)), p.key, p.prompt) for p in run.pictures]
+    pixels = run.width * run.height if _size(run) else 2**20
+    items = [Item(partial(images.read, p.path, p.sha, _size(run)), p.key, p.prompt, pixels) for p in run.pictures]
     found, damaged = collect(items, wanted, job.setting.context(), run.name if progress else "")
     for kept, new in zip(values, found, strict=True):
         kept.update(new)

@@ -71,11 +71,11 @@ def test_batches_close_on_size_and_report_damage():
         return load
 
     loaders = [loader(s) for s in [(4, 4), (4, 4), None, (4, 4), (6, 4), None]]
-    found = list(images.batches(loaders, 2, 3))
+    found = list(images.batches(images.results(loaders, 0), 2))
     assert [indices for indices, _, _ in found] == [[0, 1], [3], [4]]
     assert [pictures.shape[1:3] for _, pictures, _ in found] == [(4, 4), (4, 4), (6, 4)]
     assert {k: v for _, _, damaged in found for k, v in damaged.items()} == {2: "broken", 5: "broken"}
-    assert list(images.batches([loader(None)], 2, 1)) == [([], None, {0: "broken"})]
+    assert list(images.batches(images.results([loader(None)], 0), 2)) == [([], None, {0: "broken"})]
 
 
 @pytest.mark.parametrize("cycles", [3, 9, 27])
