@@ -12,7 +12,7 @@ REFERENCE := results/embedded
 DIRECT    := vanilla pi ntk yarn dype sega
 STAGED    := upsample ultraimage imax hiflow scalediff hrdit
 
-.PHONY: help install demo test train-embedded reference card clean
+.PHONY: help install demo tables figures gallery test train-embedded reference card clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,10 +25,78 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,cluster]'
 	touch $@
 
+define SCORE_DEMO
+$(RUN) run.py -m experiment=demo method=vanilla,pi,ntk,yarn,dype,sega res=128,256 store=$(DEMO)/runs
+$(RUN) -m eval store=$(DEMO)/runs
+@touch $(DEMO)/.scored
+endef
+
 demo: $(STAMP) ## generate, score and report on the embedded model: the main job, in minutes
-	$(RUN) run.py -m experiment=demo method=vanilla,pi,ntk,yarn,dype,sega res=128,256 store=$(DEMO)/runs
-	$(RUN) -m eval store=$(DEMO)/runs
+	$(SCORE_DEMO)
 	$(RUN) -m eval.report store=$(DEMO)/runs out=$(DEMO)/report
+
+# What is made of the records of STORE: each file has its rule, and is made again when records or their code change.
+STORE   ?= $(DEMO)/runs
+OUT     ?= $(patsubst %/runs,%,$(STORE))/report
+MODEL   ?= tiny
+SIZES   ?= 128x128 256x256
+LARGE   := $(lastword $(SIZES))
+PAPERS  := sega area dype ultraimage hiflow scalediff
+SOURCES := $(wildcard eval/*.py eval/web/* eval/published/*.csv)
+TABLES  := $(addprefix $(OUT)/table.,md csv tex)
+STEPWISE := $(foreach name,scaling attention spectra,$(OUT)/$(name)-$(MODEL)-$(LARGE).png)
+FIGURES := $(SIZES:%=$(OUT)/grid-$(MODEL)-%.png) $(OUT)/scores-$(MODEL).png $(OUT)/cost-$(MODEL).png $(STEPWISE)
+ifeq ($(STORE),$(DEMO)/runs)
+SCORED   := $(DEMO)/.scored
+RECORDED := $(DEMO)/.recorded
+STEPS    := $(DEMO)/steps
+else
+SCORED   := $(wildcard $(STORE)/*/*/*/*/scores.json)
+STEPS    ?= $(STORE)
+RECORDED := $(wildcard $(STEPS)/*/*/*/*/*.steps.jsonl)
+endif
+
+tables: $(TABLES) ## the joined table; table-<paper> for that of sega, area, dype, ultraimage, hiflow or scalediff
+.PHONY: $(PAPERS:%=table-%)
+$(PAPERS:%=table-%): table-%: $(OUT)/table-%.md
+figures: $(FIGURES) ## grids, quality against size and cost, scaling maps, attention, spectra (STORE, OUT, MODEL, SIZES)
+gallery: $(OUT)/gallery/index.html ## a folder of HTML that opens from disk
+
+$(DEMO)/.scored: | $(STAMP)
+	$(SCORE_DEMO)
+
+$(DEMO)/.recorded: | $(STAMP)
+	$(RUN) run.py -m experiment=demo method=vanilla,ntk,sega res=256 prompts.count=2 store=$(STEPS) 'query=[0.5,0.6]' \
+	  'record=[magnitudes,spectrum,attention]'
+	@touch $@
+
+$(TABLES) &: $(SCORED) $(SOURCES)
+	$(RUN) -m eval.report parts=tables store=$(STORE) out=$(OUT)
+	@touch -c $(TABLES)
+
+$(OUT)/table-%.md $(OUT)/table-%.csv $(OUT)/table-%.tex: $(SCORED) $(SOURCES)
+	$(RUN) -m eval.published paper=$* store=$(STORE) out=$(OUT)
+	@touch -c $(OUT)/table-$*.md $(OUT)/table-$*.csv $(OUT)/table-$*.tex
+
+$(OUT)/grid-$(MODEL)-%.png: $(SCORED) $(SOURCES)
+	$(RUN) -m eval.figures grid model=$(MODEL) size=$* store=$(STORE) out=$(OUT)
+	@touch -c $@
+
+$(OUT)/scores-$(MODEL).png: $(SCORED) $(SOURCES)
+	$(RUN) -m eval.figures size model=$(MODEL) store=$(STORE) out=$(OUT)
+	@touch -c $@
+
+$(OUT)/cost-$(MODEL).png: $(SCORED) $(SOURCES)
+	$(RUN) -m eval.figures cost model=$(MODEL) store=$(STORE) out=$(OUT)
+	@touch -c $@
+
+$(STEPWISE): $(OUT)/%-$(MODEL)-$(LARGE).png: $(RECORDED) $(SOURCES)
+	$(RUN) -m eval.figures $* model=$(MODEL) size=$(LARGE) store=$(STEPS) out=$(OUT)
+	@touch -c $@
+
+$(OUT)/gallery/index.html: $(SCORED) $(SOURCES)
+	$(RUN) -m eval.gallery store=$(STORE) out=$(OUT)/gallery
+	@touch -c $@
 
 test: $(STAMP) ## lint and run the tests
 	$(BIN)/ruff check .

@@ -62,6 +62,11 @@ class Options:
     force: bool
 
     @property
+    def selection(self) -> dict[str, str | None]:
+        """What is drawn; a figure of less than everything is remembered apart."""
+        return {"model": self.model, "method": self.method, "size": self.size}
+
+    @property
     def drawing(self) -> list[Any]:
         """What changes a figure besides the records."""
         return [self.size, self.columns, self.crop, self.cost, self.prompt, self.seed]
@@ -115,17 +120,18 @@ def figures(words: list[str]) -> int:
 
 def draw(name: str, rows: list, options: Options) -> Made:
     """One kind of figure, for every model, protocol and size there is."""
+    title = " ".join([name, *(f"{key}={value}" for key, value in options.selection.items() if value)])
     if name in SCORES:
         rows = [row for row in rows if options.size in (None, row.size)]
         pictures = [[str(p.path), p.path.is_file()] for row in rows for p in row.pictures.values()]
         state = inputs(rows, [options.drawing, pictures if name == "grid" else None])
-        return part(options.out, name, state, lambda made: _from_scores(name, rows, options, made), options.force)
+        return part(options.out, title, state, lambda made: _from_scores(name, rows, options, made), options.force)
     from eval.recorded import load
 
     recorded = load(options.store, options.model, options.method)
     recorded = [item for item in recorded if options.size in (None, item.size)]
     state = inputs([], options.drawing, [file for item in recorded for file in item.files])
-    return part(options.out, name, state, lambda made: _from_steps(name, recorded, options, made), options.force)
+    return part(options.out, title, state, lambda made: _from_steps(name, recorded, options, made), options.force)
 
 
 def _from_scores(name: str, rows: list, options: Options, made: Made) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.records import digest, file_digest, file_digest_plain, write_text
-from sega.store import whole
+from sega.store import locked, whole
 
 RECORDS = ("scores.json", "scores.jsonl", "images.jsonl", "run.json")
 
@@ -69,11 +69,14 @@ def part(out: Path, name: str, state: str, make: Callable[[Made], None], force: 
         return Made([out / file for file in entry["files"]], entry["skipped"], fresh=False)
     made = Made()
     make(made)
-    for file in set(entry.get("files", ())) - {str(path.relative_to(out)) for path in made.files}:
-        (out / file).unlink(missing_ok=True)  # of a cell that is no longer there
     files = {str(path.relative_to(out)): file_digest_plain(path) for path in made.files}
-    entries = _read(manifest) | {name: {"inputs": state, "files": files, "skipped": made.skipped}}
-    write_text(manifest, json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    with locked(out / ".report.lock"):  # several parts may be made at once
+        entries = _read(manifest)
+        entries[name] = {"inputs": state, "files": files, "skipped": made.skipped}
+        shown = {file for item in entries.values() for file in item["files"]}
+        for file in set(entry.get("files", ())) - shown:
+            (out / file).unlink(missing_ok=True)  # of a cell that is no longer there
+        write_text(manifest, json.dumps(entries, indent=1, sort_keys=True) + "\n")
     return made
 
 
