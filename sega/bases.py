@@ -6,6 +6,7 @@ at each time, `base.json` beside it what determines them.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +15,37 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sega.claims import LEASE, Claims
 from sega.parts import Stage
 from sega.plan import stage_identity
 from sega.prompts import named, sha
-from sega.store import digest, locked, whole
+from sega.store import claimed, digest, whole
 
 
 class BaseFolder:
     """Base stages of one model in one store. `common` is what determines their pixels besides the stage itself."""
 
-    def __init__(self, store: str | Path, model: str, common: dict[str, Any], warn: Callable[[str], None] = print):
-        self.root, self.common, self.warn = Path(store) / model / "base", common, warn
+    def __init__(
+        self, store: str | Path, model: str, common: dict[str, Any], warn: Callable[[str], None] = print,
+        lease: float = LEASE,
+    ):  # fmt: skip
+        self.root, self.common, self.warn, self.lease = Path(store) / model / "base", common, warn, lease
+        self._claims: dict[Path, Claims] = {}
 
     def path(self, stage: Stage, prompt: str, seed: int) -> Path:
         identity = self.common | {"stage": stage_identity(stage)}
         folder = self.root / f"{stage.size[0]}x{stage.size[1]}" / digest(identity)
+        if folder not in self._claims:
+            self._claims[folder] = Claims(folder, self.lease)
+            self._describe(folder, identity)
+        return folder / f"{named(prompt).id}-{seed}.safetensors"
+
+    def _describe(self, folder: Path, identity: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         record = folder / "base.json"
         if not record.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole(record) as scratch:
+            with claimed(self._claims[folder], record.name, wait=True), whole(record) as scratch:
                 scratch.write_text(json.dumps(identity, indent=2) + "\n")
-        return folder / f"{named(prompt).id}-{seed}.safetensors"
 
     def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
         """What `save` stored, or None. A damaged file is named and treated as missing."""
@@ -65,9 +76,17 @@ class BaseFolder:
             "cost": json.dumps({"seconds": base["seconds"], "calls": base["calls"]}),
         }
         with whole(path) as scratch:
-            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, scratch, metadata=about)
+            try:
+                save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, scratch, metadata=about)
+            except SafetensorError as error:
+                raise OSError(errno.EIO, str(error), str(path)) from error
 
     def claim(self, stage: Stage, prompt: str, seed: int):
         """Hold one base against other workers while it is made."""
         path = self.path(stage, prompt, seed)
-        return locked(path.parent / ".locks" / path.name)
+        return claimed(self._claims[path.parent], path.name, wait=True)
+
+    def settle(self) -> None:
+        """Clear up after the dead."""
+        for claims in self._claims.values():
+            claims.sweep()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +25,31 @@ HYDRA_FLAGS = (
 )  # fmt: skip
 
 
+STORE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+_asked: dict[str, Any] = {}  # of the command of this process: its sweep, and the exit statuses of its cells
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A checked command line."""
+
+    words: list[str]  # for Hydra, with what a preset sweeps written out
+    cells: list[Any]  # sega.plan.Cell
+    launcher: str  # dotted name of the launcher's class
+
+
 def main(arguments: list[str]) -> int:
-    """Exit status: 0 done, 2 the request is wrong, 1 anything else."""
+    """Exit status: 0 done; 2 the request is wrong; 1 anything else, failed or missing images included."""
     if {"-h", "--help"} & set(arguments):
         print(help_text())
         return 0
     try:
         flags = [word for word in arguments if word.startswith("-")]
-        if not any(flag.split("=")[0] in HYDRA_FLAGS for flag in flags):
-            check(arguments)
-        return _hydra()
+        if any(flag.split("=")[0] in HYDRA_FLAGS for flag in flags):
+            return _hydra(arguments)
+        return _run(check(arguments))
     except RequestError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
@@ -40,24 +58,72 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _hydra() -> int:
+def _run(asked: Asked) -> int:
+    """Run what was asked for, with this process as the worker or, under a launcher, as the one that waits for them."""
+    from sega import stopping
+    from sega.progress import watched
+    from sega.sweep import sweep_of
+
+    sweep, alone = sweep_of(asked.cells), asked.launcher == BASIC
+    stopping.forget()
+    _asked.update(sweep=sweep if alone else None, statuses=[])
+    with stopping.handled(patient=not alone), contextlib.nullcontext() if alone else watched(sweep):
+        status = _hydra(asked.words)
+    status = max([status, *_asked["statuses"]])
+    if stopping.asked() and not status:
+        raise KeyboardInterrupt
+    if any(cell.config.get("dry_run") for cell in asked.cells):
+        return status
+    now = sweep.count()
+    if now.failed or now.left:
+        words = [f"{now.done} there"] + ([f"{now.failed} failed"] if now.failed else [])
+        if now.left:
+            words.append(f"{now.left} missing: the same line goes on with them")
+        if now.failed:
+            reasons = sweep.failures()[0].failed_file
+            words.append(f"the reasons are in {reasons}, and retry_failed=true tries again")
+        print(f"{now.total} images: {'; '.join(words)}", flush=True)
+    return status or int(bool(now.failed or now.left))
+
+
+def _hydra(words: list[str]) -> int:
     import hydra
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def task(config) -> None:
-        from sega.runner import run
-
-        try:
-            run(plain(config))
-        except RequestError as error:
-            print(f"run.py: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
-
+    before, sys.argv = sys.argv, [sys.argv[0], *words]
     try:
-        task()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
+    finally:
+        sys.argv = before
     return 0
+
+
+def task(config) -> int:
+    """One cell, in whatever process a launcher has chosen. Returns its exit status; the next cells go on."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from sega import stopping
+    from sega.runner import run
+
+    status = 0
+    try:
+        many = HydraConfig.get().mode.name == "MULTIRUN" and HydraConfig.get().launcher._target_ != BASIC
+        run(plain(config), _asked.get("sweep"), plain=many)
+    except RequestError as error:
+        print(f"run.py: {error}", file=sys.stderr, flush=True)
+        status = 2
+    except OSError as error:
+        if error.errno not in STORE_ERRORS:
+            raise
+        print(
+            f"run.py: {error.filename or config.store} can't be written ({error.strerror}); what is made stays, "
+            "and the same line goes on once that is mended", file=sys.stderr, flush=True,
+        )  # fmt: skip
+        stopping.ask()
+        status = 1
+    _asked.setdefault("statuses", []).append(status)
+    return status
 
 
 def plain(config) -> dict[str, Any]:
@@ -71,14 +137,15 @@ def plain(config) -> dict[str, Any]:
         raise RequestError(f"the configuration can't be resolved: {str(error).splitlines()[0]}") from error
 
 
-def check(arguments: list[str]) -> None:
+def check(arguments: list[str]) -> Asked:
     """Compose and plan every cell that these words ask for. Raises RequestError for the first that can't work."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from sega.plan import plan
+    from sega.presets import swept_words
+    from sega.sweep import plan_cell
 
     multirun = bool({"-m", "--multirun"} & set(arguments))
     words = [word for word in arguments if word not in ("-m", "--multirun")]
@@ -87,20 +154,56 @@ def check(arguments: list[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-            overrides = parser.parse_overrides(words)
+            first = parser.parse_overrides(words)
         except HydraException as error:
             raise _request(error, words) from error
+        try:
+            whole = _whole(first)
+        except HydraException as error:
+            raise _request(error, words) from error
+        words = words + swept_words(whole, words, multirun)
+        overrides = parser.parse_overrides(words)
         swept = [item for item in overrides if item.is_sweep_override()]
         if swept and not multirun:
             raise RequestError(
                 f"{swept[0].input_line} gives several values: add -m to run each of them, or quote a value with commas"
             )
+        launcher = _launcher(whole) if multirun else BASIC
+        cells = []
         for cell in _cells(overrides):
             try:
                 config = _compose(cell)
             except HydraException as error:
                 raise _request(error, cell) from error
-            plan(plain(config))
+            cells.append(plan_cell(plain(config)))
+    return Asked([*(["-m"] if multirun else []), *words], cells, launcher)
+
+
+def _whole(overrides: list):
+    """The configuration with Hydra's own part, of the first cell."""
+    from hydra import compose
+
+    first = [_first(item) for item in overrides]
+    config = compose("config", overrides=first, return_hydra_config=True)
+    return config
+
+
+def _first(item) -> str:
+    if not item.is_sweep_override() or not item.is_discrete_sweep():
+        return item.input_line
+    return f"{item.get_key_element()}={next(iter(item.sweep_string_iterator()))}"
+
+
+def _launcher(whole) -> str:
+    """The class of the chosen launcher, when its package is there."""
+    import importlib.util
+
+    target = whole.hydra.launcher._target_
+    name = target.split(".")[1] if target.startswith("hydra_plugins.") else None
+    if name and importlib.util.find_spec(f"hydra_plugins.{name}") is None:
+        package = name.replace("_", "-")
+        raise RequestError(f"this launcher needs the package {package}; install it, or leave hydra/launcher out")
+    return target
 
 
 def _check_word(word: str) -> None:

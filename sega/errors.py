@@ -1,4 +1,4 @@
-"""The one error a person can mend, and the hint that goes with a misspelt name."""
+"""The error a person can mend, the hint for a misspelt name, and the error of an image that came to nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from difflib import get_close_matches
 
 class RequestError(ValueError):
     """A request that cannot be met; the message is one line that says what is wrong and how to mend it."""
+
+
+class FailedImageError(ArithmeticError):
+    """An image that came to nothing, such as one of NaN; the message is the reason."""
 
 
 def near(name: object, known: Iterable[object], n: int = 3) -> str:

@@ -3,42 +3,61 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sega import machine
-from sega.models.loading import fingerprint
-from sega.noise import NOISE_VERSION
-from sega.plan import Cell, identity, plan
-from sega.progress import Progress
+from sega import machine, stopping
+from sega.claims import Claim, worker
+from sega.devices import device_for
+from sega.errors import FailedImageError
+from sega.plan import Cell
+from sega.progress import Progress, Sweep, count
 from sega.prompts import Prompt, sha
 from sega.steps import is_recorded, write_steps
 from sega.store import RunFolder
+from sega.sweep import file_name, folder_of, ordered, plan_cell
 from sega.tracker import open_tracker
 
 _loaded: dict[str, Any] = {}  # the pipeline of the last cell: the cells of a sweep mostly share it
 
 
-def run(config: dict[str, Any]) -> RunFolder:
-    """Generate what is missing of the cell of a resolved config. Raises RequestError for what can't work."""
-    cell = plan(config)
-    about = identity(cell, fingerprint(cell.weights), NOISE_VERSION)
-    folder = RunFolder(config["store"], cell.model["name"], cell.method.name, cell.request.size, about)
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell in this process."""
+
+    folder: RunFolder
+    made: int
+    failed: int  # images that came to nothing, now or before
+    left: int  # not there, because the worker was asked to end
+
+
+def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False) -> Outcome:
+    """Generate what is missing of the cell of a resolved config. Raises RequestError for what can't work.
+
+    `sweep` is what the command asks for in all, where this process works through it; `plain` for one of many workers.
+    """
+    cell = plan_cell(config)
+    folder, names = folder_of(cell), {file_name(*item) for item in cell.images}
     label = f"{cell.model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}"
-    progress = Progress(label, len(cell.images))
+    who = f"{socket.gethostname()}:{os.getpid()} " if plain else ""
+    progress = Progress(who + label, lambda: count(folder, names), sweep, plain)
     for problem in folder.repair() if folder.path.exists() else []:
         progress.warn(problem)
-    missing = [item for item in cell.images if not _is_done(folder, item, config, progress)]
-    if missing:
-        _Worker(cell, folder, progress, about).work(missing)
+    missing = [item for item in ordered(cell) if not _is_through(folder, item, config, progress)]
+    if missing and not stopping.asked():
+        with stopping.handled():
+            _Worker(cell, folder, progress).work(missing)
     progress.close()
-    print(f"{label}: {progress.made} made, {len(cell.images) - progress.made} there  ->  {folder.path}", flush=True)
-    return folder
-
-
-def file_name(prompt: Prompt, seed: int) -> str:
-    return f"{prompt.id}-{seed}.png"
+    now = progress.now()
+    words = [f"{progress.made} made", f"{now.done - progress.made} there"]
+    words += [f"{number} {what}" for number, what in ((now.failed, "failed"), (now.left, "left")) if number]
+    print(f"{label}: {', '.join(words)}  ->  {folder.path}", flush=True)
+    return Outcome(folder, progress.made, now.failed, now.left)
 
 
 def _state(folder: RunFolder, name: str, config: dict[str, Any]) -> str | None:
@@ -47,85 +66,105 @@ def _state(folder: RunFolder, name: str, config: dict[str, Any]) -> str | None:
     return None if state == "done" and not is_recorded(folder.path / name, folder.rows()[name], config) else state
 
 
-def _is_done(folder: RunFolder, item: tuple[Prompt, int], config: dict[str, Any], progress: Progress) -> bool:
+def _is_through(folder: RunFolder, item: tuple[Prompt, int], config: dict[str, Any], progress: Progress) -> bool:
+    """Whether nothing is to be done about an image: it is there, or has failed and is not tried again."""
     state = _state(folder, file_name(*item), config)
-    if state not in ("done", None):
+    if state not in ("done", "failed", None):
         progress.warn(state)
-    if state == "done":
-        progress.step(made=False)
-    return state == "done"
+    return state == "done" or (state == "failed" and not config["retry_failed"])
 
 
 class _Worker:
     """Makes the images of one cell, one at a time, so that no image depends on its batch."""
 
-    def __init__(self, cell: Cell, folder: RunFolder, progress: Progress, about: dict[str, Any]):
+    def __init__(self, cell: Cell, folder: RunFolder, progress: Progress):
         self.cell, self.folder, self.progress = cell, folder, progress
-        self.device = _device(cell.config["device"])
+        self.device = device_for(cell.config["device"])
         self.pipe = _pipeline(cell, self.device)
-        folder.open({
+        self.tried: set[str] = set()  # failures of this run are not tried twice in it
+        for problem in folder.open({
             "config": cell.config, **machine.code(), "packages": machine.packages(),
             "device": machine.device_name(self.device), "created": _now(),
-        })  # fmt: skip
+        }):  # fmt: skip
+            progress.warn(problem)
         self.bases = None
         if cell.method.staged:
             from sega.bases import BaseFolder
 
             keys = ("model", "negative_prompt", "text_tokens", "noise")
-            common = {key: about[key] for key in keys}
-            self.bases = BaseFolder(cell.config["store"], cell.model["name"], common, progress.warn)
+            common, config = {key: folder.identity[key] for key in keys}, cell.config
+            self.bases = BaseFolder(config["store"], cell.model["name"], common, progress.warn, config["lease"])
 
     def work(self, items: list[tuple[Prompt, int]]) -> None:
-        """Images another worker holds are left for the end, then waited for."""
+        """Images another worker holds are looked at again until they are made, by it or, should it die, here."""
         tracker = open_tracker(
             self.cell.config["tracker"], self.progress.label, self.cell.method.name, self.folder.hash,
             {"identity": self.folder.identity, "config": self.cell.config},
         )  # fmt: skip
+        pause = 0.02
         try:
-            held = [item for item in items if not self._make(item, tracker)]
-            for item in held:
-                self._make(item, tracker, wait=True)
+            while items and not stopping.asked():
+                held = [item for item in items if stopping.asked() or not self._make(item, tracker)]
+                pause = min(pause * 2, 2.0) if len(held) == len(items) else 0.02
+                if held and not stopping.asked():
+                    time.sleep(pause)
+                items = held
         finally:
             tracker.close()
+            self.folder.settle()
+            if self.bases:
+                self.bases.settle()
 
-    def _make(self, item: tuple[Prompt, int], tracker, wait: bool = False) -> bool:
+    def _make(self, item: tuple[Prompt, int], tracker) -> bool:
         """False when another worker holds the image."""
         name = file_name(*item)
-        with self.folder.claim(name, wait) as mine:
-            if not mine:
+        with self.folder.claim(name) as claim:
+            if claim is None:
                 return False
-            made = _state(self.folder, name, self.cell.config) != "done"
+            state = _state(self.folder, name, self.cell.config)
+            made = state not in ("done", "failed") or (state == "failed" and self._again(name))
             if made:
-                row = self._generate(*item, name)
-                tracker.log(row, self.folder.path / name)
+                with stopping.in_flight():
+                    row = self._generate(*item, name, claim)
+                if row:
+                    tracker.log(row, self.folder.path / name)
         self.progress.step(made)
         return True
 
-    def _generate(self, prompt: Prompt, seed: int, name: str) -> dict[str, Any]:
+    def _again(self, name: str) -> bool:
+        return self.cell.config["retry_failed"] and name not in self.tried
+
+    def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
+        """Make and record an image; None for one that came to nothing, or that another worker has taken over."""
         from sega.sampling import generate
 
         config, request = self.cell.config, self.cell.request
+        self.tried.add(name)
+        about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed}
         machine.reset_peak(self.device)
-        done = generate(
-            self.pipe, self.cell.method, prompt.text, seed, request.size, request.steps, request.guidance,
-            negative_prompt=self.cell.model["negative_prompt"], bases=self.bases,
-            record=tuple(config["record"]), exact_time=config["exact_time"], query=tuple(config["query"]),
-        )  # fmt: skip
-        row = {
-            "prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed,
+        try:
+            done = generate(
+                self.pipe, self.cell.method, prompt.text, seed, request.size, request.steps, request.guidance,
+                negative_prompt=self.cell.model["negative_prompt"], bases=self.bases,
+                record=tuple(config["record"]), exact_time=config["exact_time"], query=tuple(config["query"]),
+            )  # fmt: skip
+        except FailedImageError as reason:
+            self.progress.warn(f"{self.folder.path / name} failed: {reason}")
+            end = {"reason": str(reason), "finished": _now(), "code": machine.code()}
+            self.folder.add_failed(name, about | end)
+            return None
+        if not claim.holds():
+            self.progress.warn(f"{name}: taken over by another worker, since this one gave no sign of life; left to it")
+            return None
+        row = about | {
             "seconds": round(done.seconds, 3), "base_seconds": round(done.base_seconds, 3), "calls": done.calls,
             "peak_memory_mb": machine.peak_mb(self.device), "finished": _now(), "code": machine.code(),
         }  # fmt: skip
         if config["record"]:
             write_steps(self.folder.path / name, done.steps)
             row |= {key: config[key] for key in ("record", "query")}
+        worker["made"] = worker.get("made", 0) + 1
         return self.folder.add(name, done.image, row)
-
-
-def _device(wish: str) -> str:
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wish == "auto" else wish
 
 
 def _pipeline(cell: Cell, device: str):
@@ -141,4 +180,3 @@ def _pipeline(cell: Cell, device: str):
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sega.attach import Attachment
 from sega.errors import RequestError
+from sega.failures import check_image, check_latent
 from sega.method import Method, Step
 from sega.models import adapter_for
 from sega.noise import noise_seed
@@ -110,6 +111,7 @@ def generate(
     """Generate one image of `size` pixels (width, height) with a method.
 
     Text is padded to the length the method's geometry names. Staged methods may set their own steps and guidance.
+    Raises FailedImageError for latents with NaN or of one value, and for a picture of one colour.
     `record` and `query` are those of `attach`; recording costs time, which `seconds` holds too.
     """
     adapter = adapter_for(pipe)
@@ -132,6 +134,7 @@ def generate(
             passes.own(index)
     with torch.no_grad():
         image = adapter.to_image(method.finish(run))
+    check_image(image)
     seconds = time.perf_counter() - started + passes.saved
     return Generated(image, seconds, passes.calls, passes.saved, passes.steps)
 
@@ -180,5 +183,6 @@ class _Passes:
                 num_inference_steps=stage.taken, **times, **self.arguments,
             )  # fmt: skip
             run.latent = attachment.steering.latent() if attachment.steering.own else latent
+        check_latent(run.latent, f"after stage {index + 1} of {len(run.stages)}")
         self.calls += len(attachment.steps)
         self.steps += attachment.steps

@@ -34,7 +34,7 @@ def test_an_image_is_done_when_file_and_row_agree(folder):
     assert folder.state("p-1-0.png") == "done" and folder.rows() == {"p-1-0.png": row}
     with Image.open(folder.path / "p-1-0.png") as written:
         assert written.tobytes() == IMAGE.tobytes()
-    assert sorted(path.name for path in folder.path.iterdir()) == [".locks", "images.jsonl", "p-1-0.png", "run.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [".claims", "images.jsonl", "p-1-0.png", "run.json"]
 
 
 def test_a_truncated_image_is_named(folder):

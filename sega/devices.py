@@ -1,0 +1,54 @@
+"""Which device a worker runs on: with `device=auto`, a GPU of its own where there are several."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+_kept: list[int] = []  # lock files of GPUs, open for as long as this process lives
+
+
+@functools.cache
+def device_for(wish: str) -> str:
+    """A torch device: `wish` itself, or for `auto` the CPU, the one GPU, or one that no other worker here has.
+
+    Launchers that give each job its GPU (SLURM, Ray) let it see only that one. Others let all jobs see all GPUs; the
+    workers then share them out by locks, in the temporary folder of the machine, that end with their processes.
+    """
+    if wish != "auto":
+        return wish
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    names = [gpu_name(index) for index in range(torch.cuda.device_count())]
+    free = next((index for index, name in enumerate(names) if take(name)), None) if len(names) > 1 else 0
+    if free is None:
+        free = os.getpid() % len(names)
+        print(f"warning: every GPU here has a worker already; sharing cuda:{free}", file=sys.stderr, flush=True)
+    return f"cuda:{free}" if len(names) > 1 else "cuda"
+
+
+def gpu_name(index: int) -> str:
+    """A name of a GPU that does not depend on which GPUs a process sees."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    return str(getattr(properties, "uuid", f"{properties.name}-{index}"))
+
+
+def take(name: str) -> bool:
+    """Lock something of this machine for the rest of this process; False when another process has it."""
+    path = Path(tempfile.gettempdir()) / f"sega-gpu-{name.replace(' ', '-')}.lock"
+    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    _kept.append(file)
+    return True
