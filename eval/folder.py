@@ -1,6 +1,7 @@
 """Pictures that this project did not make: any folder, with an optional file of prompts.
 
-Layouts: pictures anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`.
+Layouts: pictures anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`, whose
+`<number>/grid.png` shows the samples again and is left out. Hidden files and folders are not looked at.
 Prompts: `.txt` with a line for each picture in order of names, or `.jsonl`, `.json` or `.csv` with `file` and `prompt`
 (and, if there, `prompt_id` and `seed`).
 """
@@ -15,35 +16,66 @@ from eval.records import Picture, Run, digest, read_json, read_rows
 from sega.errors import RequestError, near
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")
+"""Pictures too, but of a kind that is not read."""
 
 
 def load_folder(folder: Path, prompts: Path | None = None) -> Run:
     """A folder of pictures as a run. RequestError when it holds none or the prompts don't fit it."""
     if not folder.is_dir():
         raise RequestError(f"{folder} is no folder; give path=<run folder or folder of pictures>")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS and p.is_file())
+    seen = sorted(p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    files = [p for p in seen if p.suffix.lower() in KINDS and (p.is_file() or p.is_symlink())]
     if not files:
         raise RequestError(f"no pictures in {folder}; looked for {', '.join(KINDS)}")
-    geneval = _geneval(folder, files)
+    notes = [f"{p.relative_to(folder)} is of a kind that is not read; convert it to PNG"
+             for p in seen if p.suffix.lower() in OTHERS and p.is_file()]  # fmt: skip
+    samples = [p for p in files if p.parent.name == "samples" and _metadata(p).is_file()]
     if prompts:
         pictures = _with_prompts(folder, files, prompts)
+    elif samples:
+        pictures = _geneval(folder, samples, notes)
+        rest = [p for p in files if p not in set(samples) and not _is_grid(p)]
+        notes += [f"{p.relative_to(folder)} is no sample of GenEval's layout" for p in rest]
     else:
-        pictures = geneval or [Picture(p, str(p.relative_to(folder)), 0) for p in files]
+        pictures = [Picture(p, str(p.relative_to(folder)), 0) for p in files]
     return Run(folder, "pictures", folder.resolve().name, None, None, digest(str(folder.resolve())), {}, {},
-               sorted(pictures, key=lambda p: p.key))  # fmt: skip
+               sorted(pictures, key=lambda p: p.key), notes=notes)  # fmt: skip
 
 
-def _geneval(folder: Path, files: list[Path]) -> list[Picture]:
-    pictures = []
-    for path in files:
-        metadata = path.parent.parent / "metadata.jsonl"
-        if path.parent.name != "samples" or not metadata.is_file():
-            return []
+def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
+    """Lines that tell what of a run was not scored and why, [] where all was; `damaged` as in `scores.json`."""
+    lines = []
+    if damaged:
+        lines.append(f"warning: {len(damaged)} of {len(run.pictures)} pictures in {run.folder} are left out:")
+        lines += [f"  {item['file']} {item['why']}" for item in damaged]
+    if run.notes:
+        lines.append(f"warning: {len(run.notes)} more files in {run.folder} are not scored:")
+        lines += [f"  {note}" for note in run.notes]
+    return lines
+
+
+def _metadata(picture: Path) -> Path:
+    """Where GenEval's layout has the prompt of a sample."""
+    return picture.parent.parent / "metadata.jsonl"
+
+
+def _is_grid(path: Path) -> bool:
+    return path.stem == "grid" and (path.parent / "metadata.jsonl").is_file()
+
+
+def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[Picture]:
+    """Samples by folder and place in it; metadata that hold no prompt are named in `notes`."""
+    pictures, folders = [], {}
+    for path in samples:
+        folders.setdefault(path.parent, []).append(path)
+    for parent, paths in folders.items():
+        metadata = _metadata(paths[0])
         rows, _ = read_rows(metadata, ("prompt",))
-        order = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in KINDS)
-        pictures.append(
-            Picture(path, path.parent.parent.name, order.index(path.name), rows[0]["prompt"] if rows else None)
-        )
+        if not rows:
+            notes.append(f"{metadata.relative_to(folder)} holds no prompt; its samples are scored without one")
+        prompt, name = rows[0]["prompt"] if rows else None, str(parent.parent.relative_to(folder))
+        pictures += [Picture(path, name, number, prompt) for number, path in enumerate(sorted(paths))]
     return pictures
 
 
@@ -98,5 +130,3 @@ def _table(path: Path) -> list[dict[str, Any]]:
         except (csv.Error, UnicodeDecodeError) as error:
             raise RequestError(f"{path} can't be read: {error}") from error
     raise RequestError(f"prompts={path} must end in .txt, .jsonl, .json or .csv")
-
-

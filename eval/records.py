@@ -51,6 +51,7 @@ class Run:
     config: dict[str, Any]
     pictures: list[Picture]
     damaged_rows: list[str] = field(default_factory=list)  # lines of images.jsonl that can't be read
+    notes: list[str] = field(default_factory=list)  # what of a folder of pictures is left out, and why
 
     @property
     def name(self) -> str:
