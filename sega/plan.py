@@ -13,8 +13,10 @@ from typing import Any
 
 from sega.errors import RequestError, near
 from sega.geometry import build_geometry
+from sega.memory import MODES, tile
 from sega.method import Method, build_method
-from sega.models.loading import Weights, find_weights
+from sega.models.loading import Weights, find_weights, source
+from sega.models.placement import QUANTIZE
 from sega.parts import Request, Stage, check_size
 from sega.prompts import Prompt, load_prompts
 
@@ -80,7 +82,7 @@ def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any
     (stage, *more), model = cell.stages, cell.model
     direct = not more and not cell.method.staged
     return {
-        "model": {"id": model["id"], "weights": weights_hash, "dtype": model["dtype"]},
+        "model": {"id": source(model), "weights": weights_hash, "dtype": model["dtype"], **_switches(model)},
         "method": {"name": cell.method.name, **cell.method.parameters()},
         "size": list(cell.request.size),
         "steps": stage.steps if direct else None,
@@ -89,10 +91,21 @@ def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any
         "stages": None if direct else [stage_identity(item) for item in cell.stages],
         "negative_prompt": model["negative_prompt"],
         "text_tokens": model["geometry"]["text_tokens"],
-        "vae_tiling": model["vae_tiling"],
+        "vae_tiling": _tiling(model, cell.request.size),
         "exact_time": cell.config["exact_time"],
         "noise": f"sha256(purpose, seed, size, prompt) -> CPU generator, version {noise_version}",
     }
+
+
+def _switches(model: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a model that change pixels only where they are used."""
+    return {key: model[key] for key in ("quantize", "attention", "compile") if model[key]}
+
+
+def _tiling(model: dict[str, Any], size: tuple[int, int]) -> Any:
+    """Longest side of a tile in px where this size is decoded in tiles, else False."""
+    side = tile(model)
+    return side if side is not None and max(size) > side else False
 
 
 def stage_identity(stage: Stage) -> dict[str, Any]:
@@ -109,6 +122,16 @@ def _check_model(model: dict[str, Any]) -> None:
     _whole("model.native", model["native"], 1, 2**20)
     if not isinstance(model["vae_tiling"], bool):
         raise RequestError(f"model.vae_tiling={model['vae_tiling']} must be true or false")
+    _whole("model.vae_tile", model["vae_tile"], 512, 2**20)
+    for key, known in (("memory", MODES), ("quantize", (None, *QUANTIZE))):
+        if model[key] not in known:
+            raise RequestError(f"model.{key}={model[key]} is unknown{near(model[key], [k for k in known if k])}")
+    for key in ("compile", "download"):
+        if not isinstance(model[key], bool):
+            raise RequestError(f"model.{key}={model[key]} must be true or false")
+    budget = model["budget_gb"]
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0):
+        raise RequestError(f"model.budget_gb={budget} must be a number above 0, or null")
 
 
 def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:

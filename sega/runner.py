@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sega import machine, stopping
+from sega import embeddings, machine, memory, stopping
 from sega.claims import Claim, worker
 from sega.devices import device_for
 from sega.errors import FailedImageError
@@ -51,7 +51,7 @@ def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False)
     missing = [item for item in ordered(cell) if not _is_through(folder, item, config, progress)]
     if missing and not stopping.asked():
         with stopping.handled():
-            _Worker(cell, folder, progress).work(missing)
+            _Worker(cell, folder, progress, missing).work(missing)
     progress.close()
     now = progress.now()
     words = [f"{progress.made} made", f"{now.done - progress.made} there"]
@@ -77,10 +77,13 @@ def _is_through(folder: RunFolder, item: tuple[Prompt, int], config: dict[str, A
 class _Worker:
     """Makes the images of one cell, one at a time, so that no image depends on its batch."""
 
-    def __init__(self, cell: Cell, folder: RunFolder, progress: Progress):
+    def __init__(self, cell: Cell, folder: RunFolder, progress: Progress, items: list[tuple[Prompt, int]]):
         self.cell, self.folder, self.progress = cell, folder, progress
         self.device = device_for(cell.config["device"])
-        self.pipe = _pipeline(cell, self.device)
+        self.plan = memory.plan_for(cell, self.device)
+        print(self.plan.line(), file=sys.stderr, flush=True)
+        self.texts = embeddings.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, _loaded.clear)
+        self.pipe = _pipeline(cell, self.device, self.plan.mode)
         self.tried: set[str] = set()  # failures of this run are not tried twice in it
         for problem in folder.open({
             "config": cell.config, **machine.code(), "packages": machine.packages(),
@@ -143,11 +146,13 @@ class _Worker:
         about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed}
         machine.reset_peak(self.device)
         try:
-            done = generate(
-                self.pipe, self.cell.method, prompt.text, seed, request.size, request.steps, request.guidance,
-                negative_prompt=self.cell.model["negative_prompt"], bases=self.bases,
-                record=tuple(config["record"]), exact_time=config["exact_time"], query=tuple(config["query"]),
-            )  # fmt: skip
+            with memory.explained(self.plan.mode, request.size):
+                done = generate(
+                    self.pipe, self.cell.method, prompt.text, seed, request.size, request.steps, request.guidance,
+                    negative_prompt=self.cell.model["negative_prompt"], bases=self.bases,
+                    record=tuple(config["record"]), exact_time=config["exact_time"], query=tuple(config["query"]),
+                    texts=self.texts, tile=memory.tile(self.cell.model),
+                )  # fmt: skip
         except FailedImageError as reason:
             self.progress.warn(f"{self.folder.path / name} failed: {reason}")
             end = {"reason": str(reason), "finished": _now(), "code": machine.code()}
@@ -167,14 +172,14 @@ class _Worker:
         return self.folder.add(name, done.image, row)
 
 
-def _pipeline(cell: Cell, device: str):
-    key = json.dumps([str(cell.weights.folder), cell.model, device])
+def _pipeline(cell: Cell, device: str, mode: str):
+    key = json.dumps([str(cell.weights.folder), cell.model, device, mode])
     if key not in _loaded:
         from sega.models.loading import load_pipeline
 
         _loaded.clear()
         print(f"loading {cell.weights.folder}", file=sys.stderr, flush=True)
-        _loaded[key] = load_pipeline(cell.model, cell.weights, device)
+        _loaded[key] = load_pipeline(cell.model, cell.weights, device, mode)
     return _loaded[key]
 
 

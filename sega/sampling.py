@@ -6,6 +6,7 @@ Every stage is one call of the stock pipeline, so that all methods and all model
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -107,14 +108,19 @@ def generate(
     record: tuple[str, ...] = (),
     exact_time: bool = False,
     query: tuple[float, float] = (0.5, 0.5),
+    texts: Callable[[str], dict[str, Tensor]] | None = None,
+    tile: int | None = None,
 ) -> Generated:
     """Generate one image of `size` pixels (width, height) with a method.
 
     Text is padded to the length the method's geometry names. Staged methods may set their own steps and guidance.
     Raises FailedImageError for latents with NaN or of one value, and for a picture of one colour.
     `record` and `query` are those of `attach`; recording costs time, which `seconds` holds too.
+    `texts` gives the embeddings of a sentence where the pipeline has no text encoders; pictures with a side longer than
+    `tile` px go through the autoencoder in tiles.
     """
     adapter = adapter_for(pipe)
+    adapter.texts, adapter.tile = texts, tile
     if adapter.pipe is None:
         raise RequestError("generate needs a whole pipeline, not a transformer alone")
     check_size(size, method.geometry.token_pixels)

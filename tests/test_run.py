@@ -130,7 +130,8 @@ def test_weights_in_the_hub_cache_are_found(tmp_path, monkeypatch, tiny_folder):
     from sega.models.loading import find_weights, fingerprint
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    model = {"name": "flux", "path": None, "id": "owner/name", "revision": None}
+    model = {"name": "flux", "path": None, "id": "owner/name", "revision": None, "download": False}
+    model["geometry"] = {"family": "flux"}
     with pytest.raises(RequestError, match="owner/name are not on this machine"):
         find_weights(model)
     repository = tmp_path / "models--owner--name"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from sega.errors import RequestError
 from sega.geometry import Geometry
 from sega.method import Rope
 from sega.models.flux_tables import rotary_table
+from sega.models.tiles import OVERLAP, tiled
 
 BATCHED = (
     "hidden_states", "encoder_hidden_states", "pooled_projections", "timestep", "guidance",
@@ -33,6 +35,8 @@ class FluxAdapter:
         self.pipe = target if hasattr(target, "transformer") else None
         self.transformer = getattr(target, "transformer", target)
         self.signature = inspect.signature(type(self.transformer).forward)
+        self.texts = None  # sentence -> embeddings, where they were made before and the pipeline has no encoders
+        self.tile: int | None = None  # px: longer sides go through the autoencoder in tiles
 
     def check(self, geometry: Geometry) -> None:
         """Refuse a geometry that is not this model's."""
@@ -138,30 +142,61 @@ class FluxAdapter:
         width, height = (side // self.pipe.vae_scale_factor for side in size)
         return (1, self.transformer.config.in_channels // 4, height, width)
 
+    @staticmethod
+    def encode_text(pipe, sentence: str, tokens: int) -> dict[str, Tensor]:
+        """The pipeline's arguments that stand for a sentence of at most `tokens` tokens."""
+        embeds, pooled, _ = pipe.encode_prompt(sentence, max_sequence_length=tokens)
+        return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+
+    def words(self, sentence: str, prefix: str = "") -> dict[str, Any]:
+        """The pipeline's arguments for a sentence, or for a negative one with the prefix "negative_"."""
+        if self.texts is None:
+            return {f"{prefix}prompt": sentence}
+        return {prefix + key: value.to(self.pipe._execution_device) for key, value in self.texts(sentence).items()}
+
     def sample(self, prompt: str, size: tuple[int, int], latent: Tensor, **arguments) -> Tensor:
         """One pass of the stock pipeline from `latent` [1, C, 2H, 2W]; the final latent, in the model's dtype."""
         width, height = size
         guidance = arguments.pop("guidance")
         packed = self.pipe(
-            prompt=prompt, height=height, width=width, latents=self.pack(latent), guidance_scale=guidance,
+            **self.words(prompt), height=height, width=width, latents=self.pack(latent), guidance_scale=guidance,
             output_type="latent", return_dict=False, **arguments,
         )[0]  # fmt: skip
         return self.unpack(packed, (latent.shape[-2] // 2, latent.shape[-1] // 2))
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """The picture [B, 3, 8h, 8w] in -1..1 of a latent [B, C, h, w], in the dtype of the autoencoder."""
+        """The picture [B, 3, 8h, 8w] in -1..1 of a latent [B, C, h, w]; float32 if tiled, else as the autoencoder."""
         vae = self.pipe.vae
-        latent = latent.to(vae.device, vae.dtype)
-        return vae.decode(latent / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+        latent = latent.to(self.pipe._execution_device, vae.dtype)
+        return self._in_tiles(self._decode, latent, 1, self.pipe.vae_scale_factor)
 
     @torch.no_grad()
     def encode(self, picture: Tensor, generator: torch.Generator | None) -> Tensor:
         """The latent [B, C, h, w], float32, of a picture in -1..1: drawn with `generator`, or the mode without."""
-        vae = self.pipe.vae
-        posterior = vae.encode(picture.to(vae.device, vae.dtype)).latent_dist
+        picture = picture.to(self.pipe._execution_device, self.pipe.vae.dtype)
+        posterior = DiagonalGaussianDistribution(
+            self._in_tiles(self._moments, picture, self.pipe.vae_scale_factor, 1)
+        )
         latent = posterior.mode() if generator is None else posterior.sample(generator)
-        return (latent.float() - vae.config.shift_factor) * vae.config.scaling_factor
+        return self._normalise(latent.float())
+
+    def _in_tiles(self, run, x: Tensor, cell_in: int, cell_out: int) -> Tensor:
+        cell = self.pipe.vae_scale_factor
+        if self.tile is None or max(x.shape[-2:]) // cell_in * cell <= self.tile:
+            return run(x)
+        return tiled(run, x, cell_in, cell_out, self.tile // cell, OVERLAP // cell)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        return vae.decode(latent / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+
+    def _moments(self, picture: Tensor) -> Tensor:
+        """Mean and logarithm of the variance of the posterior, [B, 2C, h, w]."""
+        return self.pipe.vae.encode(picture).latent_dist.parameters
+
+    def _normalise(self, latent: Tensor) -> Tensor:
+        return (latent - self.pipe.vae.config.shift_factor) * self.pipe.vae.config.scaling_factor
 
     def to_image(self, picture: Tensor):
         """The PIL image of a decoded picture [1, 3, H, W]."""

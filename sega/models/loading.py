@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
-from sega.models import ADAPTERS
+from sega.models.folder import check_index, check_pipeline, read_json
+from sega.models.hub import cached, fetch, hub_cache
 
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 ROOT = Path(__file__).resolve().parent.parent.parent
 HASHES = ROOT / "results" / "cache" / "weights.json"
 """Content hashes of weight folders, kept by the names, sizes and times of their files."""
@@ -25,69 +28,55 @@ class Weights:
     commit: str | None = None  # of the hub repository, where it comes from the hub's cache
 
 
-def hub_cache() -> Path:
-    """The folder of the local hub cache, by the hub's own environment variables."""
-    if os.environ.get("HF_HUB_CACHE"):
-        return Path(os.environ["HF_HUB_CACHE"]).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(home).expanduser() / "hub"
+class Absent(RequestError):
+    """The weights are not on this machine."""
 
 
 def find_weights(model: dict[str, Any]) -> Weights:
-    """The weights a model config asks for: its `path`, else its `id` from the hub's cache. Never downloads."""
-    if model["path"]:
-        path = Path(str(model["path"])).expanduser()
-        folder = path if path.is_absolute() or path.exists() else ROOT / path
-        if not folder.is_dir():
-            raise RequestError(f"model.path={path} is not a folder; {_ways_out(model['name'])}")
-        weights = Weights(folder.resolve())
+    """The weights a model config asks for: the folder `path`, or the repository that `path` or `id` names.
+
+    A repository is taken from the hub's cache; it is fetched only where `download` asks for it.
+    """
+    name, family = model["name"], model["geometry"]["family"]
+    path = Path(str(model["path"] or "")).expanduser()
+    folder = path if path.is_absolute() or path.exists() else ROOT / path
+    if not model["path"] or (not folder.is_dir() and REPOSITORY.fullmatch(str(model["path"]))):
+        return _from_hub(model)
+    if not folder.is_dir():
+        raise Absent(f"model.path={path} is not a folder{_ways_out(name)}")
+    check_pipeline(folder.resolve(), name, family, _ways_out(name))
+    return Weights(folder.resolve())
+
+
+def source(model: dict[str, Any]) -> str:
+    """The name by which weights are known in an identity: a repository where `path` names one, else the `id`."""
+    path = str(model["path"] or "")
+    there = any(place.is_dir() for place in (Path(path).expanduser(), ROOT / path))
+    return path if REPOSITORY.fullmatch(path) and not there else model["id"]
+
+
+def _from_hub(model: dict[str, Any]) -> Weights:
+    name, family, revision = model["name"], model["geometry"]["family"], model["revision"]
+    repository = source(model)
+    if model["download"]:
+        folder, commit = fetch(repository, revision, lambda index: check_index(index, name, family))
     else:
-        weights = _from_cache(str(model["id"]), model["revision"], model["name"])
-    check_pipeline(weights.folder, model["name"])
-    return weights
+        found = cached(repository, revision)
+        if found is None:
+            which = f"{repository} at revision {revision}" if revision else repository
+            raise Absent(
+                f"the weights of {which} are not on this machine (looked in {hub_cache()})"
+                f"{_ways_out(name, ', model.download=true')}"
+            )
+        folder, commit = found
+    check_pipeline(folder, name, family, _ways_out(name))
+    return Weights(folder, commit)
 
 
-def _from_cache(repository: str, revision: str | None, name: str) -> Weights:
-    cache = hub_cache()
-    folder = cache / ("models--" + repository.replace("/", "--"))
-    main = folder / "refs" / (revision or "main")
-    commit = main.read_text().strip() if main.is_file() else revision
-    snapshot = folder / "snapshots" / str(commit)
-    if not commit or not (snapshot / "model_index.json").exists():
-        which = f"{repository} at revision {revision}" if revision and folder.exists() else repository
-        raise RequestError(f"the weights of {which} are not on this machine (looked in {cache}); {_ways_out(name)}")
-    return Weights(snapshot, str(commit))
-
-
-def _ways_out(name: str) -> str:
+def _ways_out(name: str, fetch: str = "") -> str:
     if name == "tiny":
-        return "make them with `make train-embedded`, or give model.path=<folder>"
-    return "give model.path=<folder of the checkpoint>, or use model=tiny, which ships with the project"
-
-
-def check_pipeline(folder: Path, name: str) -> None:
-    """Refuse a folder that is no complete diffusers pipeline with a transformer we know."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise RequestError(f"{folder} has no model_index.json, so it is no diffusers pipeline; {_ways_out(name)}")
-    parts = _json(index)
-    transformer = (parts.get("transformer") or [None, None])[1]
-    if transformer not in ADAPTERS:
-        raise RequestError(f"{folder} holds a {transformer}; there are adapters for {', '.join(ADAPTERS)}")
-    for part, entry in parts.items():
-        if not part.startswith("_") and isinstance(entry, list) and entry[0] and not (folder / part).is_dir():
-            raise RequestError(f"{folder} is incomplete: the folder {part} is missing; fetch it again")
-    for shards in folder.glob("*/*.safetensors.index.json"):
-        missing = sorted(set(_json(shards)["weight_map"].values()) - {path.name for path in shards.parent.iterdir()})
-        if missing:
-            raise RequestError(f"{folder} is incomplete: {shards.parent.name}/{missing[0]} is missing; fetch it again")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise RequestError(f"{path} is damaged ({error}); fetch it again") from error
+        return "; make them with `make train-embedded`, or give model.path=<folder>"
+    return f"; give model.path=<folder of the checkpoint>{fetch}, or use model=tiny, which ships with the project"
 
 
 def fingerprint(weights: Weights) -> str:
@@ -120,35 +109,67 @@ def _known_hashes() -> dict[str, str]:
         return {}
 
 
-def load_pipeline(model: dict[str, Any], weights: Weights, device: str):
-    """The stock pipeline on a device, with the rotary base of the model's geometry."""
+def load_pipeline(model: dict[str, Any], weights: Weights, device: str, mode: str = "gpu"):
+    """The stock pipeline, placed as `mode` says, with the rotary base of the model's geometry.
+
+    With a `text_cache` it comes without text encoders: `load_text_encoders` gives them, before and apart.
+    """
+    import torch
+
+    from sega.geometry import build_geometry
+    from sega.models.placement import place, quantization, switch
+
+    dtype = getattr(torch, model["dtype"])
+    options = {"quantization_config": quantization(model["quantize"], dtype, ["transformer"])}
+    if model["text_cache"]:
+        options |= {part: None for part in text_parts(weights.folder)}
+    pipe = _load(weights.folder, dtype, device, options)
+    set_theta(pipe.transformer, build_geometry(model["geometry"]).theta)
+    switch(pipe.transformer, model["attention"], model["compile"])
+    place(pipe, mode, device)
+    return pipe
+
+
+def load_text_encoders(model: dict[str, Any], weights: Weights, device: str, mode: str = "gpu"):
+    """The pipeline with its text encoders alone."""
+    import torch
+
+    from sega.models.placement import place
+
+    pipe = _load(weights.folder, getattr(torch, model["dtype"]), device, {"transformer": None, "vae": None})
+    place(pipe, mode, device)
+    return pipe
+
+
+def text_parts(folder: Path) -> list[str]:
+    """The names of the parts that only read text."""
+    return [part for part in read_json(folder / "model_index.json") if part.startswith(("text_encoder", "tokenizer"))]
+
+
+def _load(folder: Path, dtype, device: str, options: dict[str, Any]):
     import logging
 
     import torch
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that nothing here uses
-    from diffusers import DiffusionPipeline
+    import diffusers
     from diffusers.utils import logging as diffusers_logging
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
-
-    from sega.geometry import build_geometry
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise RequestError(f"device={device}: this machine has no usable CUDA device; use device=cpu")
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
+    kind = getattr(diffusers, read_json(folder / "model_index.json")["_class_name"])
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            weights.folder, dtype=getattr(torch, model["dtype"]), use_safetensors=True, local_files_only=True
+        pipe = kind.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise RequestError(f"{weights.folder} can't be loaded: {str(error).splitlines()[0]}") from error
-    set_theta(pipe.transformer, build_geometry(model["geometry"]).theta)
-    if model["vae_tiling"]:
-        pipe.vae.enable_tiling()
+        raise RequestError(f"{folder} can't be loaded: {str(error).splitlines()[0]}") from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return pipe
 
 
 def set_theta(transformer, theta: float) -> None:

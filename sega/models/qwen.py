@@ -127,6 +127,11 @@ class QwenAdapter(FluxAdapter):
         """An attention processor that leaves the attention itself to `attend(q, k, v, table, dense)`."""
         return Processor(attend)
 
+    @staticmethod
+    def encode_text(pipe, sentence: str, tokens: int) -> dict[str, Tensor]:
+        """The pipeline's arguments that stand for a sentence of at most `tokens` tokens; alone it has no padding."""
+        return {"prompt_embeds": pipe.encode_prompt(sentence, max_sequence_length=tokens)[0]}
+
     def sample(self, prompt: str, size: tuple[int, int], latent: Tensor, **arguments) -> Tensor:
         """One pass of the stock pipeline from `latent` [1, C, 2H, 2W]; the final latent, in the model's dtype.
 
@@ -139,9 +144,10 @@ class QwenAdapter(FluxAdapter):
                 f"guidance={guidance:g} is true classifier-free guidance here and needs a negative prompt: give "
                 'negative_prompt=" " for an empty one, or guidance=1 for no guidance'
             )
+        words = self.words(prompt) | (self.words(negative, "negative_") if guidance > 1 else {})
         packed = self.pipe(
-            prompt=prompt, negative_prompt=negative if guidance > 1 else None, true_cfg_scale=guidance, height=height,
-            width=width, latents=self.pack(latent), output_type="latent", return_dict=False, **arguments,
+            **words, true_cfg_scale=guidance, height=height, width=width, latents=self.pack(latent),
+            output_type="latent", return_dict=False, **arguments,
         )[0]  # fmt: skip
         return self.unpack(packed, (latent.shape[-2] // 2, latent.shape[-1] // 2))
 
@@ -151,22 +157,17 @@ class QwenAdapter(FluxAdapter):
         mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
         return mean.to(like), 1.0 / std.to(like)
 
-    @torch.no_grad()
-    def decode(self, latent: Tensor) -> Tensor:
-        """The picture [B, 3, 8h, 8w] in -1..1 of a latent [B, C, h, w], in the dtype of the autoencoder."""
-        vae = self.pipe.vae
-        latent = latent.to(vae.device, vae.dtype).unsqueeze(2)
+    def _decode(self, latent: Tensor) -> Tensor:
+        latent = latent.unsqueeze(2)
         mean, inverse = self._statistics(latent)
-        return vae.decode(latent / inverse + mean, return_dict=False)[0][:, :, 0]
+        return self.pipe.vae.decode(latent / inverse + mean, return_dict=False)[0][:, :, 0]
 
-    @torch.no_grad()
-    def encode(self, picture: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The latent [B, C, h, w], float32, of a picture in -1..1: drawn with `generator`, or the mode without."""
-        vae = self.pipe.vae
-        posterior = vae.encode(picture.to(vae.device, vae.dtype).unsqueeze(2)).latent_dist
-        latent = (posterior.mode() if generator is None else posterior.sample(generator)).float()
-        mean, inverse = self._statistics(latent)
-        return ((latent - mean) * inverse)[:, :, 0]
+    def _moments(self, picture: Tensor) -> Tensor:
+        return super()._moments(picture.unsqueeze(2))[:, :, 0]
+
+    def _normalise(self, latent: Tensor) -> Tensor:
+        mean, inverse = (value[:, :, 0] for value in self._statistics(latent))
+        return (latent - mean) * inverse
 
 
 class Processor:

@@ -1,0 +1,72 @@
+"""Where the parts of a loaded pipeline live, and the switches that decide how its transformer computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sega.errors import RequestError, near
+
+QUANTIZE = ("8bit", "4bit")
+
+
+def quantization(kind: str | None, dtype, parts: list[str]):
+    """diffusers' configuration of 8- or 4-bit weights for these parts, through bitsandbytes; None for none.
+
+    4-bit is NF4 with computation in the model's dtype. Raises RequestError where it can't run.
+    """
+    if kind is None:
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RequestError(f"model.quantize={kind} needs a CUDA device; use model.quantize=null")
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None:
+        raise RequestError(f"model.quantize={kind} needs the package bitsandbytes; install it or use quantize=null")
+    from diffusers import PipelineQuantizationConfig
+
+    options: dict[str, Any] = {"load_in_8bit": True}
+    if kind == "4bit":
+        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    return PipelineQuantizationConfig(f"bitsandbytes_{kind}", options, components_to_quantize=parts)
+
+
+def switch(transformer, attention: str | None, compiled: bool) -> None:
+    """Choose diffusers' attention backend and compile the repeated blocks. Raises RequestError for what can't run."""
+    if attention is not None:
+        from diffusers.models.attention_dispatch import AttentionBackendName
+
+        known = [item.value for item in AttentionBackendName]
+        if attention not in known:
+            raise RequestError(f"model.attention={attention} is unknown{near(attention, known)}")
+        try:
+            transformer.set_attention_backend(attention)
+        except (ImportError, RuntimeError, ValueError) as error:
+            why = str(error).strip().splitlines()[0]
+            raise RequestError(f"model.attention={attention} can't be used here: {why}") from error
+    if compiled:
+        transformer.compile_repeated_blocks()
+
+
+def place(pipe, mode: str, device: str) -> None:
+    """Put a pipeline on a device: whole ("gpu"), one part at a time ("offload"), one block of a part at a time
+    ("group") or one layer at a time ("sequential"). Pixels do not depend on it.
+    """
+    import torch
+
+    if mode == "gpu":
+        pipe.to(device)
+    elif mode == "offload":
+        pipe.enable_model_cpu_offload(device=device)
+    elif mode == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        streams = device.startswith("cuda")  # the next block travels while this one computes
+        for name, part in pipe.components.items():
+            if name == "transformer":
+                part.enable_group_offload(
+                    torch.device(device), torch.device("cpu"), "block_level", num_blocks_per_group=1, use_stream=streams
+                )
+            elif isinstance(part, torch.nn.Module):
+                part.to(device)
