@@ -49,7 +49,12 @@ def main(arguments: list[str]) -> int:
         flags = [word for word in arguments if word.startswith("-")]
         if any(flag.split("=")[0] in HYDRA_FLAGS for flag in flags):
             return _hydra(arguments)
-        return _run(check(arguments))
+        asked = check(arguments)
+        if any(cell.config["dry_run"] for cell in asked.cells):
+            from sega.dryrun import show
+
+            return show(asked.cells)
+        return _run(asked)
     except RequestError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
@@ -72,8 +77,6 @@ def _run(asked: Asked) -> int:
     status = max([status, *_asked["statuses"]])
     if stopping.asked() and not status:
         raise KeyboardInterrupt
-    if any(cell.config.get("dry_run") for cell in asked.cells):
-        return status
     now = sweep.count()
     if now.failed or now.left:
         words = [f"{now.done} there"] + ([f"{now.failed} failed"] if now.failed else [])

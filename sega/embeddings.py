@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from sega.models import GUIDED
 from sega.parts import Stage
 from sega.prompts import sha
 from sega.store import digest, locked, whole
@@ -64,10 +65,10 @@ class TextCache:
         return load_file(self.path(sentence))
 
 
-def sentences(prompts: Iterable[str], stages: list[Stage], negative: str | None, guided: bool) -> list[str]:
-    """Every sentence that images of these prompts need; the negative one where guidance is `guided` by it."""
+def sentences(prompts: Iterable[str], stages: list[Stage], negative: str | None, guided: float | None) -> list[str]:
+    """Every sentence that images of these prompts need; the negative one where guidance above `guided` is by it."""
     needed = [prompt + stage.suffix for prompt in prompts for stage in stages]
-    unconditional = guided and negative is not None and any(stage.guidance > 1 for stage in stages)
+    unconditional = None not in (guided, negative) and any(stage.guidance > guided for stage in stages)
     return [*needed, *([negative] if unconditional else [])]
 
 
@@ -85,7 +86,7 @@ def prepare(
     about = {"weights": identity["model"]["weights"], "dtype": model["dtype"]}
     cache = TextCache(model["text_cache"], about | {key: geometry[key] for key in ("family", "text_tokens")})
     prompts = (prompt.text for prompt, _ in items)
-    needed = sentences(prompts, cell.stages, model["negative_prompt"], guided=geometry["family"] == "qwen")
+    needed = sentences(prompts, cell.stages, model["negative_prompt"], GUIDED.get(geometry["family"]))
     missing = cache.missing(needed)
     if missing:
         import gc

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
+from sega.models.tiles import OVERLAP, spans
 from sega.parts import Stage
 
 MODES = ("auto", "gpu", "offload", "group", "sequential")
 GB = 1e9
 MARGIN = 1.1
-WIDTHS = {"FluxTransformer2DModel": 22, "QwenImageTransformer2DModel": 20}
+WIDTHS = {"FluxTransformer2DModel": 17.3, "QwenImageTransformer2DModel": 14.9}
 """Live values a token at the peak of a call, in units of the model's width."""
-CHANNELS = {"AutoencoderKL": 8.0, "AutoencoderKLQwenImage": 8.0}
+CHANNELS = {"AutoencoderKL": 3.01, "AutoencoderKLQwenImage": 9.02}
 """Live values an output pixel at the peak of decoding, in units of the channels at full resolution."""
 SHARES = {None: 1.0, "8bit": 0.52, "4bit": 0.30}
 """Weights after quantisation: most layers, their scales included."""
@@ -80,7 +81,7 @@ class Plan:
         text = f"text encoders {gb(e.text)}{' beside it' if e.encoders_stay else ' before it'}"
         there = "an unknown amount" if self.budget is None else gb(self.budget)
         needed = f"model.memory={self.mode} takes about {gb(e.needs(self.mode))} of {there} on {self.device}"
-        warning = "" if self.fits else f"; this may not fit, next to try: {advice(self.mode)}"
+        warning = "" if self.fits else f"; this may not fit, next to try: {advice(self.mode, self.device)}"
         return f"memory: {parts}, {decoding}, {text}: {needed}{warning}"
 
 
@@ -104,7 +105,8 @@ def estimate(model: dict[str, Any], parts: dict[str, Any], stages: list[Stage]) 
     tokens += model["geometry"]["text_tokens"]
     sides = max((stage.size for stage in stages), key=lambda size: size[0] * size[1])
     tiles = model["vae_tiling"] and max(sides) > model["vae_tile"]
-    area = min(sides[0], model["vae_tile"]) * min(sides[1], model["vae_tile"]) if tiles else sides[0] * sides[1]
+    pieces = [spans(side, model["vae_tile"], OVERLAP)[0] if tiles else (0, side) for side in sides]
+    area = pieces[0][1] * pieces[1][1]
     weights = transformer.parameters * bytes_each * SHARES[model["quantize"]]
     layers = transformer.config["num_layers"] + transformer.config.get("num_single_layers", 0)
     text = sum(part.parameters for name, part in parts.items() if name.startswith("text_encoder"))
@@ -158,8 +160,10 @@ def choose(model: dict[str, Any], expected: Estimate | None, device: str, budget
     return Plan(mode, text_mode, expected, budget, device)
 
 
-def advice(mode: str) -> str:
+def advice(mode: str, device: str = "cuda") -> str:
     """What to try when a mode does not fit."""
+    if device == "cpu":
+        return "model.dtype=bfloat16, model.vae_tile=1024 or a smaller res"
     after = MODES[MODES.index(mode) + 1 :]
     last = "model.vae_tile=1024, then a smaller res"
     options = [*(f"model.memory={item}" for item in after[:1]), *([] if after else [last])]
@@ -191,22 +195,16 @@ def free(device: str, budget_gb: float | None) -> float | None:
 
 
 @contextlib.contextmanager
-def explained(mode: str, size: tuple[int, int]) -> Iterator[None]:
+def explained(plan: Plan, size: tuple[int, int]) -> Iterator[None]:
     """Running out of memory as a RequestError that names the next thing to try."""
     import torch
 
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise RequestError(_exhausted(mode, size)) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # how the CPU's allocator says it
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator has only its words
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        raise RequestError(_exhausted(mode, size, "RAM")) from error
-
-
-def _exhausted(mode: str, size: tuple[int, int], what: str = "GPU memory") -> str:
-    # On a CPU there is nothing to offload to.
-    hint = advice(mode) if what != "RAM" else "model.vae_tile=1024, model.dtype=bfloat16 or a smaller res"
-    return f"out of {what} at {size[0]}x{size[1]} with model.memory={mode}; next to try: {hint}"
+        what, hint = "RAM" if plan.device == "cpu" else "GPU memory", advice(plan.mode, plan.device)
+        raise RequestError(
+            f"out of {what} at {size[0]}x{size[1]} with model.memory={plan.mode}; next to try: {hint}"
+        ) from error

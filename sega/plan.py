@@ -15,7 +15,7 @@ from sega.errors import RequestError, near
 from sega.geometry import build_geometry
 from sega.memory import MODES, tile
 from sega.method import Method, build_method
-from sega.models.loading import Weights, find_weights, source
+from sega.models.loading import Absent, Weights, find_weights, source
 from sega.models.placement import QUANTIZE
 from sega.parts import Request, Stage, check_size
 from sega.prompts import Prompt, load_prompts
@@ -32,7 +32,7 @@ class Cell:
     config: dict[str, Any]  # resolved, plain
     model: dict[str, Any]
     method: Method
-    weights: Weights
+    weights: Weights | None  # None: not on this machine, which only a dry run accepts
     request: Request
     stages: list[Stage]
     prompts: list[Prompt]
@@ -63,9 +63,8 @@ def plan(config: dict[str, Any]) -> Cell:
     _check_tracker(config["tracker"])
     prompts = load_prompts(config["prompts"])
     request = Request(size, steps, float(guidance))
-    return Cell(
-        config, model, method, find_weights(model), request, method.stages(request), prompts, seeds
-    )  # fmt: skip
+    weights = _weights(model, config["dry_run"])
+    return Cell(config, model, method, weights, request, method.stages(request), prompts, seeds)
 
 
 def parse_size(res: Any, native: int) -> tuple[int, int]:
@@ -116,6 +115,15 @@ def stage_identity(stage: Stage) -> dict[str, Any]:
     return {**values, "size": list(stage.size)}
 
 
+def _weights(model: dict[str, Any], dry_run: bool) -> Weights | None:
+    try:
+        return find_weights(model | {"download": model["download"] and not dry_run})
+    except Absent:
+        if not dry_run:
+            raise
+        return None
+
+
 def _check_model(model: dict[str, Any]) -> None:
     if model["dtype"] not in DTYPES:
         raise RequestError(f"model.dtype={model['dtype']} is unknown{near(model['dtype'], DTYPES)}")
@@ -148,6 +156,11 @@ def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
         raise RequestError(f"query={query} must be a place x,y as fractions of the picture, such as query=[0.5,0.7]")
     if not isinstance(config["exact_time"], bool):
         raise RequestError(f"exact_time={config['exact_time']} must be true or false")
+    if not isinstance(config["dry_run"], bool):
+        raise RequestError(f"dry_run={config['dry_run']} must be true or false")
+    rate = config["tflops"]
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise RequestError(f"tflops={rate} must be a number above 0")
     store = Path(str(config["store"])).absolute()
     there = next(path for path in (store, *store.parents) if path.exists())
     if not config["store"] or not there.is_dir() or not os.access(there, os.W_OK):

@@ -84,7 +84,6 @@ class _Worker:
         print(self.plan.line(), file=sys.stderr, flush=True)
         self.texts = embeddings.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, _loaded.clear)
         self.pipe = _pipeline(cell, self.device, self.plan.mode)
-        self.tried: set[str] = set()  # failures of this run are not tried twice in it
         for problem in folder.open({
             "config": cell.config, **machine.code(), "packages": machine.packages(),
             "device": machine.device_name(self.device), "created": _now(),
@@ -124,29 +123,24 @@ class _Worker:
         with self.folder.claim(name) as claim:
             if claim is None:
                 return False
-            state = _state(self.folder, name, self.cell.config)
-            made = state not in ("done", "failed") or (state == "failed" and self._again(name))
-            if made:
+            row, state = None, _state(self.folder, name, self.cell.config)
+            if state != "done" and (state != "failed" or self.cell.config["retry_failed"]):
                 with stopping.in_flight():
                     row = self._generate(*item, name, claim)
-                if row:
-                    tracker.log(row, self.folder.path / name)
-        self.progress.step(made)
+            if row:
+                tracker.log(row, self.folder.path / name)
+        self.progress.step(made=bool(row))
         return True
-
-    def _again(self, name: str) -> bool:
-        return self.cell.config["retry_failed"] and name not in self.tried
 
     def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
         """Make and record an image; None for one that came to nothing, or that another worker has taken over."""
         from sega.sampling import generate
 
         config, request = self.cell.config, self.cell.request
-        self.tried.add(name)
         about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed}
         machine.reset_peak(self.device)
         try:
-            with memory.explained(self.plan.mode, request.size):
+            with memory.explained(self.plan, request.size):
                 done = generate(
                     self.pipe, self.cell.method, prompt.text, seed, request.size, request.steps, request.guidance,
                     negative_prompt=self.cell.model["negative_prompt"], bases=self.bases,

@@ -6,12 +6,22 @@ from sega.errors import RequestError
 
 ADAPTERS = {
     "FluxTransformer2DModel": "sega.models.flux:FluxAdapter",
+    "Flux2Transformer2DModel": "sega.models.flux2:Flux2Adapter",
     "QwenImageTransformer2DModel": "sega.models.qwen:QwenAdapter",
+    "ZImageTransformer2DModel": "sega.models.zimage:ZImageAdapter",
 }
 
-PIPELINES = {"FluxPipeline": "flux", "QwenImagePipeline": "qwen"}
+PIPELINES = {
+    "FluxPipeline": "flux", "Flux2Pipeline": "flux2", "Flux2KleinPipeline": "flux2", "QwenImagePipeline": "qwen",
+    "ZImagePipeline": "zimage",
+}  # fmt: skip
 """Pipelines that can be run, with the family their model's geometry must name."""
-TRANSFORMERS = {"flux": "FluxTransformer2DModel", "qwen": "QwenImageTransformer2DModel"}
+GUIDED = {"qwen": 1.0, "zimage": 0.0}
+"""Families whose guidance is true classifier-free guidance, with the value up to which there is none."""
+TRANSFORMERS = {
+    "flux": "FluxTransformer2DModel", "flux2": "Flux2Transformer2DModel", "qwen": "QwenImageTransformer2DModel",
+    "zimage": "ZImageTransformer2DModel",
+}  # fmt: skip
 
 
 def adapter_for(target):

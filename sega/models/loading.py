@@ -81,25 +81,36 @@ def _ways_out(name: str, fetch: str = "") -> str:
 
 def fingerprint(weights: Weights) -> str:
     """What the pixels depend on: the commit in the hub, or a hash over every weight and config file of a folder."""
-    if weights.commit:
-        return weights.commit
+    known = known_fingerprint(weights)
+    if known:
+        return known
+    total = hashlib.sha256()
+    for path in _files(weights.folder):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(weights.folder)} {digest}\n".encode())
+    hashes = _known_hashes() | {_key(weights.folder): total.hexdigest()[:16]}
+    HASHES.parent.mkdir(parents=True, exist_ok=True)
+    scratch = HASHES.with_suffix(f".{os.getpid()}.tmp")
+    scratch.write_text(json.dumps(hashes, indent=1))
+    scratch.replace(HASHES)
+    return hashes[_key(weights.folder)]
+
+
+def known_fingerprint(weights: Weights) -> str | None:
+    """The fingerprint where it is known without reading the weights."""
+    return weights.commit or _known_hashes().get(_key(weights.folder))
+
+
+def _files(folder: Path) -> list[Path]:
     kinds = (".safetensors", ".json", ".txt", ".model")
-    files = sorted(path for path in weights.folder.rglob("*") if path.suffix in kinds and path.is_file())
-    names = [str(path.relative_to(weights.folder)) for path in files]
-    seen = [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in zip(names, files, strict=True)]
-    key = hashlib.sha256(json.dumps([str(weights.folder), seen]).encode()).hexdigest()[:16]
-    known = _known_hashes()
-    if key not in known:
-        total = hashlib.sha256()
-        for name, path in zip(names, files, strict=True):
-            with path.open("rb") as file:
-                total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-        known[key] = total.hexdigest()[:16]
-        HASHES.parent.mkdir(parents=True, exist_ok=True)
-        scratch = HASHES.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(known, indent=1))
-        scratch.replace(HASHES)
-    return known[key]
+    return sorted(path for path in folder.rglob("*") if path.suffix in kinds and path.is_file())
+
+
+def _key(folder: Path) -> str:
+    stats = [(str(path.relative_to(folder)), path.stat()) for path in _files(folder)]
+    seen = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return hashlib.sha256(json.dumps([str(folder), seen]).encode()).hexdigest()[:16]
 
 
 def _known_hashes() -> dict[str, str]:
@@ -176,5 +187,5 @@ def set_theta(transformer, theta: float) -> None:
     """Give a FLUX transformer the stock positions of another rotary base; the stock class fixes 10000."""
     from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 
-    if isinstance(transformer.pos_embed, FluxPosEmbed) and transformer.pos_embed.theta != theta:
+    if isinstance(getattr(transformer, "pos_embed", None), FluxPosEmbed) and transformer.pos_embed.theta != theta:
         transformer.pos_embed = FluxPosEmbed(theta=theta, axes_dim=transformer.pos_embed.axes_dim)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OVERLAP = 256  # px; neighbours are blended linearly over it, each fading out towards its own border
 
@@ -28,6 +29,8 @@ def spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
 
 def weights(parts: list[tuple[int, int]], scale: int) -> list[Tensor]:
     """The share of each tile in its pixels, `scale` to a cell: linear ramps that add up to 1 everywhere."""
+    import torch
+
     ramps = [torch.ones((end - start) * scale, dtype=torch.float64) for start, end in parts]
     for (left, right), ((_, end), (start, _)) in zip(pairwise(ramps), pairwise(parts), strict=True):
         length = (end - start) * scale
@@ -43,6 +46,8 @@ def tiled(run: Callable[[Tensor], Tensor], x: Tensor, cell_in: int, cell_out: in
     A cell is `cell_in` pixels of x [..., H, W] and `cell_out` pixels of the result: 1 and 8 for decoding, 8 and 1 for
     encoding.
     """
+    import torch
+
     rows, columns = (spans(length // cell_in, side, overlap) for length in x.shape[-2:])
     shares = [[share.to(x.device) for share in weights(parts, cell_out)] for parts in (rows, columns)]
     out = None
