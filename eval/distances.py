@@ -147,11 +147,31 @@ class Frechet:
         return float(((x.mean(0) - self.mean) ** 2).sum()) + spread + self.trace - 2 * nuclear
 
     def resamples(self, features: np.ndarray, groups: Sequence[Hashable], samples: int, seed: int) -> np.ndarray:
-        """Distances [samples] of bootstrap resamples over groups."""
+        """Distances [samples] of bootstrap resamples over groups.
+
+        With more rows than dimensions, each goes over the features in blocks and holds [D, D] only.
+        """
+        drawn = resampled_rows(groups, samples, seed)
+        if _count(features) > features.shape[-1]:
+            return np.array([self.weighted(features, np.bincount(rows, minlength=len(features))) for rows in drawn])
+        features = np.asarray(features, np.float64)
         projected = features @ self.root
-        return np.array(
-            [self(flat(features[rows]), flat(projected[rows])) for rows in resampled_rows(groups, samples, seed)]
-        )
+        return np.array([self(flat(features[rows]), flat(projected[rows])) for rows in drawn])
+
+    def weighted(self, features: np.ndarray, weights: np.ndarray) -> float:
+        """Distance of features [N, D] or [N, C, D] of which picture i is taken weights[i] times."""
+        weights = np.repeat(weights, _count(features) // len(features)).astype(float)
+        total, outer, start = np.zeros(len(self.mean)), np.zeros((len(self.mean),) * 2), 0
+        for block in blocks(features):
+            heavy = block * weights[start : start + len(block), None]
+            total += heavy.sum(0)
+            outer += heavy.T @ block
+            start += len(block)
+        n = weights.sum()
+        mean = total / n
+        covariance = (outer - np.outer(total, mean)) / (n - 1)
+        nuclear = float(np.sqrt(np.clip(np.linalg.eigvalsh(self.root @ covariance @ self.root), 0, None)).sum())
+        return float(((mean - self.mean) ** 2).sum()) + float(np.trace(covariance)) + self.trace - 2 * nuclear
 
 
 def fid_interval(
@@ -165,7 +185,7 @@ def fid_interval(
     """
     if len(set(groups)) < 3:
         return Estimate(value, None, None, len(features))
-    sampled = Frechet(reference).resamples(np.asarray(features, np.float64), groups, samples, seed)
+    sampled = Frechet(reference).resamples(features, groups, samples, seed)
     low, high = quantiles(sampled - sampled.mean(), level)
     return Estimate(value, value + low, value + high, len(features))
 

@@ -27,7 +27,7 @@ class DamagedError(Exception):
 
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 [H, W, 3] of an encoded picture. Raises DamagedError, also for another size (W, H) than expected."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as file:
@@ -38,7 +38,8 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
                 file = white
             picture = np.asarray(file.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DamagedError(f"can't be decoded ({str(error) or type(error).__name__})") from error
+        why = "no picture format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        raise DamagedError(f"can't be decoded ({why})") from error
     if size and (picture.shape[1], picture.shape[0]) != tuple(size):
         raise DamagedError(f"is {picture.shape[1]}x{picture.shape[0]} and not {size[0]}x{size[1]}")
     return picture

@@ -177,3 +177,13 @@ def test_distances_of_features_on_disk(sets, tmp_path):
     x = sets[0].astype(np.float32).reshape(20, 3, 8)
     assert distances.fid(again, sets[1]) == distances.fid(x, sets[1])
     assert distances.kid(again, sets[1], 5, 9, 0) == distances.kid(x, sets[1], 5, 9, 0)
+
+
+@pytest.mark.parametrize("count", [12, 3])
+def test_resamples_of_many_rows_are_those_of_few(sets, count):
+    """More rows than dimensions or fewer: the value of a resample is that of its rows."""
+    x, groups = sets[0][: 2 * count].reshape(count, 2, 8), [k // 2 for k in range(count)]
+    frechet = distances.Frechet(sets[1])
+    found = frechet.resamples(x, groups, 5, 0)
+    for value, rows in zip(found, distances.resampled_rows(groups, 5, 0), strict=True):
+        assert value == pytest.approx(distances.fid(x[rows], sets[1]), rel=1e-6)

@@ -206,3 +206,16 @@ def test_reduced_pictures_are_what_pillow_makes(size):
     assert whole.shape[-2:] == (32, 32)
     if height != width:
         assert (whole[:, :, 0, 0] == 0).all()
+
+
+def test_scores_depend_on_neither_batch_nor_order(context):
+    names = ("pickscore", "hpsv2", "imagereward", "aesthetic")
+    for measure in (getattr(rewards, name)(context) for name in names):
+        whole, order = measure(make_batch()), [3, 1, 0, 2]
+        one = make_batch()
+        turned = Batch(one.pictures[order], [one.keys[k] for k in order], [one.prompts[k] for k in order])
+        alone = [
+            measure(Batch(one.pictures[k : k + 1], one.keys[k : k + 1], one.prompts[k : k + 1]))[0] for k in range(4)
+        ]
+        assert alone == pytest.approx(whole, rel=1e-4, abs=1e-6)
+        assert measure(turned) == pytest.approx([whole[k] for k in order], rel=1e-4, abs=1e-6)

@@ -1,0 +1,97 @@
+"""What scoring costs beside its feature networks alone: `python scripts/bench_eval.py [count=195 size=4096 workers=N]`.
+
+Writes renders of the embedded world, then takes turns, in one process and on the same pictures, between decoding with
+features (the embedded scorer on pictures and crops) and the same with PIQE as well. Prints seconds a picture of both,
+their ratio, and the peak memory. `count` and `size` make a small version; rounds=N repeats it and takes the medians.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+ALONE = ["features", "patches"]
+KEYS = {"count": 195, "size": 4096, "workers": os.cpu_count() or 1, "rounds": 1, "distinct": 4, "device": "auto"}
+TARGET = 1.15
+
+
+def main(words: list[str]) -> int:
+    """Run the benchmark; returns the exit status."""
+    from eval.config import split_words, usable_device
+    from sega.errors import RequestError
+
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(__doc__)
+        return 0
+    try:
+        found, rest = split_words(words, KEYS)
+        if rest:
+            raise RequestError(f"unknown option {rest[0]}; known are {', '.join(KEYS)}")
+        options = {key: int(value) for key, value in found.items() if key != "device"}
+        options["device"] = usable_device(found["device"])
+    except (RequestError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(pictures(Path(folder), options), options), indent=1))
+    return 0
+
+
+def pictures(folder: Path, options: dict) -> list[Path]:
+    """`count` files of which `distinct` differ (renders take longer than scoring)."""
+    from PIL import Image
+
+    from sega.embedded import world
+
+    paths = []
+    for k in range(options["count"]):
+        path = folder / f"{k:04d}.png"
+        if k < options["distinct"]:
+            scene = world.scene_for(world.prompts(0, k + 1)[k], 0)
+            Image.fromarray(world.render(scene, options["size"], options["size"])).save(path)
+        else:
+            os.link(paths[k % options["distinct"]], path)
+        paths.append(path)
+    return paths
+
+
+def measure(paths: list[Path], options: dict) -> dict:
+    """Seconds a picture of both, their ratio and peaks."""
+    from eval import images
+    from eval.collect import Item, collect, resolve
+    from eval.config import load_protocol
+
+    words = [f"workers={options['workers']}", f"device={options['device']}"]
+    config = load_protocol("embedded", words)
+    seconds: dict[str, list[float]] = {"features": [], "features and PIQE": []}
+    for turn in range(options["rounds"] + 1):  # the first starts workers and loads networks
+        for title, names in zip(seconds, (ALONE, [*ALONE, "piqe"]), strict=True):
+            context = resolve(names, config, 128).context()
+            context.config = config
+            some = paths if turn else paths[: max(2, 2 * options["workers"])]
+            items = [Item(partial(images.read, p), (p.name, 0), None, 2**26) for p in some]
+            start = time.perf_counter()
+            values, damaged = collect(items, [names] * len(items), context)
+            if turn:
+                seconds[title].append((time.perf_counter() - start) / len(paths))
+            assert not damaged and all(len(v) == len(names) for v in values)
+    alone, both = (median(times) for times in seconds.values())
+    return {
+        "pictures": len(paths), "size": options["size"], "workers": options["workers"], "device": options["device"],
+        "seconds a picture": {title: round(median(times), 4) for title, times in seconds.items()},
+        "ratio": round(both / alone, 3), "target at 195 pictures of 4096 px": TARGET,
+        "peak memory MB": {"this process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)},
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
