@@ -39,7 +39,7 @@ def dominant_pairs(geometry: Geometry) -> tuple[int, ...]:
     k* = argmin_i |T_i - N| with T_i = 2 pi theta^(2i/D) and N its training side in tokens.
     """
     family, dim = geometry.family, geometry.axes[1]
-    side, pairs = PAIRS[family]
+    side, pairs = PAIRS.get(family, (0, ()))
     if (dim, geometry.theta, geometry.train_tokens) == (56, 10000, side):
         return pairs
     distance = [abs(2 * math.pi * geometry.theta ** (2 * i / dim) - geometry.train_tokens) for i in range(dim // 2)]
@@ -323,7 +323,7 @@ class UltraImage(Method):
     def largest_entropy(self, grid: tuple[int, int], length: int) -> float:
         """The code's h_max at the size it was published for, else ln of the number of blocks (or tokens) of a joint
         sequence of `length` tokens, which it comes close to there."""
-        tokens, value = LARGEST[self.geometry.family]
+        tokens, value = LARGEST.get(self.geometry.family, (0, 0.0))
         size = self.block if self.entropy == "block" else 1
         return value if (grid[0] * grid[1], size) == (tokens, 128) else math.log(math.ceil(length / size))
 

@@ -1,8 +1,8 @@
 """Put a method on a stock diffusers model, and take it off without a trace.
 
-What is touched, all on the instance: `transformer.pos_embed`, `transformer.forward`, `transformer.cache_context`, a
-hook on the input projection, `scheduler.set_timesteps`; where a method offers these parts, also the attention
-processors and `scheduler.step`.
+What is touched, all on the instance: what makes rotary tables (`transformer.pos_embed`), `transformer.forward`,
+`transformer.cache_context`, a hook on the input projection, `scheduler.set_timesteps`; where a method offers these
+parts, also the attention processors and `scheduler.step`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Attachment:
         self.scheduler = getattr(self.adapter.pipe, "scheduler", None)
         if exact_time and self.scheduler is None:
             raise RequestError("exact_time reads the scheduler: attach to the pipeline, not to the transformer alone")
-        if isinstance(self.transformer.pos_embed, Positions):
+        if isinstance(getattr(self.transformer, self.adapter.positions), Positions):
             raise RequestError("a method is already attached to this model; remove it first")
         self.adapter.check(method.geometry)
         self.method, self.stage, self.index, self.exact_time = method, stage, index, exact_time
@@ -93,19 +93,24 @@ class Attachment:
         transformer = self.transformer
         self.original_forward = transformer.forward
         self._replace(transformer, "forward", self._wrapped_forward())
-        self._replace(transformer, "cache_context", self._follow_branch(transformer.cache_context))
-        self.original_positions = transformer.pos_embed
-        transformer.pos_embed = Positions(self)
-        self._undo.append(lambda: setattr(transformer, "pos_embed", self.original_positions))
+        if hasattr(transformer, "cache_context"):
+            self._replace(transformer, "cache_context", self._follow_branch(transformer.cache_context))
+        name = self.adapter.positions
+        self.original_positions = getattr(transformer, name)
+        # A plain attribute can't be given back once a module has taken its name.
+        put = setattr if isinstance(self.original_positions, torch.nn.Module) else object.__setattr__
+        put(transformer, name, Positions(self))
+        self._undo.append(lambda: put(transformer, name, self.original_positions))
         self._undo.append(self.adapter.input_layer.register_forward_hook(self._see_tokens).remove)
         if self.attention is not None:
             for layer, module in enumerate(self.adapter.attention_layers()):
                 self._undo.append(functools.partial(module.set_processor, module.processor))
-                module.set_processor(self._processor(layer, module.processor))
+                module.set_processor(self._processor(layer, module))
         self.steering = None
         if self.scheduler is not None:
             schedule = self.stage.schedule if self.stage else self.method.hand_schedule
-            shift = pin_shift(self.scheduler, schedule, on_start=self._start)
+            line, steps = self.adapter.shift(self.method.geometry), self.stage and self.stage.steps
+            shift = pin_shift(self.scheduler, schedule, self._start, line, steps)
             self._replace(self.scheduler, "set_timesteps", shift)
             if run is not None:
                 self.steering = Steering(self, run)
@@ -155,24 +160,25 @@ class Attachment:
             call = self.steering.inputs(call)
         needs = self.positions.needs()
         joint = getattr(self.positions, "batch", "sample") == "joint"
-        content = bool(needs & {"tokens", "latent"}) and not joint
+        content = bool(needs & {"tokens", "latent"}) and not joint and self._beyond(self.adapter.grid(call))
         # Rotary tables have no batch dimension, so what depends on the content runs one sample at a time.
-        calls = self.adapter.samples(call) if content and len(call["hidden_states"]) > 1 else [call]
+        single = content or (self.adapter.alone and self.attention is not None)
+        calls = self.adapter.samples(call) if single and len(call["hidden_states"]) > 1 else [call]
         index, outputs = self._next_index(self.adapter.sigma(call)), []
-        for sample in calls:
-            outputs.append(self._one(sample, index, needs))
-        if len(outputs) == 1:
-            return outputs[0]
-        if isinstance(outputs[0], tuple):
-            return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
-        return type(outputs[0])(sample=torch.cat([out.sample for out in outputs]))
+        for sample, branch in zip(calls, self.adapter.branches(self.branch, len(calls)), strict=True):
+            outputs.append(self._one(sample, index, needs, branch))
+        return outputs[0] if len(outputs) == 1 else self.adapter.join(outputs)
 
-    def _one(self, call: dict[str, Any], index: int, needs: set[str]):
+    def _beyond(self, grid: tuple[int, int]) -> bool:
+        geometry = self.method.geometry
+        return max(grid) > min(geometry.train_tokens, geometry.sega_train_tokens)
+
+    def _one(self, call: dict[str, Any], index: int, needs: set[str], branch: str):
         grid = self.adapter.grid(call)
         places = self.method.text_places(grid, self.index)
         if places != [(0, 0)]:
             call = self.adapter.put_text(call, places)
-        step = Step(index, self._sigma(call, index), grid, self.index, self.branch)
+        step = Step(index, self._sigma(call, index), grid, self.index, branch, len(call["hidden_states"]))
         if self.attention is not None and self.attention.rehearse(step):
             self._timed(call, replace(step, details={"rehearsal": True}), needs)
         return self._timed(call, step, needs)
@@ -186,12 +192,12 @@ class Attachment:
         if self.watch:
             self.watch.clear()
         started = time.perf_counter()
-        out = self.original_forward(**call)
+        out = self.adapter.run(self.original_forward, call)
         if call["hidden_states"].is_cuda:
             torch.cuda.synchronize(call["hidden_states"].device)
         step.seconds = time.perf_counter() - started
         if "spectrum" in self.record:
-            self._spectra(step, call["hidden_states"][:, :count], out[0][:, :count])
+            self._spectra(step, call["hidden_states"][:, :count], self.adapter.velocity(out, step.grid))
         self._keep(step)
         return out
 
@@ -214,7 +220,7 @@ class Attachment:
     def _see_tokens(self, module, inputs, output: Tensor) -> None:
         step = self.steps[-1]
         if "tokens" in self.record or "tokens" in self.positions.needs():
-            step.tokens = _squeeze(output[:, : step.grid[0] * step.grid[1]].detach()).float()
+            step.tokens = _squeeze(self.adapter.embedded(output.detach(), self.call, step.grid)).float()
 
     def current_rope(self) -> Rope:
         """The positions of the call that is running."""
@@ -231,11 +237,12 @@ class Attachment:
             return self.original_positions(*args, **kwargs)
         return self.adapter.table(rope, self.method.geometry, *args, **kwargs)
 
-    def _processor(self, layer: int, stock):
-        layers, geometry = len(self.adapter.attention_layers()), self.method.geometry
+    def _processor(self, layer: int, module):
+        stock, layers, geometry = module.processor, len(self.adapter.attention_layers()), self.method.geometry
 
         def attend(q, k, v, table, dispatch):
-            step, ids = self.steps[-1], self.adapter.ids(self.call)
+            # Blocks may lie on other devices than the inputs.
+            step, ids = self.steps[-1], self.adapter.ids(self.call).to(q.device)
             text = q.shape[1] - self.call["hidden_states"].shape[1]
 
             def rotate(x, ids=ids, rope=None):
@@ -249,7 +256,9 @@ class Attachment:
                     self.watch.see(call, q, k, scale)
                 return dispatch(q, k, v, scale=scale, backend=stock._attention_backend)
 
-            text_ids = functools.partial(self.adapter.text_ids, self.call)
+            def text_ids(place, size):
+                return self.adapter.text_ids(self.call, place, size).to(q.device)
+
             call = Call(q, k, v, text, step.grid, layer, layers, step, ids, rotate, text_ids, dense)
             return self.attention.attend(call)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from sega.errors import RequestError, near
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+FAMILIES = ("flux", "flux2", "qwen", "zimage")
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Rotary geometry of one model, read from the `geometry` block of `conf/model/<name>.yaml`."""
 
-    family: str  # which adapter: "flux" (positions from 0, cos/sin) or "qwen" (centred positions, complex)
+    family: str  # which adapter; of FAMILIES, "qwen" alone counts positions from the middle, with text behind them
     axes: tuple[int, int, int]  # rotary dimensions of frame, height, width; half of each are pairs
     theta: float  # base of the frequencies
     train_tokens: int  # side of the training grid for PI, NTK, YaRN and DyPE
@@ -24,8 +25,8 @@ class Geometry:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes", tuple(int(dim) for dim in self.axes))
-        if self.family not in ("flux", "qwen"):
-            raise RequestError(f"geometry.family={self.family!r} is unknown{near(self.family, ('flux', 'qwen'))}")
+        if self.family not in FAMILIES:
+            raise RequestError(f"geometry.family={self.family!r} is unknown{near(self.family, FAMILIES)}")
         if len(self.axes) != 3 or any(dim < 4 or dim % 2 for dim in self.axes):
             raise RequestError(f"geometry.axes={list(self.axes)} must be three even numbers of at least 4")
         if not self.theta > 1:

@@ -66,6 +66,7 @@ class Step:
     grid: tuple[int, int]  # tokens (height, width)
     stage: int = 0
     branch: str = "cond"  # "uncond" for the second call of true classifier-free guidance
+    samples: int = 1  # of the batch
     tokens: Tensor | None = None  # [H*W, C] float32, embedded tokens of one sample
     latent: Tensor | None = None  # [H*W, 4C] packed latent of one sample
     seconds: float = 0.0

@@ -73,7 +73,9 @@ class Run:
         """The times of a stage, and the final 0."""
         stage = self.stages[index]
         _, _, height, width = self.adapter.latent_shape(stage.size)
-        return stage_sigmas(self.adapter.pipe.scheduler, stage, height * width // 4)
+        adapter = self.adapter
+        line, times = adapter.shift(self.method.geometry), adapter.times(stage)
+        return stage_sigmas(adapter.pipe.scheduler, stage, height * width // 4, line, times)
 
     def decode(self, latent: Tensor) -> Tensor:
         """The picture [1, 3, H, W] in -1..1 of a latent, in the dtype of the autoencoder."""
@@ -180,7 +182,7 @@ class _Passes:
         method = Method(run.method.geometry) if stage.plain else run.method
         with torch.no_grad():
             run.start = method.begin(index, run)
-        times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": stage.grid()}
+        times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": run.adapter.times(stage)}
         with Attachment(
             run.adapter.pipe, method, self.record, self.exact_time, stage, index, run, self.query
         ) as attachment:
@@ -190,5 +192,5 @@ class _Passes:
             )  # fmt: skip
             run.latent = attachment.steering.latent() if attachment.steering.own else latent
         check_latent(run.latent, f"after stage {index + 1} of {len(run.stages)}")
-        self.calls += len(attachment.steps)
+        self.calls += sum(step.samples for step in attachment.steps)
         self.steps += attachment.steps

@@ -13,13 +13,44 @@ from sega.schedules import mu_for_tokens
 Schedule = str | float | Callable[[bool], str | float]
 
 
-def pin_shift(scheduler, schedule: Schedule, on_start: Callable[[], None] = lambda: None):
+class TokenLine:
+    """The shift mu of pipelines that draw it as a line over image tokens, with the constants of the scheduler."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def mu(self, tokens: int, steps: int) -> float:
+        """What the pipeline computes for a picture of this many tokens, in this many steps."""
+        config = self.config
+        return mu_for_tokens(
+            tokens, config.get("base_shift", 0.5), config.get("max_shift", 1.15),
+            config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096),
+        )  # fmt: skip
+
+    def pinned(self, steps: int) -> float:
+        """That of the training size."""
+        return self.config.get("max_shift", 1.15)
+
+    def beyond(self, mu: float, steps: int) -> bool:
+        """Whether a pipeline that computed this mu makes a picture larger than the training size."""
+        return mu > self.pinned(steps) * (1 + 1e-12)
+
+
+def pin_shift(
+    scheduler,
+    schedule: Schedule,
+    on_start: Callable[[], None] = lambda: None,
+    line: TokenLine | None = None,
+    steps: int | None = None,
+):
     """A `set_timesteps` for this scheduler that applies the shift of a stage.
 
-    "pinned" replaces the mu the pipeline computed by the upper one of the scheduler's config, so that the shift is
-    that of the training size at every size; "stock" keeps it; a number h is the static shift h u / (1 + (h - 1) u).
-    A function is asked for one of these, given whether the size is beyond the training size.
+    "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a
+    number h is the static shift h u / (1 + (h - 1) u). A function is asked for one of these, given whether the size is
+    beyond the training size. `line` is how the pipeline draws mu; `steps` those of the whole list of times, where a
+    stage takes only a part of it.
     """
+    line = line or TokenLine(scheduler.config)
     original = scheduler.set_timesteps
     signature = inspect.signature(original)
 
@@ -29,9 +60,10 @@ def pin_shift(scheduler, schedule: Schedule, on_start: Callable[[], None] = lamb
         call = signature.bind(*args, **kwargs)
         dynamic = scheduler.config.get("use_dynamic_shifting", False)
         mu = call.arguments.get("mu")
-        chosen = schedule(mu is None or _beyond(scheduler.config, mu)) if callable(schedule) else schedule
+        taken = call.arguments.get("num_inference_steps") or len(_listed(call.arguments))
+        chosen = schedule(mu is None or line.beyond(mu, taken)) if callable(schedule) else schedule
         if dynamic and mu is not None:
-            call.arguments["mu"] = _mu(scheduler.config, chosen, mu)
+            call.arguments["mu"] = _mu(scheduler.config, chosen, mu, line.pinned(steps or taken))
             return original(*call.args, **call.kwargs)
         if isinstance(chosen, str):
             return original(*call.args, **call.kwargs)
@@ -45,29 +77,31 @@ def pin_shift(scheduler, schedule: Schedule, on_start: Callable[[], None] = lamb
     return set_timesteps
 
 
-def _beyond(config, stock: float) -> bool:
-    return stock > config.get("max_shift", 1.15) * (1 + 1e-12)
+def _listed(arguments) -> list[float]:
+    sigmas = arguments.get("sigmas")
+    return arguments.get("timesteps") or [] if sigmas is None else sigmas
 
 
-def _mu(config, schedule: str | float, stock: float) -> float:
+def _mu(config, schedule: str | float, stock: float, pinned: float) -> float:
     if schedule == "stock":
         return stock
     if schedule == "pinned":
-        pinned = config.get("max_shift", 1.15)
         # At the training size the pipeline's line gives this value up to rounding; keep its very bits there.
         return stock if math.isclose(stock, pinned, rel_tol=1e-12) else pinned
     return math.log(schedule) if config.get("time_shift_type", "exponential") == "exponential" else schedule
 
 
-def stage_sigmas(scheduler, stage: Stage, tokens: int) -> list[float]:
-    """The times of a stage of `tokens` image tokens as the pipeline will run them, and the final 0."""
+def stage_sigmas(
+    scheduler, stage: Stage, tokens: int, line: TokenLine | None = None, times: list[float] | None = None
+) -> list[float]:
+    """The times of a stage of `tokens` image tokens as the pipeline will run them, and the final 0.
+
+    `line` and `times` are how the pipeline draws mu and lists its unshifted times; FLUX's by default.
+    """
     fresh = type(scheduler).from_config(scheduler.config)
     if hasattr(scheduler, "shift"):
         fresh.set_shift(scheduler.shift)
-    config = scheduler.config
-    mu = mu_for_tokens(
-        tokens, config.get("base_shift", 0.5), config.get("max_shift", 1.15),
-        config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096),
-    )  # fmt: skip
-    pin_shift(fresh, stage.schedule)(sigmas=stage.grid(), mu=mu)
+    line, times = line or TokenLine(scheduler.config), stage.grid() if times is None else times
+    shift = pin_shift(fresh, stage.schedule, line=line, steps=stage.steps)
+    shift(sigmas=times, mu=line.mu(tokens, stage.taken))
     return [float(sigma) for sigma in fresh.sigmas]

@@ -17,6 +17,7 @@ from torch import Tensor
 from sega.errors import RequestError
 from sega.geometry import Geometry
 from sega.method import Rope
+from sega.models.base import Adapter
 from sega.models.flux_tables import rotary_table
 from sega.models.tiles import OVERLAP, tiled
 
@@ -26,7 +27,7 @@ BATCHED = (
 )  # fmt: skip
 
 
-class FluxAdapter:
+class FluxAdapter(Adapter):
     """One pipeline, or one bare transformer (then `pipe` is None)."""
 
     family = "flux"
@@ -37,17 +38,6 @@ class FluxAdapter:
         self.signature = inspect.signature(type(self.transformer).forward)
         self.texts = None  # sentence -> embeddings, where they were made before and the pipeline has no encoders
         self.tile: int | None = None  # px: longer sides go through the autoencoder in tiles
-
-    def check(self, geometry: Geometry) -> None:
-        """Refuse a geometry that is not this model's."""
-        pos_embed = self.transformer.pos_embed
-        ours = (geometry.family, tuple(geometry.axes), float(geometry.theta))
-        theirs = (self.family, tuple(pos_embed.axes_dim), float(pos_embed.theta))
-        if ours != theirs:
-            raise RequestError(
-                f"the method was made for family, axes, theta = {ours}, the model has {theirs}; "
-                "load the method with the name of this model"
-            )
 
     @property
     def input_layer(self) -> torch.nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sega.geometry import Geometry
-from sega.method import Rope, base_axis
+from sega.method import Axis, Rope, base_axis
 
 
 def grid_of(ids: Tensor) -> tuple[int, int]:
@@ -22,15 +22,17 @@ def grid_of(ids: Tensor) -> tuple[int, int]:
     return height, width
 
 
-def rotary_table(ids: Tensor, rope: Rope, geometry: Geometry) -> tuple[Tensor, Tensor]:
+def rotary_table(ids: Tensor, rope: Rope, geometry: Geometry, *further: Axis) -> tuple[Tensor, Tensor]:
     """cos and sin, float32 [S, sum(axes)], for position ids [S, 3] (frame, row, column), on the device of the ids.
+
+    Models with `further` axes have further columns of ids for them.
 
     Angles are taken in float64; magnitudes multiply both. Text rows share the table. The ids must be exact: bfloat16
     can't hold odd integers above 256.
     """
     frame = base_axis(geometry.axes[0], geometry.theta)
     cos, sin = [], []
-    for column, axis in enumerate((frame, rope.height, rope.width)):
+    for column, axis in enumerate((frame, rope.height, rope.width, *further)):
         # A 4096 px table has 66,048 rows but 256 positions an axis: cosines are taken once per position.
         places, row = ids[:, column].unique(return_inverse=True)
         angles = torch.outer(places.to(torch.float64), axis.frequencies.to(ids.device))

@@ -1,0 +1,69 @@
+"""What the engine asks of every adapter besides what is the model's own; a new adapter overrides what differs.
+
+A call is the arguments of the transformer by name, with `hidden_states` [B, S, 4C], the packed latent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sega.errors import RequestError
+from sega.geometry import Geometry
+from sega.parts import Stage
+from sega.shift import TokenLine
+
+
+class Adapter:
+    """Defaults of the seams of `sega.attach` and `sega.sampling`."""
+
+    family: str  # the name that `geometry.family` has in the configs of this model
+    positions = "pos_embed"  # the attribute of the transformer that makes rotary tables
+    alone = False  # whether samples of a batch must run one at a time while a method changes attention
+
+    def rotary(self) -> tuple[tuple[int, ...], float]:
+        """Rotary dimensions of frame, height and width, and their base, as the model has them."""
+        embed = self.transformer.pos_embed
+        return tuple(embed.axes_dim), float(embed.theta)
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse a geometry that is not this model's."""
+        ours = (geometry.family, tuple(geometry.axes), float(geometry.theta))
+        theirs = (self.family, *self.rotary())
+        if ours != theirs:
+            raise RequestError(
+                f"the method was made for family, axes, theta = {ours}, the model has {theirs}; "
+                "load the method with the name of this model"
+            )
+
+    def shift(self, geometry: Geometry) -> TokenLine:
+        """How the pipeline draws the time shift from the size of the picture."""
+        return TokenLine(self.pipe.scheduler.config)
+
+    def times(self, stage: Stage) -> list[float]:
+        """The unshifted times of a stage as the pipeline itself would list them."""
+        return stage.grid()
+
+    def run(self, forward, call: dict[str, Any]):
+        """The transformer's output for a call."""
+        return forward(**call)
+
+    def branches(self, branch: str, count: int) -> list[str]:
+        """What the samples of a batch are called where each runs alone; `branch` is that of the call."""
+        return [branch] * count
+
+    def velocity(self, out, grid: tuple[int, int]) -> Tensor:
+        """The packed velocity [B, H*W, 4C] in an output of the transformer."""
+        return out[0][:, : grid[0] * grid[1]]
+
+    def join(self, outputs: list):
+        """The output for a batch from those for its samples."""
+        if isinstance(outputs[0], tuple):
+            return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return type(outputs[0])(sample=torch.cat([out.sample for out in outputs]))
+
+    def embedded(self, output: Tensor, call: dict[str, Any], grid: tuple[int, int]) -> Tensor:
+        """The embedded tokens [B, H*W, C] of the picture in the output of the input projection."""
+        return output[:, : grid[0] * grid[1]]
