@@ -142,3 +142,17 @@ def test_the_page_in_a_browser(place, tmp_path):
 
     dom = page(place, tmp_path / "profile", "size=64x48&method=vanilla", "2 1")
     assert re.findall(r"<figcaption><b>(\w+)", dom) == ["yarn"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium); the page was not tried")
+def test_a_page_of_5000_pictures_loads_those_in_sight(tmp_path):
+    prompts = [{"key": f"{k:04d}-0", "seed": 0, "text": f"prompt {k}"} for k in range(500)]
+    runs = [{"label": f"m{r}", "model": "flux", "size": [4096, 4096], "settings": {"steps": "28"}} for r in range(10)]
+    pictures = [{"run": r, "prompt": k, "id": f"{r}x{k}", "values": {"CLIP": "30.0"}, "size": [4096, 4096], "levels": 3}
+                for r in range(10) for k in range(500)]  # fmt: skip
+    content = {"tile": 1024, "note": "", "prompts": prompts, "runs": runs, "pictures": pictures}
+    gallery.write_page(content, tmp_path / "out")
+    dom = page(tmp_path, tmp_path / "profile", "prompt=0499-0&method=m3&method=m7&method=m9&method=m0")
+    assert dom.count("<li ") == 500 and dom.count('class="view"') == 4
+    tiles = re.findall(r'src="tiles/(\d+x\d+)/(\d)-', dom)
+    assert {name for name, _ in tiles} == {f"{r}x499" for r in (3, 7, 9, 0)} and {level for _, level in tiles} == {"2"}
