@@ -9,7 +9,7 @@ from typing import Any
 from sega.errors import RequestError, near
 from sega.geometry import CONF
 
-CHOICES = {"reference.kind": ("world", "folder", "none"), "features": ("embedded", "inception"),
+CHOICES = {"reference.kind": ("world", "folder", "none"), "features": ("embedded", "inception", "inception_tf"),
            "reference.resize": ("none", "size"), "reference.filter": ("lanczos", "bicubic", "box"),
            "aesthetic.version": ("v1", "v2"), "hps.version": ("v2.0", "v2.1")}  # fmt: skip
 

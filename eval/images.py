@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -88,7 +89,11 @@ def reduced(path: Path, size: tuple[int, int], filter: str) -> np.ndarray:
 @cache
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawned, since torch's threads don't survive a fork; kept for all runs of a command
-    return ProcessPoolExecutor(workers, get_context("spawn"))
+    return ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported; as many workers as cores would crowd them
 
 
 def results(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[Any]:

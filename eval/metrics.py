@@ -59,7 +59,8 @@ MEASURES: dict[str, Measure] = {
     for item in (
         Measure("features", "2", "eval.measures:features", array=True, network="features",
                 preprocessing="resized by the network: embedded: antialiased bicubic to its input, not quantised, "
-                              "features brought to length sqrt(D); inception: bilinear to 299 px as in TensorFlow"),
+                              "features brought to length sqrt(D); inception: bilinear to 299 px, antialiased; "
+                              "inception_tf: the same without antialiasing, as TensorFlow"),
         Measure("patches", "2", "eval.measures:patches", array=True, network="features", needs=("crop",),
                 settings=("patch.size", "patch.count", "patch.seed"),
                 preprocessing="crops as stored, places drawn from patch.seed, prompt id and seed; then as features"),

@@ -19,13 +19,15 @@ from sega.errors import RequestError
 EMBEDDED = Path(__file__).resolve().parent.parent / "sega" / "embedded" / "weights" / "scorer"
 OPENAI = {"ViT-L-14-quickgelu": "clip-vit-l-14", "RN50-quickgelu": "clip-rn50"}
 """open_clip's names of OpenAI's models, whose files are in the catalogue of weights."""
+INCEPTION = {"inception": True, "inception_tf": False}
+"""Whether pictures are antialiased on the way to 299 px (torchmetrics), or not (TensorFlow, pytorch-fid)."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a network comes from: its name, its files, and the hash of their contents."""
 
-    kind: str  # "embedded" | "inception" | an open_clip model name
+    kind: str  # "embedded" | "inception" | "inception_tf" | an open_clip model name
     path: Path
     weights: str
 
@@ -53,7 +55,7 @@ def find(kind: str, config: dict[str, Any]) -> Source:
             raise MissingWeightsError(f"no scorer in {folder}; train it with `make train-embedded` or give clip.path")
         return Source(kind, folder, file_digest(*files))
     folder = config.get("weights")
-    if kind == "inception":
+    if kind in INCEPTION:
         return Source(kind, *weights.find("inception", folder))
     if path and kind == config["clip"]["model"]:
         if not Path(path).is_file():
@@ -75,10 +77,10 @@ def load(source: Source, device: str) -> Network:
 
         scorer = load_scorer(device, source.path)
         return Network(_scaled(scorer.image_features), scorer.text_features, scorer.attribute_probabilities)
-    if source.kind == "inception":
+    if source.kind in INCEPTION:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        module = NoTrainInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(source.path))
+        module = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(source.path), INCEPTION[source.kind])
         return Network(module.to(device).eval())
     return _open_clip(source, device)
 

@@ -94,6 +94,29 @@ def test_maniqa_takes_its_backbone_from_the_file(tmp_path, monkeypatch, no_netwo
     assert found[0] == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_inception_is_the_file_with_and_without_antialiasing(tmp_path, monkeypatch, no_network):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    from eval import networks
+
+    path = tmp_path / weights.WEIGHTS["inception"].file
+    torch.save({}, path)
+    load = torch.nn.Module.load_state_dict
+    with monkeypatch.context() as patch:  # a network at random, which takes nothing from the empty file
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        stored = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
+    assert FeatureExtractorInceptionV3.load_state_dict is load
+    torch.save(stored.state_dict(), path)
+    random_weights.unpinned(monkeypatch)
+    config = load_protocol("plain", [f"weights={tmp_path}"])
+    pictures = batch(330, 330).tensor()
+    found = {kind: networks.load(networks.find(kind, config), "cpu").image(pictures) for kind in networks.INCEPTION}
+    assert found["inception"].shape == (2, 2048)
+    assert torch.allclose(found["inception"], stored(pictures), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(found["inception"], found["inception_tf"], rtol=1e-2)
+
+
 def test_every_learned_metric_has_a_value_in_a_run(folder, tmp_path, monkeypatch, no_network, capsys):
     import open_clip
 

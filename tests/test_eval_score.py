@@ -194,7 +194,13 @@ def test_a_folder_of_references(place):
     folder = make_run(place / "folder", "vanilla", (32, 32), noise=9)
     words = ["reference.kind=folder", f"reference.path={next((place / 'runs').glob('tiny/vanilla/32x32/*'))}"]
     assert run(place, *words, store="folder") == 0
-    cells = block(place, "32x32", store="folder")[0]["metrics"]
+    found = block(place, "32x32", store="folder")[0]
+    stored = records.read_arrays(place / "cache" / "references" / f"{found['reference']['identity']}.npz")
+    wide = stored["features"].astype(np.float64)
+    assert stored["features_sum"] == pytest.approx(wide.sum(0)) and stored["features_outer"] == pytest.approx(
+        wide.T @ wide
+    )
+    cells = found["metrics"]
     assert cells["fid"]["n_reference"] == 6 and cells["spectrum_distance"]["value"] > 0
     assert folder.joinpath("features-embedded.npz").exists()
 
