@@ -105,6 +105,8 @@ def select(store: Path, model: str | None = None, method: str | None = None) -> 
 
 def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
     """Score runs under their protocols, then held-out renders of the same captions."""
+    from eval.folder import left_out
+    from eval.records import read_scores
     from eval.score import prepare
 
     scored = skipped = 0
@@ -118,6 +120,7 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
             print(f"{run.name}: the pictures are not here, only their scores, which are kept")
         if job.done:
             skipped += 1
+            _tell(left_out(run, read_scores(run.folder, config["name"]).get("damaged", [])))
         else:
             scored += _execute(job, cache, told)
         if job.plan and job.plan.kind == "world":
@@ -136,13 +139,15 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
 
 def _execute(job: Any, cache: Path, told: set[str]) -> int:
     from eval.config import usable_device
+    from eval.folder import left_out
     from eval.protocol import lines
     from eval.score import execute
+    from eval.track import send
 
     job.setting.config = job.config | {"device": usable_device(job.config["device"])}
     block = execute(job, cache)
-    for item in block["damaged"]:
-        print(f"warning: {job.run.folder / item['file']} {item['why']}; left out", file=sys.stderr)
+    _tell(left_out(job.run, block["damaged"]))
+    send(job.run, job.config["name"])
     print(f"{job.run.name}: N={block['n']}, {summary(block['metrics'])}")
     for line in lines(block):
         if line not in told:
@@ -155,6 +160,11 @@ def _execute(job: Any, cache: Path, told: set[str]) -> int:
                 print(line)
             told.add(line)
     return 1
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def summary(metrics: dict[str, dict[str, Any]]) -> str:

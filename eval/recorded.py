@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.outputs import NothingError
-from eval.records import Picture, Run, find_runs
+from eval.records import Picture, Run, find_runs, load_run
 from eval.rows import method_label
 from sega.errors import RequestError, near
 from sega.steps import maps_file, read_steps, rows_file
@@ -60,6 +60,12 @@ def load(store: Path, model: str | None = None, method: str | None = None) -> li
         label += f" [{run.hash[:8]}]" if count[run.model, run.width, run.height, label] > 1 else ""
         found += [Recorded(run, label, p) for p in run.pictures if rows_file(p.path).exists()]
     return found
+
+
+def of_run(folder: Path) -> list[Recorded]:
+    """The images with step records of one run folder."""
+    run = load_run(folder)
+    return [Recorded(run, method_label(run), p) for p in run.pictures if rows_file(p.path).exists()]
 
 
 def order(run: Run, label: str) -> tuple:
