@@ -38,6 +38,7 @@ class Setting:
     sources: dict[str, Source]
     reasons: dict[str, str]  # measure -> why it can't be computed
     identities: dict[str, str]  # measure -> hash of everything its values depend on besides the picture
+    files: dict[str, str]  # sha256 of files that measures load besides networks, by their name in `eval.weights`
 
     def context(self) -> Context:
         """A context that loads networks when they are first used."""
@@ -46,14 +47,14 @@ class Setting:
 
 def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) -> Setting:
     """Sources and identities of measures, and a reason for each that can't be had."""
-    sources, reasons, identities = {}, {}, {}
+    sources, reasons, identities, loaded = {}, {}, {}, {}
     for name in names:
         measure = MEASURES[name]
         try:
-            kind = _network(measure, config)
+            kind = network_of(measure, config)
             if kind and kind not in sources:
                 sources[kind] = find(kind, config)
-            files = [weights.find(file, config["weights"])[1] for file in weight_names(measure, config)]
+            files = {file: weights.find(file, config["weights"])[1] for file in weight_names(measure, config)}
         except MissingWeightsError as error:
             reasons[name] = str(error)
             continue
@@ -66,12 +67,14 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
             reasons[name] = "attributes can be read by the embedded scorer only (clip.model=embedded)"
             continue
         network = (kind, sources[kind].weights) if kind else None
-        rest = [files] if files else []
+        loaded |= files
+        rest = [list(files.values())] if files else []
         identities[name] = digest([name, version(measure.version), settings, network, *rest])
-    return Setting(config, native, sources, reasons, identities)
+    return Setting(config, native, sources, reasons, identities, loaded)
 
 
-def _network(measure: Measure, config: dict[str, Any]) -> str:
+def network_of(measure: Measure, config: dict[str, Any]) -> str:
+    """The kind of network a measure runs under these options, "" for none."""
     if not measure.network:
         return ""
     return {"features": config["features"], "clip.model": config["clip"]["model"]}.get(measure.network, measure.network)

@@ -132,6 +132,7 @@ def execute(job: Job, cache: Path, progress: bool = True) -> dict[str, Any]:
         "size": [run.width, run.height], "n": len(good), "prompts": len({run.pictures[i].prompt_id for i in good}),
         "native": job.setting.native, "measures": {name: identities[name] for name in usable},
         "networks": {kind: source.weights for kind, source in job.setting.sources.items()},
+        "weights": job.setting.files,
         "reference": job.plan and {"identity": job.plan.identity, "kind": job.plan.kind, "n": job.plan.count},
         "protocol": {"departures": departures(run, config, len({run.pictures[i].prompt_id for i in good})),
                      "unstated": unstated(config)},

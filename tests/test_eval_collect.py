@@ -106,3 +106,19 @@ def test_results_keep_their_order_and_a_bounded_number_waits():
     tasks = [lambda k=k: made.append(k) or k for k in range(20)]
     for k, found in enumerate(images.results(tasks, 0)):
         assert found == k and len(made) == k + 1
+
+
+def test_the_benchmark_measures_both_and_their_ratio(capsys):
+    import json
+    import sys
+    from pathlib import Path
+
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
+    import bench_eval
+
+    assert bench_eval.main(["count=2", "size=160", "workers=0", "distinct=1", "device=cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    alone, both = found["seconds a picture"].values()
+    assert found["ratio"] == pytest.approx(both / alone, rel=0.05) and found["pictures"] == 2
+    assert bench_eval.main(["size=large"]) == 2 and bench_eval.main(["sizes=3"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2

@@ -134,6 +134,8 @@ def test_every_learned_metric_has_a_value_in_a_run(folder, tmp_path, monkeypatch
     cells = json.loads((run / "scores.json").read_text())["protocols"]["plain"]["metrics"]
     assert [name for name in LEARNED if not np.isfinite(cells[name].get("value", np.nan))] == []
     assert cells["hpsv2"]["title"] == "HPSv2 v2.1" and cells["aesthetic"]["title"] == "aesthetic v2"
+    block = json.loads((run / "scores.json").read_text())["protocols"]["plain"]
+    assert block["weights"]["imagereward"] == weights.find("imagereward", str(folder))[1]
     assert cells["cmmd"]["n_reference"] == 4 and cells["imagereward"]["low"] <= cells["imagereward"]["high"]
 
 
@@ -215,3 +217,19 @@ def test_the_catalogue_is_whole():
     assert len({item.file for item in weights.WEIGHTS.values()}) == len(weights.WEIGHTS)
     for item in weights.WEIGHTS.values():
         assert item.url.startswith("https://") and len(item.sha256) in (0, 64), item.name
+
+
+def test_the_printed_catalogue_names_every_metric_and_its_weights(folder, monkeypatch, capsys):
+    from eval import catalogue
+    from eval.metrics import METRICS
+
+    random_weights.unpinned(monkeypatch)
+    assert catalogue.main(["eval=sega", f"weights={folder}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(METRICS) + 2
+    told = {line.split("|")[2].strip(): line for line in lines[2:]}
+    sha = weights.find("pickscore", str(folder))[1]
+    assert f"pickscore {sha[:12]}" in told["pickscore"] and "prompt" in told["pickscore"]
+    assert "inception absent" in told["fid"] and "references" in told["fid"] and "antialiased" in told["fid"]
+    assert "maniqa absent" in told["maniqa"] and "lower" in told["niqe"] and "higher" in told["musiq"]
+    assert catalogue.main(["eval=segga"]) == 2 and "did you mean 'sega'" in capsys.readouterr().err
