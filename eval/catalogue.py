@@ -29,8 +29,8 @@ def main(words: list[str]) -> int:
 
 def table(config: dict) -> str:
     """A row a metric; those of the protocol first."""
-    from eval.metrics import MEASURES, METRICS, title, version
     from eval.markup import align
+    from eval.metrics import MEASURES, METRICS, title, version
 
     head = ["metric", "name", "version", "better", "unit", "needs", "weights", "preprocessing"]
     names = [*config["metrics"], *(name for name in METRICS if name not in config["metrics"])]
