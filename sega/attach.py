@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sega import parallel
 from sega.errors import RequestError
 from sega.method import Method, Rope, Step
 from sega.models import adapter_for
@@ -77,7 +78,11 @@ class Attachment:
         self.method, self.stage, self.index, self.exact_time = method, stage, index, exact_time
         self.positions = (stage and stage.positions) or method
         self.attention = method.attention(index, run)
+        if self.attention is not None and parallel.is_split(self.transformer):
+            raise RequestError(parallel.refusal(method.name))
         self.watch = Watch(query) if "attention" in self.record else None
+        if self.watch and parallel.is_split(self.transformer):
+            raise RequestError("record=attention sees a part of the sequence only; use model.parallel=blocks")
         if self.watch and self.attention is None:
             self.attention = Attention()  # the stock attention, through the seam where it can be watched
         self.steps: list[Step] = []
@@ -91,8 +96,10 @@ class Attachment:
 
     def _attach(self, run) -> None:
         transformer = self.transformer
-        self.original_forward = transformer.forward
-        self._replace(transformer, "forward", self._wrapped_forward())
+        # Offloading wraps `forward`, and after every image anew: what stays is the inner one.
+        name = "_old_forward" if hasattr(transformer, "_hf_hook") else "forward"
+        self.original_forward = getattr(transformer, name)
+        self._replace(transformer, name, self._wrapped_forward())
         if hasattr(transformer, "cache_context"):
             self._replace(transformer, "cache_context", self._follow_branch(transformer.cache_context))
         name = self.adapter.positions
@@ -220,7 +227,8 @@ class Attachment:
     def _see_tokens(self, module, inputs, output: Tensor) -> None:
         step = self.steps[-1]
         if "tokens" in self.record or "tokens" in self.positions.needs():
-            step.tokens = _squeeze(self.adapter.embedded(output.detach(), self.call, step.grid)).float()
+            output = parallel.whole(output.detach(), self.transformer, self.call["hidden_states"].shape[1])
+            step.tokens = _squeeze(self.adapter.embedded(output, self.call, step.grid)).float()
 
     def current_rope(self) -> Rope:
         """The positions of the call that is running."""
@@ -235,7 +243,8 @@ class Attachment:
         rope = self.current_rope()
         if rope.stock:
             return self.original_positions(*args, **kwargs)
-        return self.adapter.table(rope, self.method.geometry, *args, **kwargs)
+        table = self.adapter.table(rope, self.method.geometry, *args, **kwargs)
+        return parallel.as_split(table, self.original_positions)
 
     def _processor(self, layer: int, module):
         stock, layers, geometry = module.processor, len(self.adapter.attention_layers()), self.method.geometry

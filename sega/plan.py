@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sega import parallel
 from sega.errors import RequestError, near
 from sega.geometry import build_geometry
 from sega.memory import MODES, tile
@@ -59,6 +60,7 @@ def plan(config: dict[str, Any]) -> Cell:
     seeds = list(dict.fromkeys(_whole("seeds", seed, 0, 2**63 - 1) for seed in seeds))
     if not seeds:
         raise RequestError("seeds=[] is empty; give at least one, such as seeds=[0]")
+    parallel.check(model, method)
     _check_machine(config, model)
     _check_tracker(config["tracker"])
     prompts = load_prompts(config["prompts"])
@@ -148,6 +150,10 @@ def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
         raise RequestError(f"device={device} is unknown{near(device, ('auto', 'cpu', 'cuda', 'cuda:0'))}")
     if device == "cpu" and model["dtype"] == "float16":
         raise RequestError("model.dtype=float16 does not work on a CPU; use float32 or bfloat16")
+    if device == "cpu" and model["memory"] not in ("auto", "gpu"):
+        raise RequestError(f"model.memory={model['memory']} moves weights to a GPU and back; with device=cpu use auto")
+    if device == "cpu" and model["quantize"]:
+        raise RequestError(f"model.quantize={model['quantize']} needs a CUDA device; with device=cpu use null")
     for item in config["record"] if isinstance(config["record"], list) else [config["record"]]:
         if item not in RECORDS:
             raise RequestError(f"record={item} is unknown{near(item, RECORDS)}")

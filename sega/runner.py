@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sega import embeddings, machine, memory, stopping
+from sega import embeddings, machine, memory, parallel, stopping
 from sega.claims import Claim, worker
 from sega.devices import device_for
 from sega.errors import FailedImageError
@@ -36,12 +37,17 @@ class Outcome:
     left: int  # not there, because the worker was asked to end
 
 
-def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False) -> Outcome:
+def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False) -> Outcome | None:
     """Generate what is missing of the cell of a resolved config. Raises RequestError for what can't work.
 
     `sweep` is what the command asks for in all, where this process works through it; `plain` for one of many workers.
+    Where several processes work on one image, the first does all this and the others only help it: None.
     """
     cell = plan_cell(config)
+    if cell.model["parallel"] in parallel.SPLIT:
+        parallel.meet(_device(cell))
+    if parallel.rank() > 0:
+        return _help(cell)
     folder, names = folder_of(cell), {file_name(*item) for item in cell.images}
     label = f"{cell.model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}"
     who = f"{socket.gethostname()}:{os.getpid()} " if plain else ""
@@ -52,6 +58,7 @@ def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False)
     if missing and not stopping.asked():
         with stopping.handled():
             _Worker(cell, folder, progress, missing).work(missing)
+    parallel.tell(None)
     progress.close()
     now = progress.now()
     words = [f"{progress.made} made", f"{now.done - progress.made} there"]
@@ -79,11 +86,13 @@ class _Worker:
 
     def __init__(self, cell: Cell, folder: RunFolder, progress: Progress, items: list[tuple[Prompt, int]]):
         self.cell, self.folder, self.progress = cell, folder, progress
-        self.device = device_for(cell.config["device"])
+        self.device = _device(cell)
         self.plan = memory.plan_for(cell, self.device)
-        print(self.plan.line(), file=sys.stderr, flush=True)
+        if cell.model["parallel"] != "blocks":  # the estimate is for one device
+            print(self.plan.line(), file=sys.stderr, flush=True)
         self.texts = embeddings.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, _loaded.clear)
-        self.pipe = _pipeline(cell, self.device, self.plan.mode)
+        parallel.tell("load")
+        self.pipe = _pipeline(cell, self.device, "gpu" if cell.model["parallel"] else self.plan.mode)
         for problem in folder.open({
             "config": cell.config, **machine.code(), "packages": machine.packages(),
             "device": machine.device_name(self.device), "created": _now(),
@@ -96,6 +105,8 @@ class _Worker:
             keys = ("model", "negative_prompt", "text_tokens", "noise")
             common, config = {key: folder.identity[key] for key in keys}, cell.config
             self.bases = BaseFolder(config["store"], cell.model["name"], common, progress.warn, config["lease"])
+            if parallel.size() > 1:
+                self.bases = parallel.Together(self.bases)
 
     def work(self, items: list[tuple[Prompt, int]]) -> None:
         """Images another worker holds are looked at again until they are made, by it or, should it die, here."""
@@ -139,14 +150,10 @@ class _Worker:
         config, request = self.cell.config, self.cell.request
         about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed}
         machine.reset_peak(self.device)
+        parallel.tell((prompt.text, seed))
         try:
             with memory.explained(self.plan, request.size):
-                done = generate(
-                    self.pipe, self.cell.method, prompt.text, seed, request.size, request.steps, request.guidance,
-                    negative_prompt=self.cell.model["negative_prompt"], bases=self.bases,
-                    record=tuple(config["record"]), exact_time=config["exact_time"], query=tuple(config["query"]),
-                    texts=self.texts, tile=memory.tile(self.cell.model),
-                )  # fmt: skip
+                done = generate(self.pipe, self.cell.method, prompt.text, seed, **_options(self.cell, self))
         except FailedImageError as reason:
             self.progress.warn(f"{self.folder.path / name} failed: {reason}")
             end = {"reason": str(reason), "finished": _now(), "code": machine.code()}
@@ -164,6 +171,43 @@ class _Worker:
             row |= {key: config[key] for key in ("record", "query")}
         worker["made"] = worker.get("made", 0) + 1
         return self.folder.add(name, done.image, row)
+
+
+def _options(cell: Cell, worker) -> dict[str, Any]:
+    """What `generate` is told besides pipeline, method, prompt and seed."""
+    config, request = cell.config, cell.request
+    return {
+        "size": request.size, "steps": request.steps, "guidance": request.guidance,
+        "negative_prompt": cell.model["negative_prompt"], "bases": worker.bases, "record": tuple(config["record"]),
+        "exact_time": config["exact_time"], "query": tuple(config["query"]), "texts": worker.texts,
+        "tile": memory.tile(cell.model),
+    }  # fmt: skip
+
+
+class _Helper:
+    """A process that runs its share of the images of the first one and keeps nothing."""
+
+    def __init__(self, cell: Cell):
+        self.texts = embeddings.prepare(cell, [], folder_of(cell).identity, _device(cell), "gpu", _loaded.clear)
+        self.pipe = _pipeline(cell, _device(cell), "gpu")
+        self.bases = parallel.Together() if cell.method.staged else None
+
+
+def _help(cell: Cell) -> None:
+    from sega.sampling import generate
+
+    helper = None
+    for job in parallel.jobs():
+        if job == "load":
+            helper = _Helper(cell)
+            continue
+        with contextlib.suppress(FailedImageError):  # the first process meets it too, and says so
+            generate(helper.pipe, cell.method, *job, **_options(cell, helper))
+
+
+def _device(cell: Cell) -> str:
+    split = cell.model["parallel"] in parallel.SPLIT
+    return parallel.own_device(cell.config["device"]) if split else device_for(cell.config["device"])
 
 
 def _pipeline(cell: Cell, device: str, mode: str):

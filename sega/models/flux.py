@@ -165,9 +165,7 @@ class FluxAdapter(Adapter):
     def encode(self, picture: Tensor, generator: torch.Generator | None) -> Tensor:
         """The latent [B, C, h, w], float32, of a picture in -1..1: drawn with `generator`, or the mode without."""
         picture = picture.to(self.pipe._execution_device, self.pipe.vae.dtype)
-        posterior = DiagonalGaussianDistribution(
-            self._in_tiles(self._moments, picture, self.pipe.vae_scale_factor, 1)
-        )
+        posterior = DiagonalGaussianDistribution(self._in_tiles(self._moments, picture, self.pipe.vae_scale_factor, 1))
         latent = posterior.mode() if generator is None else posterior.sample(generator)
         return self._normalise(latent.float())
 

@@ -129,6 +129,7 @@ def load_pipeline(model: dict[str, Any], weights: Weights, device: str, mode: st
 
     from sega.geometry import build_geometry
     from sega.models.placement import place, quantization, switch
+    from sega.parallel import SPLIT, split, spread
 
     dtype = getattr(torch, model["dtype"])
     options = {"quantization_config": quantization(model["quantize"], dtype, ["transformer"])}
@@ -137,7 +138,12 @@ def load_pipeline(model: dict[str, Any], weights: Weights, device: str, mode: st
     pipe = _load(weights.folder, dtype, device, options)
     set_theta(pipe.transformer, build_geometry(model["geometry"]).theta)
     switch(pipe.transformer, model["attention"], model["compile"])
-    place(pipe, mode, device)
+    if model["parallel"] == "blocks":
+        spread(pipe, device)
+    else:
+        place(pipe, mode, device)
+    if model["parallel"] in SPLIT:
+        split(pipe.transformer, model["parallel"], device)
     return pipe
 
 
