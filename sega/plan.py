@@ -100,7 +100,8 @@ def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any
 
 def _switches(model: dict[str, Any]) -> dict[str, Any]:
     """The settings of a model that change pixels only where they are used."""
-    return {key: model[key] for key in ("quantize", "attention", "compile") if model[key]}
+    used = {key: model[key] for key in ("quantize", "attention", "compile") if model[key]}
+    return {key: value for key, value in used.items() if value != "native"}  # the stock backend by its name
 
 
 def _tiling(model: dict[str, Any], size: tuple[int, int]) -> Any:

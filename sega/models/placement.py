@@ -40,6 +40,8 @@ def switch(transformer, attention: str | None, compiled: bool) -> None:
         known = [item.value for item in AttentionBackendName]
         if attention not in known:
             raise RequestError(f"model.attention={attention} is unknown{near(attention, known)}")
+        if attention.endswith("_hub"):
+            raise RequestError(f"model.attention={attention} would fetch code from the hub, which is never run")
         try:
             transformer.set_attention_backend(attention)
         except (ImportError, RuntimeError, ValueError) as error:
