@@ -40,8 +40,36 @@ def _qwen(config: dict[str, Any], image: int, text: int) -> int:
     return blocks * width**2 + attention + embedded + (TIME + width) * width + 2 * width**2
 
 
+def _flux2(config: dict[str, Any], image: int, text: int) -> int:
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    both, blocks = image + text, config["num_layers"] + config["num_single_layers"]
+    # Gated feed-forward layers: 2 m into them and m out. Modulations are shared by all blocks of a kind: 6, 6 and 3.
+    layers = both * blocks * (4 + 3 * config["mlp_ratio"]) + 15
+    attention = 2 * both * both * width * blocks
+    embedded = (image * (config["in_channels"] + _out(config)) + text * config["joint_attention_dim"]) * width
+    times = (config["timestep_guidance_channels"] + width) * width * (2 if config["guidance_embeds"] else 1)
+    return int(layers * width**2) + attention + embedded + times + 2 * width**2
+
+
+def _zimage(config: dict[str, Any], image: int, text: int) -> int:
+    width, refiners = config["dim"], config["n_refiner_layers"]
+    image, text = (-(-tokens // 32) * 32 for tokens in (image, text))
+    inner, embedding, channels = int(width / 3 * 8), min(width, 256), config["in_channels"] * 4
+    total = 0
+    for tokens, layers, modulated in (
+        (image, refiners, True), (text, refiners, False), (image + text, config["n_layers"], True)
+    ):  # fmt: skip
+        block = tokens * (4 * width**2 + 3 * width * inner) + 2 * tokens**2 * width
+        total += layers * (block + modulated * 4 * embedding * width)
+    ends = image * channels * width + text * config["cap_feat_dim"] * width + (image + text) * width * channels
+    return total + ends + embedding * width + TIME * 1024 + 1024 * embedding
+
+
 def _out(config: dict[str, Any]) -> int:
     return (config.get("out_channels") or config["in_channels"]) * config.get("patch_size", 1) ** 2
 
 
-COUNTED = {"FluxTransformer2DModel": _flux, "QwenImageTransformer2DModel": _qwen}
+COUNTED = {
+    "FluxTransformer2DModel": _flux, "Flux2Transformer2DModel": _flux2, "QwenImageTransformer2DModel": _qwen,
+    "ZImageTransformer2DModel": _zimage,
+}  # fmt: skip

@@ -74,6 +74,10 @@ class Flux2Adapter(FluxAdapter):
         """The transformer's output for a call; ids get back the batch dimension that sequence parallelism splits by."""
         return forward(**call | {key: call[key][None] for key in ("img_ids", "txt_ids")})
 
+    def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
+        """The call of a batch as one call per sample."""
+        return [{key: sample[key] for key in call} for sample in super().samples(call)]
+
     def put_latent(self, call: dict[str, Any], latent: Tensor) -> dict[str, Any]:
         """The call with another latent [B, C, 2H, 2W], whose grid may differ."""
         call = super().put_latent(call, latent)
