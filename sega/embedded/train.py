@@ -15,7 +15,7 @@ from sega.embedded.model import PIPELINE, WEIGHTS
 
 PARTS = ("text", "autoencoder", "generator", "distillation", "scorer", "decoder")
 GUIDANCE = 2.5
-MINUTES = {"autoencoder": 14.0, "generator": 90.0, "distillation": 8.0, "scorer": 20.0, "decoder": 15.0}
+MINUTES = {"autoencoder": 14.0, "generator": 90.0, "distillation": 12.0, "scorer": 20.0, "decoder": 15.0}
 
 
 def main() -> None:

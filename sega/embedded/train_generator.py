@@ -26,7 +26,7 @@ import torch.multiprocessing as mp
 from sega.embedded import world
 from sega.embedded.model import assemble, build_text_encoders, build_tokenizer, build_transformer
 
-GRIDS = ((16, 16), (16, 16), (12, 16), (16, 16), (14, 14), (16, 16), (16, 12), (16, 16), (12, 12), (16, 16))
+GRIDS = ((16, 16), (16, 16), (12, 16), (16, 16), (16, 16), (16, 12), (16, 16), (16, 16), (12, 12), (16, 16))
 """Token grids (height, width) of the training pictures, in the order shards of them are made."""
 SHARD = 192
 TOKENS_A_STEP = 5120
@@ -35,7 +35,7 @@ DROP = 0.1
 FOCUS = 5.0
 PLACE_WORD = 6
 """Where a caption names the object's place, in words."""
-EMA = 0.998
+EMA, DISTILLED_EMA = 0.998, 0.99
 MUON_LR, ADAM_LR, TEXT_LR = 1.5e-3, 1.2e-3, 2e-4
 
 
@@ -230,7 +230,7 @@ def _worker(
         loss = _loss(parts, *pool.batch(grid, size, own), grid, device, own, teacher, guidance or 1.0)
         loss.backward()
         gradients = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().cpu() for p in parameters]
-        message = torch.cat([*gradients, torch.tensor([(time.time() - start) / seconds, float(loss)])])
+        message = torch.cat([*gradients, torch.tensor([(time.time() - start) / seconds, float(loss.detach())])])
         if workers > 1:
             dist.all_reduce(message)
             message /= workers
@@ -246,7 +246,7 @@ def _worker(
         for stepper in steppers:
             stepper.step()
             stepper.zero_grad()
-        decay = min(EMA, (step + 1) / (step + 10))
+        decay = min(EMA if teacher is None else DISTILLED_EMA, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(average.parameters()), list(parts.parameters()), 1 - decay)
         step, seen = step + 1, seen + size * workers
         smooth = mean_loss if smooth is None else 0.98 * smooth + 0.02 * mean_loss

@@ -71,7 +71,7 @@ class Scene:
     horizon: float  # fraction of the height, from the top
     radius: float  # half the object's size, in shorter sides
     centre: float  # fraction of the width
-    stand: float  # how far below the horizon it stands, 0..1 of the ground's depth on the picture
+    stand: float  # where it stands, fraction of the height: always on the ground
     light: tuple[float, float]  # fraction of the width, fraction of the sky's height
     turn: float  # radians: direction of stripes and checks
     tint: tuple[float, float, float]  # offset of the object's colour
@@ -86,9 +86,9 @@ def sample_scene(rng: np.random.Generator, said: dict[str, str] | None = None) -
     return Scene(
         said=chosen,
         horizon=float(rng.uniform(0.40, 0.60)),
-        radius=float(rng.uniform(0.20, 0.25)),
+        radius=float(rng.uniform(0.21, 0.25)),
         centre=float(0.5 + shift + rng.uniform(-0.02, 0.02)),
-        stand=float(rng.uniform(0.42, 0.62)),
+        stand=float(rng.uniform(0.75, 0.81)),
         light=(float(light if chosen["side"] == "left" else 1 - light), float(rng.uniform(0.28, 0.50))),
         turn=float(rng.uniform(0.45, 0.75)),
         tint=tuple(float(v) for v in rng.uniform(-0.03, 0.03, 3)),
@@ -111,8 +111,7 @@ def object_chance(place: str, height: int, width: int, scenes: int = 400) -> np.
 def _stand(scene: Scene, aspect: float) -> tuple[float, float, float]:
     """Middle (x, y) and half size of the object."""
     r = scene.radius * min(1.0, aspect)
-    foot = scene.horizon + scene.stand * min(1 - scene.horizon, 0.42) + 0.02
-    return (scene.centre - 0.5) * aspect, foot - r, r
+    return (scene.centre - 0.5) * aspect, scene.stand - r, r
 
 
 def caption(scene: Scene) -> str:
