@@ -57,10 +57,9 @@ class Comparison:
         entry = METRICS[metric]
         if "value" not in row.cell(metric) or "value" not in base.cell(metric):
             return Pair(row, base, metric, None, None)
-        if entry.kind in ("fid", "kid"):
+        if entry.kind in ("fid", "kid", "cmmd"):
             return Pair(row, base, metric, self._distance(row, base, entry), None)
-        measure = "spectrum_distance" if entry.kind == "spectrum" else entry.measure
-        a, b = row.values(measure), base.values(measure)
+        a, b = row.values(entry.value), base.values(entry.value)
         options = _options(row)
         sampling = options["samples"], options["level"], options["seed"]
         win = win_rate(a, b, entry.higher_is_better, *sampling)
@@ -87,7 +86,7 @@ class Comparison:
     def _resample(
         self, row: Row, metric: Metric, keys: tuple[Key, ...], reference: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """The distance on these pictures, and its resamples (FID) or values with a prompt left out (KID)."""
+        """The distance on these pictures, and its resamples (FID) or values with a prompt left out (KID, CMMD)."""
         known = (id(row), metric.name, keys)
         if known not in self._resampled:
             place = {key: k for k, key in enumerate(_keys(row))}
@@ -98,8 +97,9 @@ class Comparison:
                 value = frechet(distances.flat(features))
                 spread = frechet.resamples(features, groups, options["distance_samples"], options["seed"])
             else:
-                value = distances.mmd(features, reference)
-                spread = distances.kid_jackknife(features, groups, reference)
+                kernel = distances.gaussian if metric.kind == "cmmd" else distances.polynomial
+                value = distances.mmd(features, reference, kernel)
+                spread = distances.kid_jackknife(features, groups, reference, kernel)
             self._resampled[known] = value, spread
         return self._resampled[known]
 
@@ -193,8 +193,9 @@ def to_markdown(pairs: list[Pair]) -> str:
         parts.append("\n".join(lines))
     text = (
         "Differences on the same prompts and seeds, ± half the width of their interval (paired bootstrap over\n"
-        "prompts; jackknife for KID). A verdict stands where the interval leaves out 0, without correction for the\n"
-        "number of comparisons. A percentage is the share of pictures on which the method is better, a tie is half.\n"
+        "prompts; jackknife for KID and CMMD). A verdict stands where the interval leaves out 0, without correction\n"
+        "for the number of comparisons. A percentage is the share of pictures on which the method is better, a tie is\n"
+        "half.\n"
     )
     return "\n".join(parts) + "\n" + text if parts else ""
 

@@ -145,7 +145,7 @@ def data(rows: list, missing: set[Path]) -> dict[str, Any]:
 
     prompts: dict[tuple[str, int, str], int] = {}
     runs, pictures = [], []
-    titles = {"spectrum_distance" if m.kind == "spectrum" else m.measure: m for m in METRICS.values()}
+    titles = {metric.value: metric for metric in METRICS.values()}
     several = len({row.protocol for row in rows}) > 1
     for row in rows:
         if not row.run.width:

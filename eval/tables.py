@@ -40,7 +40,7 @@ def to_csv(rows: list[Row]) -> str:
     header = ["model", "protocol", "width", "height", "scale", "method", "run", "n", "prompts"]
     for name in names:
         header += [name, f"{name}_low", f"{name}_high", f"{name}_n", f"{name}_reason"]
-        header += [f"{name}_n_reference"] if METRICS[name].kind in ("fid", "kid") else []
+        header += [f"{name}_n_reference"] if METRICS[name].kind in ("fid", "kid", "cmmd") else []
         header += [f"{name}_std"] if METRICS[name].kind == "kid" else []
         header += [f"{name}_{part}" for part in METRICS[name].parts]
     header += [key for key, _, _ in COSTS] + ["crop", "warnings"]
@@ -111,7 +111,7 @@ def to_markdown(rows: list[Row], marks: Marks | None = None, terminal: bool = Fa
     parts = []
     for (model, protocol), group in grouped(rows).items():
         notes: dict[str, int] = {}
-        names = [name for name in columns(group) if not (terminal and METRICS[name].kind == "kid")]
+        names = [name for name in columns(group) if not (terminal and METRICS[name].kind in ("kid", "cmmd"))]
         shown = COSTS[:1] if terminal else COSTS
         head = ["size", "method", "N", *(heading(name, group) for name in names), *(title for _, title, _ in shown)]
         body = []
@@ -169,7 +169,8 @@ def explanation(model: str, protocol: str, rows: list[Row], marks: Marks | None)
     lines.append(
         f"± is half the width of a {level} interval over prompts: bootstrap for means "
         f"({settings['bootstrap']['samples']} resamples) and FID ({settings['bootstrap']['distance_samples']}), "
-        "jackknife for KID; references are held fixed. Seconds are the median of a picture, memory is the peak."
+        "jackknife for KID and CMMD; references are held fixed. Seconds are the median of a picture, memory is the "
+        "peak."
     )
     if marks and marks.found:
         lines.append("Bold is best and underlined second best of a size, where the paired interval leaves no doubt.")

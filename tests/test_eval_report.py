@@ -10,7 +10,7 @@ import pytest
 from eval_store import make_run, make_scorer
 from PIL import Image
 
-from eval import compare, distances, tables
+from eval import compare, distances, figures, tables
 from eval.__main__ import main as score
 from eval.report import main
 from eval.rows import load_rows
@@ -119,6 +119,21 @@ def test_a_second_call_does_nothing_and_a_changed_record_is_seen(place, capsys):
     assert "toprule" in (place / "out" / "table.tex").read_text()
 
 
+def test_parts_are_made_and_remembered_one_by_one(place, tmp_path, capsys):
+    assert (place / "out" / "gallery" / "index.html").exists()
+    words = [f"store={place / 'runs'}", f"cache={place / 'cache'}", f"out={tmp_path}"]
+    assert main([*words, "parts=tables"]) == 0
+    assert (tmp_path / "table.tex").exists() and not list(tmp_path.rglob("*.png"))
+    before = (tmp_path / "table.tex").stat().st_mtime_ns
+    assert main([*words, "parts=tables,figures"]) == 0
+    assert (tmp_path / "grid-tiny-64x64.png").exists() and not (tmp_path / "gallery").exists()
+    assert (tmp_path / "table.tex").stat().st_mtime_ns == before
+    assert set(json.loads((tmp_path / "report.json").read_text())) >= {"tables", "grid", "size", "cost"}
+    capsys.readouterr()
+    assert figures.main(["cost", *words, "cost=calls"]) == 0
+    assert str(tmp_path / "cost-tiny.png") in capsys.readouterr().out
+
+
 def test_unscored_runs_are_named(place, capsys, tmp_path):
     shutil.copytree(place / "runs", tmp_path / "runs")
     next((tmp_path / "runs").glob("tiny/vanilla/32x32/*/scores.json")).unlink()
@@ -174,6 +189,7 @@ def test_paired_table_has_the_variant_against_its_default(place):
     "words, message",
     [
         (["store=/nowhere"], "no runs in /nowhere"),
+        (["parts=tables,figure"], "unknown part figure in parts=tables,figure; did you mean 'figures'"),
         (["colums=3"], "unknown option colums; did you mean 'columns'"),
         (["columns=0"], "columns=0 must be a whole number"),
         (["crop=1,2"], "crop=1,2 must be x,y,side"),
