@@ -12,7 +12,7 @@ REFERENCE := results/embedded
 DIRECT    := vanilla pi ntk yarn dype sega
 STAGED    := upsample ultraimage imax hiflow scalediff hrdit
 
-.PHONY: help install demo tables figures gallery test train-embedded reference card clean
+.PHONY: help install demo tables figures gallery papers test train-embedded reference card clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -101,6 +101,16 @@ $(OUT)/gallery/index.html: $(SCORED) $(SOURCES)
 test: $(STAMP) ## lint and run the tests
 	$(BIN)/ruff check .
 	$(RUN) -m pytest
+
+PAPER = results/papers/$*
+papers: ## list the presets of published tables with their costs; make paper-<name> PROMPTS= PICTURES= runs one
+	@awk '/^# Cost/{sub(".*/","",FILENAME); sub(".yaml","",FILENAME); sub("# Cost: ",""); printf "  %-30s %s\n", FILENAME, $$0}' conf/experiment/*.yaml
+
+paper-%: conf/experiment/%.yaml $(STAMP)
+	set -e; for preset in $* $(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/$*_and_*.yaml)); do \
+	  $(RUN) run.py -m experiment=$$preset $(if $(PROMPTS),prompts.path=$(PROMPTS)) store=$(PAPER)/runs $(ARGS); done
+	$(RUN) -m eval store=$(PAPER)/runs $(if $(PICTURES),reference.path=$(PICTURES))
+	$(RUN) -m eval.report store=$(PAPER)/runs out=$(PAPER)/report
 
 train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (hours on a CPU, minutes on a GPU)
 	$(RUN) -m sega.embedded.train

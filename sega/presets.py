@@ -24,6 +24,8 @@ def swept_words(whole, words: list[str], multirun: bool) -> list[str]:
     swept = {key: str(value) for key, value in params.items() if key not in given}
     if "res" in swept:
         swept["res"] = ",".join(_fit(size.strip(), whole.model) for size in swept["res"].split(","))
+    if whole.model.native < PUBLISHED:  # no published prompts or scores fit it: those of its own world
+        swept |= {key: "embedded" for key in ("prompts", "eval") if key not in given}
     return [*(f"{key}={value}" for key, value in swept.items()), "hydra.sweeper.params=null"]
 
 

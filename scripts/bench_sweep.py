@@ -1,0 +1,88 @@
+"""What a sweep costs beside its denoising and decoding: 8 methods x 16 prompts on the embedded model.
+
+  python scripts/bench_sweep.py                          8 methods, 16 prompts, 256x256
+  python scripts/bench_sweep.py prompts.limit=2 steps=4  other keys go to run.py
+
+The sweep runs as a user runs it, in one process and an empty store, from the start of Python to its end. Inside it the
+clock runs in the calls of the transformer and of the decoder; everything else is overhead: imports, loading, prompts,
+attaching, records, files. Prints the ratio; exit status 0 when it is at most 1.05.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+METHODS = "vanilla,pi,ntk,yarn,dype,sega,upsample,imax"
+LINE = ["-m", "model=tiny", f"method={METHODS}", "res=256", "prompts.limit=16"]
+AIM = 1.05
+
+
+def measured(words: list[str]) -> int:
+    """run.py with a clock around the transformer and the decoder; writes the seconds to the file named first."""
+    from functools import wraps
+
+    from sega import cli
+    from sega.models import loading
+
+    seconds = {"denoising": 0.0, "decoding": 0.0}
+
+    def timed(function, key):
+        @wraps(function)
+        def call(*rest, **named):
+            begun = time.perf_counter()
+            try:
+                return function(*rest, **named)
+            finally:
+                seconds[key] += time.perf_counter() - begun
+
+        return call
+
+    load = loading.load_pipeline
+
+    def load_timed(*rest, **named):
+        pipe = load(*rest, **named)
+        pipe.transformer.forward = timed(pipe.transformer.forward, "denoising")
+        pipe.vae.decode = timed(pipe.vae.decode, "decoding")
+        return pipe
+
+    loading.load_pipeline = load_timed
+    status = cli.main(words[1:])
+    Path(words[0]).write_text(json.dumps(seconds))
+    return status
+
+
+def main(words: list[str]) -> int:
+    """Run the benchmark; returns the exit status."""
+    if words[:1] == ["--measured"]:
+        sys.path.insert(0, str(ROOT))
+        return measured(words[1:])
+    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    keys = {word.split("=")[0] for word in words}
+    line = [word for word in LINE if word.split("=")[0] not in keys] + words
+    command = [sys.executable, __file__, "--measured", str(folder / "seconds.json"), *line, f"store={folder / 'runs'}"]
+    begun = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    total = time.perf_counter() - begun
+    if done.returncode:
+        print(f"the sweep ended with status {done.returncode}", file=sys.stderr)
+        return 1
+    seconds = json.loads((folder / "seconds.json").read_text())
+    images = len(list((folder / "runs").glob("*/*/*/*/*.png")))
+    shutil.rmtree(folder)
+    work = sum(seconds.values())
+    parts = ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items())
+    print(
+        f"{images} images in {total:.1f} s: {parts}, the rest {total - work:.1f} s; {total / work:.3f} times its work"
+    )
+    return int(total > AIM * work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""Kill workers of a sweep at random moments, and compare what comes of it with an undisturbed sweep, byte for byte.
+
+  python scripts/kill_test.py                                 50 kills, 2 workers, the embedded model
+  python scripts/kill_test.py kills=5 workers=4 folder=/tmp/k
+  python scripts/kill_test.py program=tests/fake_worker.py line="-m model=tiny method=ntk,sega steps=1 device=cpu"
+
+Workers all run the same line on one store. A killed one is started again; when the store is complete before all kills
+are spent, a new one is begun. Times and peak memory may differ, nothing else. Exit status 0 when nothing does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LINE = "-m model=tiny method=sega,hiflow res=128,256 prompts.count=4 steps=4 method.base_steps=4"
+KEYS = {"kills": "50", "workers": "2", "seed": "0", "program": "run.py", "folder": "", "line": LINE, "longest": ""}
+TIMES = {"seconds", "base_seconds", "peak_memory_mb", "finished", "created", "cost", "store"}
+
+
+def start(options: dict[str, str], store: Path) -> subprocess.Popen:
+    """A worker on a store; what it says goes to the log beside it."""
+    words = [sys.executable, options["program"], *options["line"].split(), f"store={store}"]
+    with open(f"{store}.log", "a") as log:
+        return subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+
+
+def plain_files(store: Path) -> dict[str, Any]:
+    """What a store holds, by relative path, without times: bytes of pictures and tensors, values of records."""
+    found = {}
+    for path in sorted(store.rglob("*")):
+        place = path.relative_to(store)
+        if path.is_file() and place.parts[0] != ".multirun":  # Hydra's note of the command, with the store's own name
+            found[str(place)] = _content(path)
+        elif path.is_dir() and not any(path.iterdir()):
+            found[str(place)] = "an empty folder"
+    return found
+
+
+def _content(path: Path) -> Any:
+    if path.suffix == ".json":
+        return _without_times(json.loads(path.read_text()))
+    if path.suffix == ".jsonl":
+        return [_without_times(json.loads(line)) for line in path.read_text().split("\n") if line]
+    content = path.read_bytes()
+    if path.suffix == ".safetensors":  # the order of its metadata is not fixed
+        length = int.from_bytes(content[:8], "little")
+        return _without_times(json.loads(content[8 : 8 + length])), content[8 + length :]
+    return content
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(item) for key, item in value.items() if key not in TIMES}
+    return [_without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Places where two stores differ."""
+    first, second = plain_files(one), plain_files(other)
+    return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+
+
+def disturbed(options: dict[str, str], store: Path, kills: int, longest: float, rng: random.Random) -> tuple[int, int]:
+    """Fill a store while killing workers; returns how many were killed, and how many of these held a claim."""
+    count = int(options["workers"])
+    workers = [start(options, store) for _ in range(count)]
+    killed = holding = 0
+    while killed < kills and any(worker.poll() is None for worker in workers):
+        moment = time.monotonic() + rng.uniform(0, longest)
+        while time.monotonic() < moment and any(worker.poll() is None for worker in workers):
+            time.sleep(0.005)
+        place = rng.randrange(count)
+        if workers[place].poll() is None:
+            pid = workers[place].pid
+            claims = [path for path in store.rglob(".claims/*") if f'"pid": {pid},' in _text(path)]
+            os.kill(pid, signal.SIGKILL)
+            workers[place].wait()
+            killed, holding = killed + 1, holding + bool(claims)
+        if killed < kills:
+            workers[place] = start(options, store)
+    for worker in workers:
+        worker.wait()
+    last = start(options, store)  # all may have been killed
+    if last.wait():
+        raise SystemExit(f"the last worker ended with status {last.returncode}; see {store}.log")
+    return killed, holding
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def main(words: list[str]) -> int:
+    """Run the test; returns the exit status."""
+    options = dict(KEYS)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in options or not equals:
+            print(__doc__)
+            return 2
+        options[key] = value
+    folder = Path(options["folder"] or tempfile.mkdtemp(prefix="kill-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, kills = random.Random(int(options["seed"])), int(options["kills"])
+    begun = time.monotonic()
+    if start(options, folder / "calm").wait():
+        print(f"the undisturbed sweep failed; see {folder}/calm.log", file=sys.stderr)
+        return 1
+    took = time.monotonic() - begun
+    longest = float(options["longest"] or 0.7 * took)
+    print(f"undisturbed: {len(plain_files(folder / 'calm'))} files in {took:.1f} s", flush=True)
+    killed = holding = rounds = 0
+    wrong = []
+    while killed < kills:
+        rounds += 1
+        store = folder / f"disturbed-{rounds}"
+        more, held = disturbed(options, store, kills - killed, longest, rng)
+        killed, holding = killed + more, holding + held
+        wrong += [f"{store.name}: {name}" for name in differences(folder / "calm", store)]
+        print(f"round {rounds}: {killed}/{kills} killed, {holding} of them with a claim in hand, {len(wrong)} files "
+              "differ", flush=True)  # fmt: skip
+    print("\n".join(wrong) or f"all {rounds} stores equal the undisturbed one, but for times")
+    if not wrong and not options["folder"]:
+        shutil.rmtree(folder)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

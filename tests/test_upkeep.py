@@ -1,0 +1,158 @@
+"""`python -m sega.store`: what it finds, that it changes nothing unasked, and what it does when asked."""
+
+import json
+import os
+import time
+
+import pytest
+from PIL import Image
+
+from sega import upkeep
+from sega.claims import Claims
+from sega.errors import RequestError
+from sega.store import RunFolder
+
+ROW = {"prompt_id": "p", "prompt": "a ball", "seed": 0, "finished": "2026-01-01T00:00:00+00:00"}
+
+
+@pytest.fixture
+def cell(tmp_path):
+    folder = RunFolder(tmp_path / "runs", "tiny", "sega", (64, 64), {"steps": 1})
+    folder.open({"config": None})
+    for number in range(3):
+        folder.add(f"p-{number}.png", Image.new("RGB", (8, 8), (number, 0, 0)), ROW)
+    folder.settle()
+    return folder
+
+
+def state(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    # claims of the living are touched while they are held
+    return {path: (path.read_bytes(), path.parent.name == ".claims" or path.stat().st_mtime_ns) for path in files}
+
+
+def said(capsys, *words):
+    status = upkeep.main(list(words))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_a_sound_store_has_nothing_to_find(cell, tmp_path, capsys):
+    store = f"store={tmp_path / 'runs'}"
+    before = state(tmp_path)
+    assert said(capsys, "verify", store)[:2] == (0, "nothing found\n")
+    assert said(capsys, "gc", store)[:2] == (0, "nothing found\n")
+    assert state(tmp_path) == before
+
+
+def test_damage_is_named_first_and_mended_when_asked(cell, tmp_path, capsys):
+    store = f"store={tmp_path / 'runs'}"
+    image, gone = cell.path / "p-0.png", cell.path / "p-1.png"
+    image.write_bytes(image.read_bytes()[:-5])
+    gone.unlink()
+    with cell.rows_file.open("a") as file:
+        file.write('{"file": "p-9')
+    before = state(tmp_path)
+    status, out, _ = said(capsys, "verify", store)
+    assert status == 1 and state(tmp_path) == before
+    for words in (f"{image} is damaged", f"{gone} is missing", "line 4 is damaged", "3 found; nothing was changed"):
+        assert words in out
+    status, out, _ = said(capsys, "verify", store, "apply=true")
+    assert status == 0 and "3 found, 3 dealt with" in out
+    assert set(cell.rows()) == {"p-2.png"} and cell.state("p-0.png") is None and cell.state("p-2.png") == "done"
+    assert said(capsys, "verify", store)[0] == 0
+
+
+def test_a_record_of_another_cell_is_refused_and_never_overwritten(cell, tmp_path, capsys):
+    run = cell.path / "run.json"
+    record = json.loads(run.read_text()) | {"identity": {"steps": 2}}
+    run.write_text(json.dumps(record))
+    status, out, _ = said(capsys, "verify", f"store={tmp_path / 'runs'}", "apply=true")
+    assert status == 1 and "not the one it lies in" in out and "need a person" in out
+    with pytest.raises(RequestError, match="is of another cell than its folder"):
+        cell.open({})
+    assert json.loads(run.read_text()) == record
+
+
+def test_a_damaged_record_is_named_and_written_again(cell, tmp_path, capsys):
+    run = cell.path / "run.json"
+    run.write_text("{half")
+    assert "run.json is damaged" in said(capsys, "verify", f"store={tmp_path / 'runs'}")[1]
+    (problem,) = cell.open({"config": None})
+    assert "damaged; written again" in problem and json.loads(run.read_text())["identity"] == {"steps": 1}
+    run.unlink()
+    (problem,) = cell.open({"config": None})
+    assert "missing although there are images" in problem and run.exists()
+
+
+def test_other_packages_than_at_the_beginning_are_named(tmp_path):
+    folder = RunFolder(tmp_path, "tiny", "sega", (64, 64), {"steps": 1})
+    folder.open({"packages": {"torch": "2.6", "numpy": "2.0"}})
+    (problem,) = folder.open({"packages": {"torch": "2.7", "numpy": "2.0"}})
+    assert "torch 2.6 -> 2.7" in problem and "numpy" not in problem
+
+
+def test_a_configuration_that_means_another_cell_today_is_named(tmp_path, capsys, monkeypatch):
+    from hydra import compose, initialize_config_dir
+
+    from sega import plan
+    from sega.cli import plain
+    from sega.geometry import CONF
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = plain(compose("config", overrides=["model=tiny", "prompts.limit=1", "device=cpu"]))
+    about = plan.identity(plan.plan(config), "weights", "1")
+    monkeypatch.setattr("sega.noise.NOISE_VERSION", "1")
+    RunFolder(tmp_path, "tiny", "sega", (128, 128), about).open({"config": config})
+    assert said(capsys, "verify", f"store={tmp_path}")[1] == "nothing found\n"
+    monkeypatch.setattr("sega.noise.NOISE_VERSION", "2")
+    status, out, _ = said(capsys, "verify", f"store={tmp_path}")
+    assert status == 1 and "its configuration means" in out
+
+
+def test_clocks_are_compared(cell, tmp_path, capsys, monkeypatch):
+    later = time.time() - 7200
+    monkeypatch.setattr("sega.upkeep.time.time", lambda: later)  # this machine is two hours behind its disk
+    status, out, _ = said(capsys, "verify", f"store={tmp_path / 'runs'}")
+    assert status == 1 and "behind that of" in out and "claims do not depend on clocks" in out
+
+
+def test_gc_removes_litter_only_and_only_when_asked(cell, tmp_path, capsys):
+    store = f"store={tmp_path / 'runs'}"
+    living = Claims(cell.path).take("p-5.png")
+    dead = cell.path / ".claims" / "p-6.png.0"
+    dead.write_text(
+        living.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 1').replace('"born": "', '"born": "9')
+    )
+    for name in (".p-6.png.aaaa1111.tmp", ".p-5.png.aaaa1111.tmp", "p-7.png", "p-5.png"):
+        (cell.path / name).write_text("x")
+    (cell.path / ".locks").mkdir()
+    before = state(tmp_path)
+    status, out, _ = said(capsys, "gc", store)
+    assert status == 1 and "4 found; nothing was changed" in out and state(tmp_path) == before
+    assert said(capsys, "gc", store, "apply=true")[0] == 0
+    names = {path.name for path in cell.path.iterdir()}
+    assert names == {"p-0.png", "p-1.png", "p-2.png", "p-5.png", ".p-5.png.aaaa1111.tmp", "images.jsonl", "run.json",
+                     ".claims"}  # fmt: skip
+    assert living.holds() and not dead.exists()
+    living.release()
+
+
+def test_ls_has_a_line_for_each_cell(cell, tmp_path, capsys):
+    cell.add_failed("p-8.png", ROW | {"reason": "the picture is black"})
+    with cell.claim("p-9.png"):
+        status, out, _ = said(capsys, "ls", f"store={tmp_path / 'runs'}")
+    head, line = out.splitlines()
+    assert status == 0 and head.split()[:6] == ["model", "method", "size", "hash", "images", "failed"]
+    assert line.split()[:6] == ["tiny", "sega", "64x64", cell.hash, "3", "1"] and f":{os.getpid()}" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["verfy"], "did you mean 'verify'"), (["ls", "stor=x"], "did you mean 'store'"),
+     (["gc", "now"], "unknown option"),
+     (["gc", "apply=yes"], "must be true or false"), (["ls", "store=/nowhere"], "is not a folder")],
+)  # fmt: skip
+def test_wrong_requests(words, message, capsys):
+    status, out, err = said(capsys, *words)
+    assert status == 2 and message in err and err.count("\n") == 1 and not out
