@@ -35,7 +35,7 @@ def load_protocol(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
         merged = OmegaConf.to_container(OmegaConf.merge(config, changes), resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise RequestError(f"options can't be read: {str(error).splitlines()[0]}") from error
-    _check_values(merged)
+    check_values(merged)
     return merged
 
 
@@ -59,7 +59,8 @@ def _check_keys(changes: dict, known: dict, prefix: str) -> None:
             _check_keys(value, known[key], f"{prefix}{key}.")
 
 
-def _check_values(config: dict) -> None:
+def check_values(config: dict) -> None:
+    """Raises RequestError for values of a protocol that can't be."""
     from eval.metrics import METRICS
 
     if not isinstance(config["metrics"], list):

@@ -19,7 +19,7 @@ from sega.claims import LEASE, Claims
 from sega.parts import Stage
 from sega.plan import stage_identity
 from sega.prompts import named, sha
-from sega.store import claimed, digest, whole
+from sega.store import digest, whole
 
 
 class BaseFolder:
@@ -44,7 +44,7 @@ class BaseFolder:
         folder.mkdir(parents=True, exist_ok=True)
         record = folder / "base.json"
         if not record.exists():
-            with claimed(self._claims[folder], record.name, wait=True), whole(record) as scratch:
+            with self._claims[folder].hold(record.name, wait=True), whole(record) as scratch:
                 scratch.write_text(json.dumps(identity, indent=2) + "\n")
 
     def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
@@ -84,7 +84,7 @@ class BaseFolder:
     def claim(self, stage: Stage, prompt: str, seed: int):
         """Hold one base against other workers while it is made."""
         path = self.path(stage, prompt, seed)
-        return claimed(self._claims[path.parent], path.name, wait=True)
+        return self._claims[path.parent].hold(path.name, wait=True)
 
     def settle(self) -> None:
         """Clear up after the dead."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import json
 import os
 import secrets
@@ -80,13 +81,19 @@ class Claims:
 
     @contextlib.contextmanager
     def hold(self, name: str, wait: bool = False) -> Iterator[Claim | None]:
-        """Hold a claim for the length of a block; None when another has it and `wait` is false."""
+        """Hold a claim for the length of a block; None when another has it and `wait` is false.
+
+        What a dead worker left half written of the file is removed.
+        """
         pause, claim = 0.002, self.take(name)
         while claim is None and wait:
             time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
             pause = min(pause * 1.5, 1.0, self.lease / 4)
             claim = self.take(name)
         try:
+            if claim and claim.inherited:  # what the dead left half written, see `sega.store.whole`
+                for scratch in self.folder.parent.glob(f".{glob.escape(Path(name).stem)}.*.tmp"):
+                    scratch.unlink(missing_ok=True)
             yield claim
         finally:
             if claim:
@@ -157,13 +164,19 @@ def _create(path: Path, lease: float) -> bool:
     }  # fmt: skip
     while True:
         try:
-            with open(path, "x") as file:
-                file.write(json.dumps(body))
-            return True
+            file = open(path, "x")
         except FileExistsError:
             return False
         except FileNotFoundError:  # the folder: nobody has claimed yet, or the last one just took it away
             path.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        try:
+            with file:
+                file.write(json.dumps(body))
+        except OSError:  # a full disk: nobody holds this
+            path.unlink(missing_ok=True)
+            raise
+        return True
 
 
 def clock_difference(folder: Path) -> float | None:

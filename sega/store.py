@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sega.claims import LEASE, Claim, Claims
+from sega.claims import LEASE, Claims
 from sega.errors import RequestError
 
 ROW_KEYS = {"file", "sha256", "prompt_id", "prompt", "seed"}
@@ -62,16 +61,6 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
         yield True
 
 
-@contextlib.contextmanager
-def claimed(claims: Claims, name: str, wait: bool = False) -> Iterator[Claim | None]:
-    """Hold the claim on a file of the store. What a dead worker left half written of it is removed."""
-    with claims.hold(name, wait) as claim:
-        if claim and claim.inherited:
-            for scratch in claims.folder.parent.glob(f".{glob.escape(Path(name).stem)}.*.tmp"):
-                scratch.unlink(missing_ok=True)
-        yield claim
-
-
 class RunFolder:
     """The folder of one cell."""
 
@@ -92,7 +81,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         run, problems = self.path / "run.json", []
-        with claimed(self.claims, run.name, wait=True):
+        with self.claims.hold(run.name, wait=True):
             try:
                 there = json.loads(run.read_text())
                 if digest(there["identity"]) != self.hash:
@@ -142,7 +131,7 @@ class RunFolder:
         self.claims.sweep()
 
     def _rows_lock(self):
-        return claimed(self.claims, "images.jsonl", wait=True)
+        return self.claims.hold("images.jsonl", wait=True)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Rows by file name, the last one where there are several."""
@@ -177,7 +166,7 @@ class RunFolder:
 
     def claim(self, file: str, wait: bool = False):
         """Hold one image against other workers: a context that yields the claim, or None where another has it."""
-        return claimed(self.claims, file, wait)
+        return self.claims.hold(file, wait)
 
     def add(self, file: str, image, row: dict[str, Any]) -> dict[str, Any]:
         """Write an image, then its row."""

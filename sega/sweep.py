@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from eval.config import check_values
 from sega.errors import RequestError
 from sega.plan import Cell, identity, plan
 from sega.progress import Sweep
@@ -20,6 +21,7 @@ def plan_cell(config: dict[str, Any]) -> Cell:
         raise RequestError(f"lease={lease} must be a number of seconds from 1 to 86400")
     if not isinstance(config["retry_failed"], bool):
         raise RequestError(f"retry_failed={config['retry_failed']} must be true or false")
+    check_values(config["eval"])
     return plan(config)
 
 

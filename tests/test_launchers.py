@@ -19,7 +19,7 @@ def sweep(tmp_path, *words, **environment):
     """A finished `run.py -m` with the fake denoiser, and a count of the images it began."""
     line = [sys.executable, "tests/fake_worker.py", "-m", f"store={tmp_path / 'runs'}", *words]
     env = os.environ | {"FAKE_LOG": str(tmp_path / "log"), "PYTHONPATH": str(ROOT)} | environment
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=env, timeout=500)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=env, timeout=900)
     log = tmp_path / "log"
     return done, Counter(log.read_text().splitlines()) if log.exists() else Counter()
 
@@ -88,7 +88,7 @@ def test_submitit_on_a_stand_in_for_slurm(tmp_path):
     )  # fmt: skip
     check(tmp_path, done, begun)
     text = scripts.read_text()
-    for word in ("--partition=gpu", "--gpus-per-node=1", "--array=0-1%16", "--ntasks-per-node=1", "--signal="):
+    for word in ("--partition=gpu", "--gpus-per-node=1", "--array=0-1%2", "--ntasks-per-node=1", "--signal="):
         assert word in text, text
 
 

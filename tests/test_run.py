@@ -81,15 +81,47 @@ WRONG = [
     (["--res=512"], "unknown option --res=512"),
     (["+extra=1"], "keys can't be added or removed"),
     (["~method"], "can't read '~method'"),
+    (["part=0/4"], "part=0/4 must be i/n with i from 1 to n"),
+    (["part=5/4"], "part=5/4 must be i/n"),
+    (["part=half"], "part=half must be i/n"),
+    (["lease=0"], "lease=0 must be a number of seconds"),
+    (["lease=soon"], "lease=soon must be a number of seconds"),
+    (["retry_failed=perhaps"], "retry_failed=perhaps must be true or false"),
+    (["-m", "hydra/launcher=slrum"], "unknown hydra/launcher 'slrum'; did you mean 'slurm'"),
+    (["-m", "hydra/launcher=workers", "hydra.launcher.n_job=2"], "unknown key 'hydra.launcher.n_job'"),
+    (["experiment=dype_1"], "this experiment runs several cells: add -m"),
+    (["-m", "experiment=dype_1", "res=big"], "res=big must be N or WxH"),
+    (["-m", "experiment=dype_1", "method=vanilla,yam"], "unknown method 'yam'; did you mean 'yarn'"),
+    (["-m", "part=1/2,3/2"], "part=3/2 must be i/n"),
+    (["seeds=1.5"], "seeds=1.5 must be a whole number"),
+    (["seeds=[0,-1]"], "seeds=-1 must be a whole number"),
+    (["guidance=nan"], "guidance=nan must be a number"),
+    (["steps=1001"], "steps=1001 must be a whole number"),
+    (["res=128x128x128"], "res=128x128x128 must be N or WxH"),
+    (["res=1e3"], "must be N or WxH"),
+    (["method.base=ntk"], "unknown key 'method.base'"),
+    (["method=dype", "method.base=yam"], "base=yam is not allowed"),
+    (["method=hiflow", "method.steps=[0]"], "steps"),
+    (["method=upsample", "method.base_steps=0"], "base_steps=0"),
+    (["method=scalediff", "method.strength=2"], "strength=2"),
+    (["prompts.count=-1"], "prompts.count=-1 must be at least 0"),
+    (["prompts=file", "prompts.path=README.md"], "must end in .txt"),
+    (["prompts.text=''"], "must be a sentence"),
+    (["model=qwen", "model.path=/nowhere"], "model.path=/nowhere is not a folder"),
+    (["eval.metrics=[fidd]"], "unknown metric 'fidd'; did you mean 'fid'"),
+    (["eval.bootstrap.level=2"], "bootstrap.level=2 must lie between 0 and 1"),
+    (["tracker.images=lots"], "tracker"),
+    (["store="], "must name a folder"),
     (["store=${nothing}"], "can't be resolved"),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
-def test_a_wrong_request_gets_one_line_and_status_2(monkeypatch, capsys, line, words, message):
+def test_a_wrong_request_gets_one_line_and_status_2(monkeypatch, capsys, line, words, message, tmp_path):
     status, out, err = run(monkeypatch, capsys, *line, *words)
     assert status == 2 and out == ""
     assert err.startswith("run.py: ") and message in err and err.count("\n") == 1
+    assert not (tmp_path / "runs").exists() and "Traceback" not in err
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(monkeypatch, capsys, line, tiny_folder, tmp_path):
