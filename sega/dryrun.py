@@ -138,7 +138,7 @@ def count_there(cell: Cell) -> int | None:
     if cell.weights:
         large = sum(path.stat().st_size for path in cell.weights.folder.rglob("*.safetensors")) > SMALL
         weights = known_fingerprint(cell.weights) if large else fingerprint(cell.weights)
-    about = identity(cell, weights or "?", NOISE_VERSION)
+    about = json.loads(json.dumps(identity(cell, weights or "?", NOISE_VERSION)))  # as a run.json holds it
     own = RunFolder(cell.config["store"], cell.model["name"], cell.method.name, cell.request.size, about)
     if weights:
         return len(names & _there(own.path))

@@ -304,7 +304,8 @@ def test_a_saved_pipeline_goes_through_the_runner(pipe, monkeypatch, capsys, tmp
     words = [
         "model=qwen", f"model.path={tmp_path / 'pipeline'}", "model.dtype=float32", "model.geometry.train_tokens=10",
         "model.geometry.sega_train_tokens=8", "model.geometry.text_tokens=64", "model.vae_tiling=false",
-        f"store={tmp_path / 'runs'}", "steps=2", "device=cpu", f"prompts.text={PROMPT}", "res=256x128",
+        f"model.text_cache={tmp_path / 'text'}", f"store={tmp_path / 'runs'}", "steps=2", "device=cpu",
+        f"prompts.text={PROMPT}", "res=256x128",
     ]  # fmt: skip
     for name, row in {"sega": None, "hiflow": STAGED["hiflow"]}.items():
         line = [*words, f"method={name}", *(f"method.{item}" for item in (row.quick if row else ()))]
