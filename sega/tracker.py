@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,11 +56,13 @@ class Wandb(Tracker):
 
         folder = Path(self.options["folder"])
         folder.mkdir(parents=True, exist_ok=True)
-        wait = float(self.options.get("timeout") or 30)
+        os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve() / "wandb"))  # tables wait here until they are sent
         settings = {
             "silent": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True,
-            "init_timeout": wait, "login_timeout": wait, "finish_timeout": wait,
         }  # fmt: skip
+        if mode == "online":
+            wait = float(self.options.get("timeout") or 30)
+            settings |= {"init_timeout": wait, "login_timeout": wait, "finish_timeout": wait}
         known = {key: value for key, value in settings.items() if key in wandb.Settings.model_fields}
         run = wandb.init(mode=mode, dir=str(folder), settings=wandb.Settings(**known), **self._arguments)
         run.define_metric("made")
@@ -83,7 +86,7 @@ class Wandb(Tracker):
 
     def close(self) -> None:
         if self.folder is not None:
-            self._try(lambda: self.run.log({"pictures": self._pictures()}))
+            self._try(lambda: self.run.log({"made": self._told, "pictures": self._pictures()}))
             self._try(self._maps)
         self._try(lambda: self.run.finish())
         self.run = None
@@ -131,7 +134,7 @@ class Wandb(Tracker):
             return
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=100)
-        self.run.log({"scaling": wandb.Image(Image.open(file))})
+        self.run.log({"made": self._told, "scaling": wandb.Image(Image.open(file))})
 
     def _try(self, action: Callable[[], Any], what: str = "") -> Any:
         """Do something with the run; trouble with the service ends the tracking, not the sweep."""

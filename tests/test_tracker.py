@@ -2,8 +2,8 @@
 
 import json
 
+import numpy as np
 import pytest
-import torch
 from eval_store import make_run
 from wandb_file import Offline
 
@@ -21,7 +21,7 @@ ID = "0123456789ab"
 def cell(tmp_path):
     """A cell of three finished images, the first with recorded steps."""
     folder = make_run(tmp_path / "runs", "sega", (64, 64), prompts=3, amplitude=0.15)
-    pair = torch.linspace(1, 1.2, 5)
+    pair = np.linspace(1, 1.2, 5)
     steps = [Step(k, 1 - k / 4, (8, 8), details={"magnitudes": (pair, pair), "strength": 0.1 * k, "flatness": 0.5})
              for k in range(3)]  # fmt: skip
     write_steps(load_run(folder).pictures[0].path, steps)
@@ -64,6 +64,7 @@ def test_a_sweep_is_one_group_before_and_after_a_restart():
 @pytest.mark.slow
 def test_offline_files_hold_config_timing_pictures_scores_and_maps(cell, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "boards" / "wandb"))
     rows = rows_of(cell)
     tracker = tracked(tmp_path)
     tracker.log(rows[2], cell / rows[2]["file"])  # its last image is finished in this session
@@ -77,7 +78,10 @@ def test_offline_files_hold_config_timing_pictures_scores_and_maps(cell, tmp_pat
     table = first.table("pictures")
     assert table["columns"][:4] == ["prompt_id", "seed", "prompt", "picture"] and len(table["data"]) == 2
     assert table["data"][0][2] == rows[0]["prompt"]
-    assert (first.folder / "files" / table["data"][0][3]["path"]).exists()
+    pictures = {name.rpartition("/")[2]: path for name, path in first.artifacts.items() if name.endswith(".png")}
+    assert set(pictures) == {row["file"] for row in rows[:2]}
+    assert pictures[rows[0]["file"]].read_bytes() == (cell / rows[0]["file"]).read_bytes()
+    assert pictures[rows[0]["file"]].is_relative_to(tmp_path)
     assert any(row.get("scaling", {}).get("_type") == "image-file" for row in first.history)
 
     # A restart, and then the scores: the same run, and every session holds all of it.

@@ -31,11 +31,11 @@ def records(path: Path):
 
 
 class Offline:
-    """What an offline run folder holds: run, config, history and summary as plain values."""
+    """What an offline run folder holds: run, config, history and summary as plain values, files of artifacts."""
 
     def __init__(self, folder: Path):
         self.folder, self.run = folder, None
-        self.config, self.summary, self.history = {}, {}, []
+        self.config, self.summary, self.history, self.artifacts = {}, {}, [], {}
         for record in records(next(folder.glob("*.wandb"))):
             kind = record.WhichOneof("record_type")
             if kind == "run":
@@ -45,6 +45,8 @@ class Offline:
                 self._update(self.config, record.config.update)
             elif kind == "summary":
                 self._update(self.summary, record.summary.update)
+            elif kind == "artifact":
+                self.artifacts |= {entry.path: Path(entry.local_path) for entry in record.artifact.manifest.contents}
             elif kind == "history":
                 row = {}
                 self._update(row, record.history.item)
@@ -53,7 +55,11 @@ class Offline:
     @staticmethod
     def _update(values, items):
         for item in items:
-            values[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+            *parents, name = list(item.nested_key) or [item.key]
+            place = values
+            for key in parents:
+                place = place.setdefault(key, {})
+            place[name] = json.loads(item.value_json)
 
     def table(self, key: str) -> dict:
         """A logged table."""
