@@ -14,7 +14,7 @@ from pathlib import Path
 from sega.embedded.model import PIPELINE, WEIGHTS
 
 PARTS = ("text", "autoencoder", "generator", "distillation", "scorer", "decoder")
-GUIDANCE = 2.5
+GUIDANCE = 2.8
 MINUTES = {"autoencoder": 14.0, "generator": 90.0, "distillation": 12.0, "scorer": 20.0, "decoder": 15.0}
 
 
