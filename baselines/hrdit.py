@@ -187,7 +187,7 @@ class BundledAttention(Attention):
             places = torch.cartesian_prod(rows, columns).to(call.ids)
             ids = call.ids.clone()
             ids[: call.text] = call.text_ids((0, 0), (int(rows[-1]) + 1, int(columns[-1]) + 1))
-            ids[call.text : call.text + len(places), 1:] = places + first[1:]
+            ids[call.text : call.text + len(places), 1:3] = places + first[1:3]
             result.append(ids)
         return result
 

@@ -5,7 +5,8 @@
 
 Every call is timed after a first one that is not; the time is the median. Operations are matrix products counted from
 the config with dense attention; their share is of the product rate measured here on large matrices of the same dtype.
-`--train` is the side, in tokens, above which methods act.
+`--train` is the side, in tokens, above which methods act. A measuring pass is what the first call takes beyond the
+others. On a CPU, seconds are of the processor, which other work does not lengthen.
 Writes `<name>.json` and `<name>.md` to --out.
 """
 
@@ -46,11 +47,14 @@ def build(options, dtype):
         torch.set_default_dtype(before)
 
 
-def wait(device: str) -> None:
+def clock(device: str) -> float:
+    """Seconds: of the clock once a GPU is through, on a CPU of the processor, which other work does not lengthen."""
     import torch
 
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+    if not device.startswith("cuda"):
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def peak_rate(device: str, dtype) -> float:
@@ -61,11 +65,9 @@ def peak_rate(device: str, dtype) -> float:
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(10):
-        wait(device)
-        started = time.perf_counter()
+        started = clock(device)
         a @ b
-        wait(device)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, clock(device) - started)
     return 2 * side**3 / best
 
 
@@ -94,15 +96,18 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
     }  # fmt: skip
     machine.reset_peak(device)
     with torch.no_grad(), attach(transformer, method) as attachment:
+        taken = []
         for index in range(options.repeats + 1):
+            started = clock(device)
             transformer(**inputs, timestep=torch.full((1,), 1 - index / (options.repeats + 1), device=device))
-        steps = [step for step in attachment.steps if "rehearsal" not in step.details]
-        measuring = [step.seconds for step in attachment.steps if "rehearsal" in step.details]
+            taken.append(clock(device) - started)
+        measured = any("rehearsal" in step.details for step in attachment.steps)
+    usual = statistics.median(taken[1:])
     operations = call_flops({"_class_name": "FluxTransformer2DModel", **transformer.config}, side * side, options.text)
     return {
         "method": name, "size": size, "tokens": side * side + options.text,
-        "seconds": statistics.median(step.seconds for step in steps[1:]), "first": steps[0].seconds,
-        "measuring": sum(measuring), "peak_mb": machine.peak_mb(device), "operations": operations,
+        "seconds": usual, "first": taken[0], "measuring": taken[0] - usual if measured else None,
+        "peak_mb": machine.peak_mb(device), "operations": operations,
     }  # fmt: skip
 
 

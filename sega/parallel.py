@@ -19,7 +19,7 @@ from sega.errors import RequestError, near
 KINDS = ("ring", "ulysses", "blocks")
 SPLIT = KINDS[:2]
 START = "torchrun --nproc-per-node=<GPUs> run.py ..."
-RING = ("_native_cudnn", "_native_flash", "flash", "flash_hub", "_flash_3_hub", "sage", "sage_hub")
+RING = ("_native_cudnn", "_native_flash", "flash", "sage")
 """Attention backends that give the normaliser of their rows, by which a ring joins its parts."""
 
 
@@ -83,7 +83,7 @@ def meet(device: str) -> None:
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "cpu:gloo")
     atexit.register(dist.destroy_process_group)
 
 

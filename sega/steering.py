@@ -10,6 +10,7 @@ import functools
 
 from torch import Tensor
 
+from sega.errors import RequestError
 from sega.parts import Point, align
 
 
@@ -21,6 +22,11 @@ class Steering:
         self.stage, self.index = attachment.stage, attachment.index
         self.correct = attachment.method.flow(self.index, run)
         self.windows = self.stage.windows
+        if self.windows and not self.adapter.windows:
+            raise RequestError(
+                "the pipeline of this model cuts the velocity to the size asked for, so borders of tokens can't be "
+                "shifted; set shift_windows=false"
+            )
         self.own = self.correct is not None or self.windows
         # Read by later stages, or by those of other methods that share this one.
         self.keep = run.keep and (self.stage.plain or self.index + 1 < len(run.stages))

@@ -115,6 +115,10 @@ def test_attaching_changes_a_larger_picture_and_removing_restores_it(pipe, famil
 @pytest.mark.parametrize("name", STAGED)
 def test_staged_methods_run(pipe, family, name):
     quick = [*STAGED[name].quick, f"base_guidance={GUIDANCE[family]}"]
+    if family == "flux2" and name in ("imax", "hiflow"):  # its pipeline cuts the velocity to the size asked for
+        with pytest.raises(RequestError, match="shift_windows=false"):
+            made(pipe, family, method(family, name, *quick), (256, 256))
+        quick.append("shift_windows=false")
     usual = made(pipe, family, method(family, name, *quick), (256, 256))
     assert pixels(usual).shape == (256, 256, 3)
 

@@ -23,6 +23,8 @@ class Adapter:
     positions = "pos_embed"  # the attribute of the transformer that makes rotary tables
     alone = False  # whether samples of a batch must run one at a time while a method changes attention
 
+    windows = True  # whether the pipeline hands on a velocity of another size than asked for, as shifted windows need
+
     def rotary(self) -> tuple[tuple[int, ...], float]:
         """Rotary dimensions of frame, height and width, and their base, as the model has them."""
         embed = self.transformer.pos_embed

@@ -48,6 +48,7 @@ class Flux2Adapter(FluxAdapter):
     """One pipeline, or one bare transformer; packing, times and pictures are handled as those of FLUX."""
 
     family = "flux2"
+    windows = False  # the pipeline cuts the velocity to the size asked for
 
     def rotary(self) -> tuple[tuple[int, ...], float]:
         """Rotary dimensions of frame, height and width, and their base, as the model has them."""
