@@ -72,7 +72,7 @@ def test_a_store_that_can_take_no_more_is_named_in_one_line(tmp_path):
     worker = start(tmp_path, "res=128", preexec_fn=small)
     _, err = worker.communicate(timeout=300)
     assert worker.returncode == 1 and "Traceback" not in err
-    assert "can't be written" in err and "File too large" in err and ".png" in err
+    assert "can't be written" in err and "File too large" in err
     assert not list((tmp_path / "runs").rglob("*.tmp")) and not list((tmp_path / "runs").rglob("*.png"))
     again = start(tmp_path, "res=128")
     assert again.wait(300) == 0, again.communicate()
