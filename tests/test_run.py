@@ -60,6 +60,15 @@ WRONG = [
     (["device=gpu"], "device=gpu is unknown"),
     (["device=cpu", "model.dtype=float16"], "float16 does not work on a CPU"),
     (["model.dtype=fp8"], "model.dtype=fp8 is unknown"),
+    (["model.memory=ofload"], "model.memory=ofload is unknown; did you mean 'offload'"),
+    (["model.memory=offload"], "with device=cpu use auto"),
+    (["model.quantize=2bit"], "model.quantize=2bit is unknown; did you mean"),
+    (["model.quantize=4bit"], "needs a CUDA device"),
+    (["model.vae_tile=100"], "model.vae_tile=100 must be a whole number from 512"),
+    (["model.budget_gb=0"], "model.budget_gb=0 must be a number above 0"),
+    (["model.compile=maybe"], "model.compile=maybe must be true or false"),
+    (["dry_run=maybe"], "dry_run=maybe must be true or false"),
+    (["tflops=0"], "tflops=0 must be a number above 0"),
     (["model.path=/nowhere"], "model.path=/nowhere is not a folder"),
     (["prompts=file"], "needs prompts.path"),
     (["prompts=file", "prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
@@ -274,15 +283,25 @@ def identity_of(line, *words):
 def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
     base = identity_of(line)
     others = ("device=auto", "seeds=[1,2]", "prompts.seed=4", "store=elsewhere", "tracker=wandb", "record=[profiles]")
+    others += (
+        "model.memory=gpu",
+        "model.budget_gb=3",
+        "model.text_cache=elsewhere",
+        "tflops=5",
+        "model.vae_tiling=true",
+    )
     for same in others:
         assert identity_of(line, same) == base, same
     changes = (
         "method=ntk", "method.kappa=0.1", "method.schedule=stock", "steps=2", "guidance=2.0", "res=256",
-        "exact_time=true", "model.dtype=bfloat16", "model.vae_tiling=true", "model.geometry.text_tokens=12",
-        "model.negative_prompt=blur",
+        "exact_time=true", "model.dtype=bfloat16", "model.geometry.text_tokens=12", "model.negative_prompt=blur",
+        "model.compile=true", "model.attention=flash",
     )  # fmt: skip
     hashes = [identity_of(line, change) for change in changes]
     assert base not in hashes and len(set(hashes)) == len(hashes)
+    # Tiles change pixels where there is more than one.
+    large, tiled = identity_of(line, "res=4096"), identity_of(line, "res=4096", "model.vae_tiling=true")
+    assert large != tiled != identity_of(line, "res=4096", "model.vae_tiling=true", "model.vae_tile=1024")
     # A staged method says itself how many steps it takes.
     assert identity_of(line, "method=hiflow") == identity_of(line, "method=hiflow", "steps=7")
     assert identity_of(line, "method=hiflow") != identity_of(line, "method=hiflow", "method.base_steps=7")
