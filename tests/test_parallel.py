@@ -36,7 +36,7 @@ def start(words, processes):
 
 @pytest.mark.parametrize(("method", "res"), [("sega", "256x136"), ("upsample", "256")])
 def test_a_split_sequence_gives_the_picture_of_one_process(tiny_folder, tmp_path, method, res):
-    """Numbers of tokens that do not divide, positions from all tokens, a shared first stage."""
+    """Positions from all tokens, and a shared first stage; gloo needs numbers of tokens that divide."""
     words = [
         "model=tiny", f"model.path={tiny_folder}", f"method={method}", f"res={res}", "steps=2", "device=cpu",
         f"prompts.text={PROMPT}",
