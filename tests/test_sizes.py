@@ -51,8 +51,8 @@ def test_every_method_at_every_ratio(tiny_pipe, name, size):
 @pytest.mark.parametrize("name", ["yarn", "dype"])
 def test_an_axis_below_the_training_side_keeps_its_positions(name):
     """1536x640 is longer than the training side one way and shorter the other."""
-    rope = small(name).positions((5, 12), 0.9)
-    base = small("vanilla").positions((5, 12))
+    rope = load_method(name, "tiny").positions((10, 24), 0.9)
+    base = load_method("vanilla", "tiny").positions((10, 24))
     assert torch.equal(rope.height.frequencies, base.height.frequencies)
     assert not torch.equal(rope.width.frequencies, base.width.frequencies)
 
