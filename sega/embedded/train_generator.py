@@ -130,7 +130,7 @@ def place_weights(ids: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def plain_attention(query, key, value, **_: object) -> torch.Tensor:
-    """Softmax attention, [batch, heads, tokens, dim]: at a few hundred tokens on a CPU its backward pass is the faster."""
+    """Softmax attention, [batch, heads, tokens, dim]: at few tokens on a CPU the faster one to go back through."""
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return torch.softmax(logits.float(), -1).to(query.dtype) @ value
 
