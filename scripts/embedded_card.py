@@ -143,7 +143,7 @@ FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders
 
 ## Recipe
 
-* Generator: {"; before that ".join(map(phase, phases(record)))}. Muon and AdamW, EMA, bf16 autocast; grids of 10 to 16 tokens a side; tokens
+* Generator: {"; before that ".join(map(phase, phases(record)))}. Muon and AdamW, EMA, bf16 autocast; grids of 12 to 16 tokens a side; tokens
   where the object may stand weigh up to 5 times more.
 * Autoencoder: {autoencoder["steps"]} steps{f", then {decoder['steps']} of the decoder alone" if decoder else ""}; reconstruction {", ".join(f"{v:.1f} dB at {k} px" for k, v in quality.items())}.
 * Scorer: open_clip, {record["scorer"]["steps"]} steps of 64 pictures; zero-shot accuracy on fresh renders of 128 px:
