@@ -73,7 +73,7 @@ def read_rows(path: Path, keys: Iterable[str] = ()) -> tuple[list[dict[str, Any]
     """Rows of a JSON-lines file that hold `keys`, and the numbers of its damaged lines; no rows when it is missing."""
     rows, damaged = [], []
     text = path.read_text(errors="replace") if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

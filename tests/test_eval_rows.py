@@ -1,9 +1,10 @@
 """Labels of the report's rows, and what an installed package holds."""
 
+import json
 from pathlib import Path
 
 from eval.plots import styles
-from eval.records import Run
+from eval.records import Run, read_rows
 from eval.rows import Row, label
 from eval.tables import uneven
 
@@ -48,3 +49,8 @@ def test_an_installed_package_has_the_page_and_the_published_values(monkeypatch)
     found = {name for package, _, _, names in command.data_files if package == "eval" for name in names}
     kept = [path for folder in ("web", "published") for path in (ROOT / "eval" / folder).iterdir() if path.is_file()]
     assert {str(path.relative_to(ROOT / "eval")) for path in kept} <= found and "web/app.js" in found
+
+
+def test_a_line_separator_in_a_prompt_ends_no_row(tmp_path):
+    (tmp_path / "rows").write_text(json.dumps({"prompt": "a\u2028b"}, ensure_ascii=False) + '\n{"prompt": \n')
+    assert read_rows(tmp_path / "rows", ("prompt",)) == ([{"prompt": "a\u2028b"}], [2])
