@@ -35,17 +35,11 @@ KEYS = {"store": "results/runs", "path": None, "prompts": None, "eval": "auto", 
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
+    from eval.arguments import command
     from eval.config import protocols
     from eval.metrics import METRICS
 
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(HELP.format(protocols=", ".join(protocols()), metrics=", ".join(METRICS)))
-        return 0
-    try:
-        return evaluate(words)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command(words, HELP.format(protocols=", ".join(protocols()), metrics=", ".join(METRICS)), evaluate)
 
 
 def evaluate(words: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from eval.metrics import METRICS
@@ -28,28 +30,35 @@ def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 def against_size(rows: list[Row], caption: str) -> Figure:
     """Each metric against size with intervals, one line a method; NothingError where nothing was scored."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     names = [n for n in METRICS if any("value" in row.cell(n) and not row.is_reference for row in rows)]
     sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
     if not names or not sizes:
         raise NothingError("no run has a score and a size")
     styled = styles(rows)
-    across = min(3, len(names))
-    down = -(-len(names) // across)
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.1 * across, 2.7 * down + 0.9), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axis, name in zip(axes, names, strict=False):
+    with _panels(len(names), 2.7) as (figure, axes):
+        for axis, name in zip(axes, names, strict=True):
             _panel(axis, name, rows, [size for size, _ in sizes], styled)
             axis.set_xticks(range(len(sizes)), [f"{size}\n{scale:g}×" if scale else size for size, scale in sizes])
-        for axis in axes[len(names) :]:
-            axis.set_visible(False)
         _legend(figure, axes, styled)
         if caption:
             figure.supxlabel(caption, fontsize=7, color="#444444")
     return figure
+
+
+@contextmanager
+def _panels(count: int, height: float) -> Iterator[tuple[Figure, list]]:
+    """A figure of `count` panels, three in a row, each `height` inches high."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    across = min(3, count)
+    down = -(-count // across)
+    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4.1 * across, height * down + 0.9), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis in axes[count:]:
+            axis.set_visible(False)
+        yield figure, list(axes[:count])
 
 
 def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str, dict[str, str]]) -> None:
@@ -100,9 +109,6 @@ COST_KEYS = {"seconds": "seconds", "calls": "calls", "memory": "peak_memory_mb"}
 def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure:
     """Each metric against a cost of a picture (a key of COST_AXES), a point a method and size; NothingError where it
     was not recorded."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     key = COST_KEYS[axis]
     timed = [row for row in rows if row.block["cost"].get(key) and row.run.width and not row.is_reference]
     names = [n for n in METRICS if METRICS[n].ranked and any("value" in row.cell(n) for row in timed)]
@@ -110,12 +116,8 @@ def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure
         raise NothingError(f"no scored run has recorded the {COST_AXES[axis]}")
     styled = styles(rows)
     sizes = list(dict.fromkeys(row.size for row in timed))
-    across = min(3, len(names))
-    down = -(-len(names) // across)
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.1 * across, 2.9 * down + 0.9), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False).ravel()
-        for panel, name in zip(axes, names, strict=False):
+    with _panels(len(names), 2.9) as (figure, axes):
+        for panel, name in zip(axes, names, strict=True):
             for row in timed:
                 cell = row.cell(name)
                 if "value" not in cell:
@@ -128,8 +130,6 @@ def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure
                     panel.vlines(point[0], cell["low"], cell["high"], color=style["color"], linewidth=0.9, alpha=0.6)
             _costs(panel, [row.block["cost"][key] for row in timed])
             _title(panel, name, timed)
-        for panel in axes[len(names) :]:
-            panel.set_visible(False)
         _legend(figure, axes, styled)
         figure.supxlabel(f"{COST_AXES[axis]}; larger points for {' < '.join(sizes)} px\n{caption}", fontsize=8)
     return figure

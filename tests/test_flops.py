@@ -2,18 +2,10 @@
 
 import pytest
 import torch
+from doubles import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from sega.flops import call_flops
-
-
-class Table(torch.nn.Module):
-    def __init__(self, *tables):
-        super().__init__()
-        self.tables = tables
-
-    def forward(self, *args, **kwargs):
-        return self.tables
 
 
 def counted(transformer, **call):

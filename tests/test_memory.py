@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from doubles import Table
 from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -54,17 +55,6 @@ def peak(monkeypatch, run):
 
 def empty(*shape, dtype=BF16):
     return torch.empty(shape, dtype=dtype, device="meta")
-
-
-class Table(torch.nn.Module):
-    """Stands in for the rotary tables, which can't be computed on the meta device."""
-
-    def __init__(self, *tables):
-        super().__init__()
-        self.tables = tables
-
-    def forward(self, *args, **kwargs):
-        return self.tables
 
 
 def model(name, **changes):

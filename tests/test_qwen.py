@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from doubles import Watching
 from method_table import METHODS
 from qwen_tiny import build_pipeline, small_geometry
 from test_attach import state
@@ -248,14 +249,7 @@ def test_latents_are_packed_and_decoded_as_in_the_pipelines(pipe):
 def test_an_attention_part_that_changes_nothing_changes_no_bit(pipe, name, monkeypatch):
     plain, calls = made(pipe, method(name), (256, 128)), []
 
-    class Watching(Attention):
-        def attend(self, call):
-            calls.append(call)
-            turned, again = call.rotate(call.q), call.rotate(call.q, ids=call.ids.clone())
-            torch.testing.assert_close(turned, again, rtol=1e-4, atol=1e-4)
-            return super().attend(call)
-
-    monkeypatch.setattr(type(method(name)), "attention", lambda self, index, run: Watching())
+    monkeypatch.setattr(type(method(name)), "attention", lambda self, index, run: Watching(calls))
     watched = made(pipe, method(name), (256, 128))
     assert np.array_equal(pixels(watched), pixels(plain))
     assert {(call.layer, call.layers) for call in calls} == {(0, 2), (1, 2)}

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from doubles import Watching
 from method_table import METHODS
 from relatives_tiny import BUILD, small_geometry
 
@@ -127,18 +128,11 @@ def test_staged_methods_run(pipe, family, name):
 def test_an_attention_part_that_changes_nothing_changes_no_bit(pipe, family, name, monkeypatch):
     plain, calls = made(pipe, family, method(family, name), (192, 128)), []
 
-    class Watching(Attention):
-        def attend(self, call):
-            calls.append(call)
-            turned, again = call.rotate(call.q), call.rotate(call.q, ids=call.ids.clone())
-            torch.testing.assert_close(turned, again, rtol=1e-4, atol=1e-4)
-            return super().attend(call)
-
     class Sharper(Attention):
         def factor(self, call):
             return 3.0
 
-    monkeypatch.setattr(type(method(family, name)), "attention", lambda self, index, run: Watching())
+    monkeypatch.setattr(type(method(family, name)), "attention", lambda self, index, run: Watching(calls))
     assert np.array_equal(pixels(made(pipe, family, method(family, name), (192, 128))), pixels(plain))
     assert {(call.layer, call.layers) for call in calls} == {(0, 2), (1, 2)}
     assert all(call.q.shape[1] - call.text == 8 * 12 for call in calls)
