@@ -1,4 +1,6 @@
-"""Blind picture quality by pyiqa: PIQE, NIQE, MUSIQ, MANIQA, CLIP-IQA. One picture at a time, at full size.
+"""Blind picture quality: NIQE, MUSIQ, MANIQA and CLIP-IQA by pyiqa, PIQE with its values.
+
+One picture at a time, at full size.
 
 pyiqa fetches weights by itself where it finds none; each is therefore built with the path of a file that is there.
 """
@@ -19,7 +21,9 @@ NIQE_BLOCK = 96
 
 def piqe(context: Context) -> Callable[[Batch], list]:
     """PIQE, 0 (best) to 100."""
-    return _each(_metric(context, "piqe"))
+    from eval.piqe import piqe as score
+
+    return lambda batch: [score(picture) for picture in batch.pictures]
 
 
 def niqe(context: Context) -> Callable[[Batch], list]:

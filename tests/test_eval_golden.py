@@ -48,7 +48,7 @@ def compute() -> dict[tuple[str, str], float]:
 
 def origin(measure: str) -> str:
     package = {"clip_score": "open_clip_torch", "feature": "open_clip_torch", "attributes": "open_clip_torch",
-               "piqe": "pyiqa", "fid": "torchmetrics", "kid": "torchmetrics"}.get(measure)  # fmt: skip
+               "fid": "torchmetrics", "kid": "torchmetrics"}.get(measure)  # fmt: skip
     return f"{package} {version(package)}" if package else "this project"
 
 
