@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
 STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
@@ -22,7 +23,7 @@ install: $(STAMP) ## make .venv and install the pinned set
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,cluster]'
+	$(PIP) -e '.[dev,cluster]'
 	touch $@
 
 define SCORE_DEMO
@@ -98,7 +99,12 @@ $(OUT)/gallery/index.html: $(SCORED) $(SOURCES)
 	$(RUN) -m eval.gallery store=$(STORE) out=$(OUT)/gallery
 	@touch -c $@
 
-test: $(STAMP) ## lint and run the tests
+# Without its dependencies, which are for clusters on AWS: boto3, and a cloudpickle that joblib can't use.
+$(VENV)/.ray: $(STAMP)
+	$(PIP) ray && $(PIP) --no-deps hydra-ray-launcher || echo "Ray can't be installed here: its launcher will not be tried"
+	touch $@
+
+test: $(STAMP) $(VENV)/.ray ## lint and run the tests
 	$(BIN)/ruff check .
 	$(RUN) -m pytest
 

@@ -107,16 +107,15 @@ class RunFolder:
         return problems
 
     def repair(self) -> list[str]:
-        """Drop the damaged rows of images.jsonl; a sentence about each."""
-        if not self.rows_file.exists():
-            return []
-        lines = _lines(self.rows_file)
-        bad = [number for number, line in enumerate(lines, 1) if _row(line, ROW_KEYS) is None]
-        if bad:
-            with self._rows_lock():
-                kept = [line for line in _lines(self.rows_file) if _row(line, ROW_KEYS) is not None]
-                _rewrite(self.rows_file, kept)
-        return [f"{self.rows_file}: line {number} is damaged; its image is made again" for number in bad]
+        """Drop the damaged rows of both records; a sentence about each."""
+        found = []
+        for path, keys in ((self.rows_file, ROW_KEYS), (self.failed_file, FAILED_KEYS)):
+            _, bad = read_rows(path, keys)
+            if bad:
+                with self._rows_lock():
+                    _rewrite(path, [line for line in _lines(path) if _row(line, keys) is not None])
+            found += [f"{path}: line {number} is damaged; its image is made again" for number in bad]
+        return found
 
     def settle(self) -> None:
         """Give the rows the one order and number they'd have however they came about, and clear up after the dead."""

@@ -171,7 +171,7 @@ def _hash_now(config: Any, identity: dict[str, Any]) -> str | None:
 
 def _verify_rows(cell: Path) -> Iterator[Finding]:
     path = cell / "images.jsonl"
-    rows, damaged = read_rows(path, ROW_KEYS)
+    rows, _ = read_rows(path, ROW_KEYS)
     bad = []
     for row in {row["file"]: row for row in rows}.values():
         image = cell / row["file"]
@@ -182,17 +182,20 @@ def _verify_rows(cell: Path) -> Iterator[Finding]:
         if _seconds(row.get("finished")) > time.time() + 60:
             yield Finding(f"{image} is of a later time than now ({row['finished']}): the clock of its worker was ahead")
 
-    def drop(files: set[str]) -> Callable[[], None]:
+    def drop(path: Path, keys: set[str], files: set[str]) -> Callable[[], None]:
         def mend() -> None:
             with Claims(cell).hold("images.jsonl", wait=True):
-                rewrite(path, [row for row in read_rows(path, ROW_KEYS)[0] if row["file"] not in files])
+                rewrite(path, [row for row in read_rows(path, keys)[0] if row["file"] not in files])
 
         return mend
 
-    for number in damaged:
-        yield Finding(f"{path}: line {number} is damaged", "the line is dropped", drop(set()))
+    for record, keys in ((path, ROW_KEYS), (cell / "failed.jsonl", FAILED_KEYS)):
+        for number in read_rows(record, keys)[1]:
+            yield Finding(f"{record}: line {number} is damaged", "the line is dropped", drop(record, keys, set()))
     for row, text in bad:
-        yield Finding(text, "its row is dropped, and the next run makes it again", drop({row["file"]}))
+        yield Finding(
+            text, "its row is dropped, and the next run makes it again", drop(path, ROW_KEYS, {row["file"]})
+        )
 
 
 def _seconds(text: Any) -> float:

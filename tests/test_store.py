@@ -58,6 +58,14 @@ def test_a_damaged_row_is_named_and_dropped(folder, bad):
     assert folder.repair() == []
 
 
+def test_a_damaged_row_of_a_failed_image_too(folder):
+    folder.add_failed("p-1-0.png", ROW | {"reason": "NaN"})
+    good = folder.failed_file.read_text()
+    folder.failed_file.write_text(good.replace("NaN", "NaN, and more")[:-9] + "\n" + good)
+    (problem,) = folder.repair()
+    assert "failed.jsonl: line 1 is damaged" in problem and folder.failed_file.read_text() == good
+
+
 def test_a_row_cut_short_does_not_spoil_the_next_one(folder):
     folder.add("p-1-0.png", IMAGE, ROW)
     with folder.rows_file.open("a") as file:

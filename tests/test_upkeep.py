@@ -52,13 +52,15 @@ def test_damage_is_named_first_and_mended_when_asked(cell, tmp_path, capsys):
     gone.unlink()
     with cell.rows_file.open("a") as file:
         file.write('{"file": "p-9')
+    cell.failed_file.write_text("{}\n")
     before = state(tmp_path)
     status, out, _ = said(capsys, "verify", store)
     assert status == 1 and state(tmp_path) == before
-    for words in (f"{image} is damaged", f"{gone} is missing", "line 4 is damaged", "3 found; nothing was changed"):
+    for words in (f"{image} is damaged", f"{gone} is missing", "images.jsonl: line 4 is damaged",
+                  "failed.jsonl: line 1 is damaged", "4 found; nothing was changed"):  # fmt: skip
         assert words in out
     status, out, _ = said(capsys, "verify", store, "apply=true")
-    assert status == 0 and "3 found, 3 dealt with" in out
+    assert status == 0 and "4 found, 4 dealt with" in out
     assert set(cell.rows()) == {"p-2.png"} and cell.state("p-0.png") is None and cell.state("p-2.png") == "done"
     assert said(capsys, "verify", store)[0] == 0
 
