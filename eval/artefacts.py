@@ -53,26 +53,20 @@ def seam_energy(luminance: np.ndarray, period: int) -> float | None:
     Across each line between pixels x - 1 and x, the jump less the mean of the jumps on both sides is squared; the
     median along the line counts, since a seam runs all along it and the edge of an object does not. Lines at
     multiples of `period` are set against those up to a quarter of a period away (the two next to the lattice left
-    out, since a jump shows in them), over both axes. About 0 without seams, give or take 5 dB for one picture with
-    edges of its own.
+    out, since a jump shows in them), as means of decibels over both axes: in a mean of energies a horizon near a
+    line outweighed all others. About 0 without seams, give or take 1 dB for one picture with several lines.
     """
-    on = beside = 0.0
-    lines = 0
+    found = []
     for y in (luminance, luminance.T):
         jump = np.diff(y, axis=0)
-        rough = np.median(
-            (jump[1:-1] - (jump[:-2] + jump[2:]) / 2) ** 2, axis=1
-        )  # row i is the line before pixel i + 2
+        middle = jump[1:-1] - (jump[:-2] + jump[2:]) / 2
+        rough = 10 * np.log10(np.median(middle**2, axis=1) + QUANTISED)  # row i is the line before pixel i + 2
         for line in range(period, len(y) - 2, period):
             near = [line + s * d for s in (-1, 1) for d in range(3, max(4, period // 4) + 1)]
             near = [x - 2 for x in near if 2 <= x < len(y) - 1]
             if near:
-                on += rough[line - 2]
-                beside += rough[near].mean()
-                lines += 1
-    if not lines:
-        return None
-    return float(10 * np.log10((on / lines + QUANTISED) / (beside / lines + QUANTISED)))
+                found.append(rough[line - 2] - rough[near].mean())
+    return float(np.mean(found)) if found else None
 
 
 def repetition_at(luminance: np.ndarray, period: int) -> float | None:

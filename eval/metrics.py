@@ -73,7 +73,7 @@ MEASURES: dict[str, Measure] = {
                 preprocessing="antialiased bicubic to the scorer's input"),
         Measure("repetition", "1", "eval.measures:repetition", host="always", needs=("period",),
                 settings=("repetition.period",), preprocessing="BT.601 luminance at stored resolution"),
-        Measure("seam", "2", "eval.measures:seam", host="always", needs=("lattice",), settings=("seam.period",),
+        Measure("seam", "3", "eval.measures:seam", host="always", needs=("lattice",), settings=("seam.period",),
                 preprocessing="BT.601 luminance at stored resolution"),
         Measure("clip_features", "1", "eval.measures:clip_features", array=True, network="clip.model",
                 preprocessing="as for the CLIP score"),

@@ -23,8 +23,9 @@ def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
     labels = list(dict.fromkeys(row.label for row in rows if not row.is_reference))
     found: dict[str, dict[str, str]] = {}
     for k, name in enumerate(labels):
-        line = ("-", "--", ":")[(k // len(COLOURS)) % 3]
-        found[name] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": line}
+        turn = k // len(COLOURS)  # the next ten have other markers with the same colours
+        marker, line = MARKERS[(k + turn) % len(MARKERS)], ("-", "--", ":")[turn % 3]
+        found[name] = {"color": COLOURS[k % len(COLOURS)], "marker": marker, "linestyle": line}
     return found | {RENDERS: {"color": "#777777", "marker": "_", "linestyle": "--"}}
 
 
