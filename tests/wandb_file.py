@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 BLOCK = 32768
@@ -21,6 +22,8 @@ def records(path: Path):
             place += BLOCK - place % BLOCK
             continue
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if place + 7 + length > len(data):  # still being written
+            return
         parts.append(data[place + 7 : place + 7 + length])
         place += 7 + length
         if kind not in (FIRST, MIDDLE):
@@ -30,13 +33,24 @@ def records(path: Path):
             yield record
 
 
+def finished(path: Path) -> list:
+    """Every record of a run that has ended; its writer is a process of its own and may take a while."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = list(records(path)) if path.stat().st_size > 7 else []
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end: {[record.WhichOneof('record_type') for record in found]}")
+
+
 class Offline:
     """What an offline run folder holds: run, config, history and summary as plain values, files of artifacts."""
 
     def __init__(self, folder: Path):
         self.folder, self.run = folder, None
         self.config, self.summary, self.history, self.artifacts = {}, {}, [], {}
-        for record in records(next(folder.glob("*.wandb"))):
+        for record in finished(next(folder.glob("*.wandb"))):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 self.run = record.run
