@@ -1,8 +1,8 @@
 """PIQE on one core while a picture is decoded: the score of `pyiqa`, without its maps and their memory.
 
-pyiqa's version is written for GPUs and takes over ten times as long on a core, which made this one measure cost more
-than all networks of the evaluation (`scripts/bench_eval.py`). It remains the oracle of the tests. The blind score is of
-Venkatanath et al., "Blind image quality evaluation using perception based features", NCC 2015.
+pyiqa's version is written for GPUs and takes 25 times as long on a core, which made this one measure cost more than
+all networks of the embedded protocol (`scripts/bench_eval.py`). It remains the oracle of the tests. The blind score is
+of Venkatanath et al., "Blind image quality evaluation using perception based features", NCC 2015.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LINE = "-m model=tiny method=sega,hiflow res=128,256 prompts.count=4 steps=4 method.base_steps=4"
+LINE = "-m model=tiny method=sega,hiflow res=128,256 prompts.count=4 steps=4"
 KEYS = {"kills": "50", "workers": "2", "seed": "0", "program": "run.py", "folder": "", "line": LINE, "longest": ""}
 TIMES = {"seconds", "base_seconds", "peak_memory_mb", "finished", "created", "cost", "store"}
 

@@ -163,7 +163,7 @@ def check(arguments: list[str]) -> Asked:
         try:
             whole = _whole(first)
         except HydraException as error:
-            raise _request(error, words) from error
+            raise _request(error, [_first(item) for item in first]) from error
         words = words + swept_words(whole, words, multirun)
         overrides = parser.parse_overrides(words)
         swept = [item for item in overrides if item.is_sweep_override()]

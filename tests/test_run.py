@@ -40,6 +40,7 @@ WRONG = [
     (["stps=3"], "unknown key 'stps'; did you mean 'steps'"),
     (["metod=sega"], "unknown key 'metod'; did you mean 'method'"),
     (["method.kapa=1"], "unknown key 'method.kapa'; did you mean 'method.kappa'"),
+    (["-m", "method=sega,hiflow", "method.base_steps=4"], "unknown key 'method.base_steps'"),
     (["prompts.limt=1"], "unknown key 'prompts.limt'; did you mean 'prompts.limit'"),
     (["method.kappa=fast"], "kappa=fast must be a number"),
     (["method.source=tokens"], "source=tokens is not allowed"),
