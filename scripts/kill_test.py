@@ -1,6 +1,6 @@
 """Kill workers of a sweep at random moments, and compare what comes of it with an undisturbed sweep, byte for byte.
 
-  python scripts/kill_test.py                                 50 kills, 2 workers, the embedded model
+  python scripts/kill_test.py                                 50 kills, 2 workers, the embedded model; 15 minutes
   python scripts/kill_test.py kills=5 workers=4 folder=/tmp/k
   python scripts/kill_test.py program=tests/fake_worker.py line="-m model=tiny method=ntk,sega steps=1 device=cpu"
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LINE = "-m model=tiny method=sega,hiflow res=128,256 prompts.count=4 steps=4"
+LINE = "-m model=tiny method=sega,hiflow res=192 prompts.count=12 steps=4"
 KEYS = {"kills": "50", "workers": "2", "seed": "0", "program": "run.py", "folder": "", "line": LINE, "longest": ""}
 TIMES = {"seconds", "base_seconds", "peak_memory_mb", "finished", "created", "cost", "store"}
 
@@ -76,9 +76,9 @@ def disturbed(options: dict[str, str], store: Path, kills: int, longest: float, 
     count = int(options["workers"])
     workers = [start(options, store) for _ in range(count)]
     killed = holding = 0
-    while killed < kills and any(worker.poll() is None for worker in workers):
+    while killed < kills and not _complete(workers):
         moment = time.monotonic() + rng.uniform(0, longest)
-        while time.monotonic() < moment and any(worker.poll() is None for worker in workers):
+        while time.monotonic() < moment and not _complete(workers):
             time.sleep(0.005)
         place = rng.randrange(count)
         if workers[place].poll() is None:
@@ -87,7 +87,6 @@ def disturbed(options: dict[str, str], store: Path, kills: int, longest: float, 
             os.kill(pid, signal.SIGKILL)
             workers[place].wait()
             killed, holding = killed + 1, holding + bool(claims)
-        if killed < kills:
             workers[place] = start(options, store)
     for worker in workers:
         worker.wait()
@@ -95,6 +94,11 @@ def disturbed(options: dict[str, str], store: Path, kills: int, longest: float, 
     if last.wait():
         raise SystemExit(f"the last worker ended with status {last.returncode}; see {store}.log")
     return killed, holding
+
+
+def _complete(workers: list[subprocess.Popen]) -> bool:
+    # one that ends by itself has waited for the images of the others
+    return any(worker.poll() is not None for worker in workers)
 
 
 def _text(path: Path) -> str:
