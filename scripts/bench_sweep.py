@@ -4,8 +4,9 @@
   python scripts/bench_sweep.py prompts.limit=2 steps=4  other keys go to run.py
 
 The sweep runs as a user runs it, in one process and an empty store, from the start of Python to its end. Inside it the
-clock runs in the calls of the transformer and of the autoencoder; everything else is overhead: imports, loading,
-prompts, attaching, records, files. Prints the ratio; exit status 0 when it is at most 1.05.
+clock runs in the passes of the stock pipeline (from noise to latent, with what a method does there) and of the
+autoencoder; everything else is overhead: imports, loading, prompts, attaching, records, files. Prints the ratio; exit
+status 0 when it is at most 1.05.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ AIM = 1.05
 
 
 def measured(words: list[str]) -> int:
-    """run.py with a clock around the transformer and the autoencoder; writes the seconds to the file named first."""
+    """run.py with a clock around denoising and the autoencoder; writes the seconds to the file named first."""
     from functools import wraps
 
     from sega import cli
-    from sega.models import loading
+    from sega.models.flux import FluxAdapter
 
     seconds = {"denoising": 0.0, "decoding": 0.0}
 
@@ -44,16 +45,9 @@ def measured(words: list[str]) -> int:
 
         return call
 
-    load = loading.load_pipeline
-
-    def load_timed(*rest, **named):
-        pipe = load(*rest, **named)
-        pipe.transformer.forward = timed(pipe.transformer.forward, "denoising")
-        pipe.vae.decode = timed(pipe.vae.decode, "decoding")
-        pipe.vae.encode = timed(pipe.vae.encode, "decoding")  # staged methods go through pixels and back
-        return pipe
-
-    loading.load_pipeline = load_timed
+    FluxAdapter.sample = timed(FluxAdapter.sample, "denoising")
+    FluxAdapter.decode = timed(FluxAdapter.decode, "decoding")
+    FluxAdapter.encode = timed(FluxAdapter.encode, "decoding")  # staged methods go through pixels and back
     status = cli.main(words[1:])
     Path(words[0]).write_text(json.dumps(seconds))
     return status
