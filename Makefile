@@ -104,9 +104,10 @@ $(VENV)/.ray: $(STAMP)
 	$(PIP) ray && $(PIP) --no-deps hydra-ray-launcher || echo "Ray can't be installed here: its launcher will not be tried"
 	touch $@
 
-test: $(STAMP) $(VENV)/.ray ## lint and run the tests
+TESTERS ?= 2
+test: $(STAMP) $(VENV)/.ray ## lint and run the tests, TESTERS files at a time
 	$(BIN)/ruff check .
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TESTERS) --dist loadfile
 
 PAPER = results/papers/$*
 papers: ## list the presets of published tables with their costs; make paper-<name> PROMPTS= PICTURES= runs one
