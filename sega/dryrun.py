@@ -89,7 +89,7 @@ def _memory(cell: Cell, parts: dict[str, Part]) -> list[str]:
         return ["  memory   not known for this class"]
     device = _device(cell.config["device"], cell.model["budget_gb"])
     plan = memory.choose(cell.model, expected, device, memory.free(device, cell.model["budget_gb"]))
-    each = ", ".join(f"{mode} {memory.gb(expected.needs(mode))}" for mode in memory.MODES[1:])
+    each = ", ".join(f"{mode} {memory.readable(expected.needs(mode))}" for mode in memory.MODES[1:])
     return [f"  {plan.line().replace('memory: ', 'memory   ')}", f"           on a GPU, by model.memory: {each}"]
 
 

@@ -76,17 +76,18 @@ class Plan:
         e = self.estimate
         if e is None:
             return f"memory: no estimate for this class; model.memory={self.mode} on {self.device}"
-        parts = f"transformer {gb(e.transformer)}, activations {gb(e.activations)}, autoencoder {gb(e.vae)}"
-        decoding = f"decoding {gb(e.decoding)}{' in tiles' if e.tiles else ''}"
-        text = f"text encoders {gb(e.text)}{' beside it' if e.encoders_stay else ' before it'}"
-        there = "an unknown amount" if self.budget is None else gb(self.budget)
-        needed = f"model.memory={self.mode} takes about {gb(e.needs(self.mode))} of {there} on {self.device}"
+        parts = f"transformer {readable(e.transformer)}, activations {readable(e.activations)}"
+        decoding = f"autoencoder {readable(e.vae)}, decoding {readable(e.decoding)}{' in tiles' if e.tiles else ''}"
+        text = f"text encoders {readable(e.text)}{' beside it' if e.encoders_stay else ' before it'}"
+        there = "an unknown amount" if self.budget is None else readable(self.budget)
+        needed = f"model.memory={self.mode} takes about {readable(e.needs(self.mode))} of {there} on {self.device}"
         warning = "" if self.fits else f"; this may not fit, next to try: {advice(self.mode, self.device)}"
         return f"memory: {parts}, {decoding}, {text}: {needed}{warning}"
 
 
-def gb(amount: float) -> str:
-    return f"{amount / GB:.1f} GB"
+def readable(amount: float) -> str:
+    """Bytes as text, in GB or MB."""
+    return f"{amount / GB:.1f} GB" if amount >= GB / 10 else f"{1000 * amount / GB:.0f} MB"
 
 
 def estimate(model: dict[str, Any], parts: dict[str, Any], stages: list[Stage]) -> Estimate | None:
