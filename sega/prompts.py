@@ -42,6 +42,10 @@ def load_prompts(config: dict[str, Any]) -> list[Prompt]:
             raise RequestError(f"prompts.{key}={value} must be at least {least}")
     if config["source"] not in SOURCES:
         raise RequestError(f"prompts.source={config['source']} is unknown{near(config['source'], SOURCES)}")
+    for key in ("count", "seed"):
+        if config[key] and config["source"] != "embedded":
+            mend = f"; prompts.limit={config[key]} takes the first of others" if key == "count" else ""
+            raise RequestError(f"prompts.{key}={config[key]} is of prompts=embedded only, elsewhere it is 0{mend}")
     prompts = list(dict.fromkeys(_read(config)))
     if not prompts:
         raise RequestError("there are no prompts; give prompts.text='a sentence' or prompts.count=<number>")
@@ -49,12 +53,13 @@ def load_prompts(config: dict[str, Any]) -> list[Prompt]:
 
 
 def _read(config: dict[str, Any]) -> list[Prompt]:
+    # What is given counts, whatever the group: prompts of another source would be made in silence.
     if config["text"] is not None:
         return _sentences(config["text"], "prompts.text")
-    if config["source"] == "items":
-        return _sentences(config["items"], "prompts.items")
-    if config["source"] == "file":
+    if config["source"] == "file" or config["path"] is not None:
         return _from_file(config["path"])
+    if config["source"] == "items" or config["items"]:
+        return _sentences(config["items"], "prompts.items")
     from sega.embedded.world import prompts
 
     return [named(text) for text in prompts(config["seed"], config["count"])]

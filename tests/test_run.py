@@ -72,6 +72,8 @@ WRONG = [
     (["tflops=0"], "tflops=0 must be a number above 0"),
     (["model.path=/nowhere"], "model.path=/nowhere is not a folder"),
     (["prompts=file"], "needs prompts.path"),
+    (["prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
+    (["prompts=examples", "prompts.count=3"], "prompts.count=3 is of prompts=embedded only"),
     (["prompts=file", "prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
     (["prompts.limit=0"], "prompts.limit=0 must be at least 1"),
     (["prompts.limit=two"], "prompts.limit=two must be a whole number"),
@@ -317,18 +319,21 @@ def test_prompts_come_from_worlds_files_and_the_line(tmp_path):
     assert len(world) == 5 and load_prompts(config | {"count": 9})[:5] == world
     assert load_prompts(config | {"limit": 2}) == world[:2]
     assert [item.text for item in load_prompts(config | {"text": ["b", "a", "b"]})] == ["b", "a"]
+    assert [item.text for item in load_prompts(config | {"items": ["b", "a"]})] == ["b", "a"]
     path = tmp_path / "list.jsonl"
     path.write_text('{"prompt": "A tall oak, in fog", "id": "oak"}\n\n{"prompt": "A tall oak, in snow"}\n')
-    oak, snow = load_prompts(config | {"source": "file", "path": str(path)})
+    oak, snow = load_prompts(config | {"path": str(path)})
+    config |= {"source": "file", "count": 0}
+    assert load_prompts(config | {"path": str(path)}) == [oak, snow]
     assert oak.id.startswith("oak-") and snow.id.startswith("a-tall-oak-in-") and oak.id != snow.id
     assert snow == named("A tall oak, in snow")
     assert named("雪").id == named("雪").id != named("雨").id
     path.write_text('{"prompt": "x"}\n{"text": "y"}\n')
     with pytest.raises(RequestError, match="line 2"):
-        load_prompts(config | {"source": "file", "path": str(path)})
+        load_prompts(config | {"path": str(path)})
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(RequestError, match="not UTF-8"):
-        load_prompts(config | {"source": "file", "path": str(tmp_path / "latin.txt")})
+        load_prompts(config | {"path": str(tmp_path / "latin.txt")})
 
 
 def test_help_lists_groups_keys_and_examples(capsys):
