@@ -59,6 +59,7 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
         f"  weights  {source(model)} ({where})",
         f"  images   {len(cell.images)} ({len(cell.prompts)} x {len(cell.seeds)}: prompts x seeds), {known}",
         *(_stage(cell, number, stage) for number, stage in enumerate(cell.stages, 1)),
+        *(f"  note     {line}" for line in cell.unused),
     ]
     if cost.flops is None:
         lines.append(f"  cost     {cost.calls} transformer calls an image; this class is not counted")

@@ -43,6 +43,17 @@ class Cell:
     def images(self) -> list[tuple[Prompt, int]]:
         return [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
 
+    @property
+    def unused(self) -> list[str]:
+        """A sentence for each of `steps` and `guidance` that was given but changes no stage of the method."""
+        found = []
+        for key in ("steps", "guidance"):
+            other = dataclasses.replace(self.request, **{key: getattr(self.request, key) + 1})
+            if self.config[key] is not None and self.method.stages(other) == self.stages:
+                own = [f"method.{name}" for name in self.config["method"] if name in (key, f"base_{key}")]
+                found.append(f"{key}={self.config[key]} is not used: {self.method.name} has {' and '.join(own)}")
+        return found
+
 
 def plan(config: dict[str, Any]) -> Cell:
     """The cell of a resolved config. Raises RequestError for whatever can't work."""

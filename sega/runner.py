@@ -90,6 +90,8 @@ class _Worker:
         self.plan = memory.plan_for(cell, self.device)
         if cell.model["parallel"] != "blocks":  # the estimate is for one device
             print(self.plan.line(), file=sys.stderr, flush=True)
+        for line in cell.unused:
+            print(line, file=sys.stderr, flush=True)
         self.texts = embeddings.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, _loaded.clear)
         parallel.tell("load")
         self.pipe = _pipeline(cell, self.device, "gpu" if cell.model["parallel"] else self.plan.mode)

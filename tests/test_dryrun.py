@@ -108,6 +108,16 @@ def test_the_counted_operations_are_those_of_the_run(line, monkeypatch, capsys, 
     assert sum(counts) == pytest.approx(told, rel=1e-3)
 
 
+def test_what_a_method_does_not_take_is_said(line, monkeypatch, capsys):
+    def notes(*words):
+        said = run(monkeypatch, capsys, *line, "res=256", "dry_run=true", *words)[1]
+        return re.findall(r"note +(.*)", said)
+
+    assert notes("method=hiflow") == ["steps=1 is not used: hiflow has method.base_steps and method.steps"]
+    assert [note.split()[0] for note in notes("method=ultraimage", "guidance=2")] == ["steps=1", "guidance=2"]
+    assert notes("method=ultraimage", "method.steps=run") == notes("method=sega", "guidance=2") == []
+
+
 def test_a_wrong_request_is_refused_there_too(line, monkeypatch, capsys):
     status, out, err = run(monkeypatch, capsys, *line, "res=100", "dry_run=true")
     assert status == 2 and out == "" and "not a multiple of 8 px" in err
