@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.config import protocols, split_words
-from sega.errors import RequestError, near
+from sega.errors import FULL_OR_FORBIDDEN, RequestError, check_folder, near
 
 SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
   cache    results/cache    where python -m eval keeps rendered references
@@ -17,7 +17,7 @@ KEYS = {"store": "results/runs", "cache": "results/cache", "model": None, "metho
 
 
 def command(words: list[str], text: str, run: Callable[[list[str]], int]) -> int:
-    """Run a command line: print `text` for --help, and a wrong request in one line; returns the exit status."""
+    """Run a command line: print `text` for --help, a wrong request or a full disk in one line; returns the status."""
     if any(word in ("-h", "--help", "help") for word in words):
         print(text)
         return 0
@@ -26,6 +26,12 @@ def command(words: list[str], text: str, run: Callable[[list[str]], int]) -> int
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in FULL_OR_FORBIDDEN:
+            raise
+        place = error.filename or "a file"
+        print(f"error: {place} can't be written ({error.strerror}); what is made stays", file=sys.stderr)
+        return 1
 
 
 def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +40,8 @@ def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
     if rest:
         key = rest[0].partition("=")[0]
         raise RequestError(f"unknown option {key}{near(key, known)}")
+    if "out" in options:
+        check_folder("out", options["out"])
     if options.get("eval") and options["eval"] not in protocols():
         raise RequestError(f"unknown protocol eval={options['eval']}{near(options['eval'], protocols())}")
     return options

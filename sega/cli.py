@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sega.errors import RequestError, near
+from sega.errors import FULL_OR_FORBIDDEN, RequestError, near
 from sega.geometry import CONF
 
 GROUPS = ("model", "method", "prompts", "eval", "tracker", "experiment")
@@ -23,9 +22,6 @@ HYDRA_FLAGS = (
     "--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--hydra-help", "--version", "--config-path", "-cp",
     "--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--shell-completion", "-sc",
 )  # fmt: skip
-
-
-STORE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 _asked: dict[str, Any] = {}  # of the command of this process: its sweep, and the exit statuses of its cells
@@ -117,7 +113,7 @@ def task(config) -> int:
         print(f"run.py: {error}", file=sys.stderr, flush=True)
         status = 2
     except OSError as error:
-        if error.errno not in STORE_ERRORS:
+        if error.errno not in FULL_OR_FORBIDDEN:
             raise
         print(
             f"run.py: {error.filename or config.store} can't be written ({error.strerror}); what is made stays, "

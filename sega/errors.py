@@ -1,9 +1,15 @@
-"""The error a person can mend, the hint for a misspelt name, and the error of an image that came to nothing."""
+"""Errors a person can mend, the hint for a misspelt name, and the error of an image that came to nothing."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+FULL_OR_FORBIDDEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""What an OSError says of a disk that takes no more; a traceback would tell nothing besides."""
 
 
 class RequestError(ValueError):
@@ -26,3 +32,11 @@ def near(name: object, known: Iterable[object], n: int = 3) -> str:
     if matches:
         return "; did you mean " + " or ".join(f"'{item}'" for item in matches) + "?"
     return "; known: " + ", ".join(names) if names else ""
+
+
+def check_folder(key: str, name: object) -> None:
+    """Refuse the name of a folder that can't be written to or made; makes nothing."""
+    folder = Path(str(name)).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not name or not there.is_dir() or not os.access(there, os.W_OK):
+        raise RequestError(f"{key}={name} must name a folder that can be written to")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sega import parallel
-from sega.errors import RequestError, near
+from sega.errors import RequestError, check_folder, near
 from sega.geometry import build_geometry
 from sega.memory import MODES, tile
 from sega.method import Method, build_method
@@ -179,10 +177,7 @@ def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
     rate = config["tflops"]
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise RequestError(f"tflops={rate} must be a number above 0")
-    store = Path(str(config["store"])).absolute()
-    there = next(path for path in (store, *store.parents) if path.exists())
-    if not config["store"] or not there.is_dir() or not os.access(there, os.W_OK):
-        raise RequestError(f"store={config['store']} must name a folder that can be written to")
+    check_folder("store", config["store"])
 
 
 def _is_fraction(value: Any) -> bool:

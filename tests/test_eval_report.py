@@ -1,6 +1,7 @@
 """The report of a small scored store: what the files say, and that a second call does nothing."""
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -195,9 +196,26 @@ def test_paired_table_has_the_variant_against_its_default(place):
         (["crop=1,2"], "crop=1,2 must be x,y,side"),
         (["eval=embeded"], "did you mean 'embedded'"),
         (["model=tony"], "no run of model=tony"),
+        ([f"out={__file__}"], "must name a folder that can be written to"),
     ],
 )
 def test_wrong_requests_get_one_line(place, words, message, capsys):
     assert report(place, *words) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["report", "gallery", "published", "figures"])
+def test_a_disk_that_takes_no_more_is_named_in_one_line(module, monkeypatch, capsys):
+    """Of all commands that write reports."""
+    import importlib
+
+    from eval import arguments
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "results/table.csv")
+
+    monkeypatch.setattr(arguments, "parse", full)
+    assert importlib.import_module(f"eval.{module}").main(["out=results"]) == 1
+    told = capsys.readouterr().err
+    assert told == "error: results/table.csv can't be written (No space left on device); what is made stays\n"
