@@ -14,6 +14,7 @@ from sega.errors import RequestError, check_folder, near
 from sega.geometry import build_geometry
 from sega.memory import MODES, tile
 from sega.method import Method, build_method
+from sega.models import GUIDED
 from sega.models.loading import Absent, Weights, find_weights, source
 from sega.models.placement import QUANTIZE
 from sega.parts import Request, Stage, check_size
@@ -149,6 +150,8 @@ def _check_model(model: dict[str, Any]) -> None:
     for key in ("compile", "download"):
         if not isinstance(model[key], bool):
             raise RequestError(f"model.{key}={model[key]} must be true or false")
+    if model["negative_prompt"] and model["geometry"]["family"] not in GUIDED:
+        raise RequestError(f"model.negative_prompt: {model['name']} takes none, its guidance is embedded; use null")
     budget = model["budget_gb"]
     if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0):
         raise RequestError(f"model.budget_gb={budget} must be a number above 0, or null")

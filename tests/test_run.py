@@ -72,6 +72,7 @@ WRONG = [
     (["tflops=0"], "tflops=0 must be a number above 0"),
     (["model.path=/nowhere"], "model.path=/nowhere is not a folder"),
     (["prompts=file"], "needs prompts.path"),
+    (["model.negative_prompt=blur"], "tiny takes none, its guidance is embedded"),
     (["prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
     (["prompts=examples", "prompts.count=3"], "prompts.count=3 is of prompts=embedded only"),
     (["prompts=file", "prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
@@ -297,7 +298,7 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
         assert identity_of(line, same) == base, same
     changes = (
         "method=ntk", "method.kappa=0.1", "method.schedule=stock", "steps=2", "guidance=2.0", "res=256",
-        "exact_time=true", "model.dtype=bfloat16", "model.geometry.text_tokens=12", "model.negative_prompt=blur",
+        "exact_time=true", "model.dtype=bfloat16", "model.geometry.text_tokens=12",
         "model.compile=true", "model.attention=flash",
     )  # fmt: skip
     hashes = [identity_of(line, change) for change in changes]
@@ -305,6 +306,8 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
     # Tiles change pixels where there is more than one.
     large, tiled = identity_of(line, "res=4096"), identity_of(line, "res=4096", "model.vae_tiling=true")
     assert large != tiled != identity_of(line, "res=4096", "model.vae_tiling=true", "model.vae_tile=1024")
+    qwen = ["model=qwen", "dry_run=true"]
+    assert identity_of(qwen) != identity_of(qwen, "model.negative_prompt=blur")
     # A staged method says itself how many steps it takes.
     assert identity_of(line, "method=hiflow") == identity_of(line, "method=hiflow", "steps=7")
     assert identity_of(line, "method=hiflow") != identity_of(line, "method=hiflow", "method.base_steps=7")
