@@ -22,8 +22,8 @@ def test_a_preset_states_its_cost_by_counted_operations(name, tmp_path):
     cells = cli.check(words).cells
     costs = [image_cost(cell, published(cell.model)["transformer"].config) for cell in cells]
     images, flops = limit * len(cells), limit * sum(cost.flops for cost in costs)
-    hours = flops / 400e12 / 3600
-    stated = f"# Cost: {images} images, {flops / 1e18:.3g} EFLOP, {hours:.3g} GPU-hours at 400 TFLOP/s"
+    exa, hours = (f"{float(f'{value:.3g}'):g}" for value in (flops / 1e18, flops / 400e12 / 3600))
+    stated = f"# Cost: {images} images, {exa} EFLOP, {hours} GPU-hours at 400 TFLOP/s"
     assert stated in text.splitlines(), stated
 
 
