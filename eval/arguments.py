@@ -29,8 +29,7 @@ def command(words: list[str], text: str, run: Callable[[list[str]], int]) -> int
     except OSError as error:
         if error.errno not in FULL_OR_FORBIDDEN:
             raise
-        place = error.filename or "a file"
-        print(f"error: {place} can't be written ({error.strerror}); what is made stays", file=sys.stderr)
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; what is made stays", file=sys.stderr)
         return 1
 
 

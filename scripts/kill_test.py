@@ -88,11 +88,9 @@ def disturbed(options: dict[str, str], store: Path, kills: int, longest: float, 
             workers[place].wait()
             killed, holding = killed + 1, holding + bool(claims)
             workers[place] = start(options, store)
-    for worker in workers:
-        worker.wait()
-    last = start(options, store)  # all may have been killed
-    if last.wait():
-        raise SystemExit(f"the last worker ended with status {last.returncode}; see {store}.log")
+    statuses = [worker.wait() for worker in workers]
+    if any(statuses):
+        raise SystemExit(f"workers that were not killed ended with status {statuses}; see {store}.log")
     return killed, holding
 
 
