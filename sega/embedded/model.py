@@ -1,7 +1,7 @@
 """The embedded model: a small `FluxPipeline` made of stock classes, in the diffusers folder format.
 
-A token is 8 px (autoencoder of factor 4, patches of 2x2), the native size is 128 px = 16x16 tokens. FLUX fixes
-theta at 10000, which leaves a 16-token grid almost without turning pairs; this model has theta 100, recorded in
+A token is 8 px (autoencoder of factor 4, patches of 2x2), the native size is 192 px = 24x24 tokens. FLUX fixes
+theta at 10000, which leaves a 24-token grid with few turning pairs; this model has theta 300, recorded in
 `conf/model/tiny.yaml`, and the loader gives the transformer the stock `FluxPosEmbed` of that theta.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from sega.embedded.world import VOCABULARY
 
 AXES = (8, 28, 28)
-THETA = 100.0
+THETA = 300.0
 TEXT_TOKENS = 24
-NATIVE = 128
+NATIVE = 192
 WEIGHTS = Path(__file__).parent / "weights"
 PIPELINE = WEIGHTS / "pipeline"
 
@@ -56,7 +56,7 @@ def build_autoencoder():
     )
 
 
-def build_transformer(heads: int = 2, double: int = 2, single: int = 4):
+def build_transformer(heads: int = 3, double: int = 2, single: int = 4):
     """A stock FluxTransformer2DModel with heads of 64, positions at this model's theta."""
     from diffusers import FluxTransformer2DModel
     from diffusers.models.transformers.transformer_flux import FluxPosEmbed
@@ -70,7 +70,7 @@ def build_transformer(heads: int = 2, double: int = 2, single: int = 4):
         num_attention_heads=heads,
         joint_attention_dim=128,
         pooled_projection_dim=128,
-        guidance_embeds=False,
+        guidance_embeds=True,
         axes_dims_rope=AXES,
     )
     transformer.pos_embed = FluxPosEmbed(theta=THETA, axes_dim=list(AXES))
@@ -98,12 +98,12 @@ def build_text_encoders():
 
 
 def build_scheduler():
-    """Flow matching with the dynamic shift of FLUX; mu meets its upper value at the native 256 tokens."""
+    """Flow matching with the dynamic shift of FLUX; mu meets its upper value at the native 576 tokens."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=True,
-        base_shift=0.5, max_shift=1.15, base_image_seq_len=16, max_image_seq_len=256,
+        base_shift=0.5, max_shift=1.15, base_image_seq_len=36, max_image_seq_len=576,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from sega.embedded.model import TEXT_TOKENS, WEIGHTS, build_tokenizer
 from sega.errors import RequestError
 
 SCORER = WEIGHTS / "scorer"
-INPUT = 128
+INPUT = 192
 FEATURES = 64
 CONFIG = {
     "embed_dim": FEATURES,

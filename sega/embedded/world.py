@@ -81,15 +81,17 @@ class Scene:
 def sample_scene(rng: np.random.Generator, said: dict[str, str] | None = None) -> Scene:
     """A random scene; `said` fixes what its caption must say."""
     chosen = {name: str(values[rng.integers(len(values))]) for name, values in ATTRIBUTES.items()} | (said or {})
-    shift = {"left": -0.22, "middle": 0.0, "right": 0.22}[chosen["place"]]
-    light = rng.uniform(0.10, 0.24)
+    horizon, radius = rng.uniform(0.34, 0.64), rng.uniform(0.15, 0.27)
+    aside = rng.uniform(0.18, 0.32)
+    shift = {"left": -aside, "middle": rng.uniform(-0.07, 0.07), "right": aside}[chosen["place"]]
+    light = rng.uniform(0.08, 0.26)
     return Scene(
         said=chosen,
-        horizon=float(rng.uniform(0.40, 0.60)),
-        radius=float(rng.uniform(0.21, 0.25)),
-        centre=float(0.5 + shift + rng.uniform(-0.02, 0.02)),
-        stand=float(rng.uniform(0.75, 0.81)),
-        light=(float(light if chosen["side"] == "left" else 1 - light), float(rng.uniform(0.28, 0.50))),
+        horizon=float(horizon),
+        radius=float(radius),
+        centre=float(np.clip(0.5 + shift, radius + 0.01, 0.99 - radius)),
+        stand=float(rng.uniform(max(horizon + 0.08, 2 * radius + 0.03), 0.93)),
+        light=(float(light if chosen["side"] == "left" else 1 - light), float(rng.uniform(0.22, 0.62))),
         turn=float(rng.uniform(0.45, 0.75)),
         tint=tuple(float(v) for v in rng.uniform(-0.03, 0.03, 3)),
         seed=int(rng.integers(2**31)),
