@@ -81,10 +81,10 @@ def select(store: Path, model: str | None = None, method: str | None = None) -> 
     from sega.errors import near
 
     if not store.is_dir():
-        raise RequestError(f"no store at {store}; generate first (python run.py model=tiny res=256) or give store=")
+        raise RequestError(f"no store at {store}; generate first (python run.py model=tiny res=2x) or give store=")
     runs = find_runs(store)
     if not runs:
-        raise RequestError(f"no runs in {store}; generate first (python run.py model=tiny res=256) or give store=")
+        raise RequestError(f"no runs in {store}; generate first (python run.py model=tiny res=2x) or give store=")
     for key, names in (("model", model), ("method", method)):
         if names:
             known = sorted({getattr(run, key) for run in runs})

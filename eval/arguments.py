@@ -77,3 +77,28 @@ def scored(options: dict[str, Any]) -> list:
     for run in unscored:
         print(f"not scored yet: {run.name}; run python -m eval", file=sys.stderr)
     return rows
+
+
+def check_size(size: str | None) -> None:
+    """Refuse a `size` that is no size, whatever the model."""
+    from sega.plan import parse_size
+
+    if size is not None:
+        parse_size(size, 1024, 16, "size")
+
+
+def is_size(wanted: str | None, model: str, size: str) -> bool:
+    """Whether a size of the store, `WxH`, is the wanted one: None (any), `N`, `WxH`, or `2x` of a model known here."""
+    from sega.geometry import load_geometry
+    from sega.plan import is_multiple, parse_size
+
+    if wanted is None or wanted == size:
+        return True
+    native = token = 1
+    if is_multiple(wanted):
+        try:
+            geometry = load_geometry(model)
+        except RequestError:  # pictures of another origin have no training size
+            return False
+        native, token = geometry.train_tokens * geometry.token_pixels, geometry.token_pixels
+    return "x".join(map(str, parse_size(wanted, native, token, "size"))) == size

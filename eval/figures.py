@@ -25,11 +25,11 @@ Draws figures from records, each only when its records have changed; all that ca
 The last three need steps that run.py recorded: record=[magnitudes,spectrum,attention] query=[0.5,0.6].
 
   python -m eval.figures grid columns=6 crop=0.5,0.6,0.2
-  python -m eval.figures attention method=ntk,sega size=256x256 prompt=a-red-ball
+  python -m eval.figures attention method=ntk,sega size=2x prompt=a-red-ball
 
   out      results/report   where the figures go
 {selection}
-  size                      only this size, such as size=2048x2048
+  size                      only this size, such as size=2048x2048, or size=2x for twice the training side
   columns  4                prompts in a grid
   crop     0.5,0.55,0.25    centre and side of the magnified crop, as fractions of the picture
   cost     seconds          what a picture costs: seconds, calls or memory
@@ -86,6 +86,7 @@ def options_of(found: dict[str, Any]) -> Options:
     crop = arguments.fractions(found, "crop", "x,y,side")
     if crop[2] == 0:
         raise RequestError("crop: the side of the crop must be larger than 0")
+    arguments.check_size(found["size"])
     seed = None if found["seed"] is None else arguments.whole(found, "seed", least=0)
     return Options(
         Path(found["store"]), Path(found["out"]), found["model"], found["method"], found["size"],
@@ -122,14 +123,14 @@ def draw(name: str, rows: list, options: Options) -> Made:
     """One kind of figure, for every model, protocol and size there is."""
     title = " ".join([name, *(f"{key}={value}" for key, value in options.selection.items() if value)])
     if name in SCORES:
-        rows = [row for row in rows if options.size in (None, row.size)]
+        rows = [row for row in rows if arguments.is_size(options.size, row.run.model, row.size)]
         pictures = [[str(p.path), p.path.is_file()] for row in rows for p in row.pictures.values()]
         state = inputs(rows, [options.drawing, pictures if name == "grid" else None])
         return part(options.out, title, state, lambda made: _from_scores(name, rows, options, made), options.force)
     from eval.recorded import load
 
     recorded = load(options.store, options.model, options.method)
-    recorded = [item for item in recorded if options.size in (None, item.size)]
+    recorded = [item for item in recorded if arguments.is_size(options.size, item.run.model, item.size)]
     state = inputs([], options.drawing, [file for item in recorded for file in item.files])
     return part(options.out, title, state, lambda made: _from_steps(name, recorded, options, made), options.force)
 

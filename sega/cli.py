@@ -13,8 +13,8 @@ from sega.geometry import CONF
 
 GROUPS = ("model", "method", "prompts", "eval", "tracker", "experiment")
 EXAMPLES = """\
-  python run.py model=tiny method=sega res=256
-  python run.py -m model=tiny method=vanilla,ntk,sega res=256x512 prompts.limit=2
+  python run.py model=tiny method=sega res=2x
+  python run.py -m model=tiny method=vanilla,ntk,sega res=1.5x,2x,384x192 prompts.limit=2
   python run.py method=sega res=4096 model.path=/models/FLUX.1-dev
   python run.py method=dype method.base=ntk res=4096 prompts.text='a lighthouse at dawn'
   python run.py model=tiny prompts=file prompts.path=my_prompts.txt seeds=[0,1,2]"""

@@ -23,6 +23,8 @@ from sega.prompts import Prompt, load_prompts
 DTYPES = ("float32", "bfloat16", "float16")
 TRACKERS = ("none", "wandb")
 RECORDS = ("profiles", "magnitudes", "spectrum", "attention")
+LARGEST = 32
+"""The largest multiple of the training side in `res`; above it 128x would be taken for more than a slip of 128x128."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def plan(config: dict[str, Any]) -> Cell:
     _check_model(model)
     geometry = build_geometry(model["geometry"])
     method = build_method(config["method"], geometry)
-    size = parse_size(config["res"], model["native"])
+    size = parse_size(config["res"], model["native"], geometry.token_pixels)
     check_size(size, geometry.token_pixels)
     steps = _whole("steps", config["steps"] if config["steps"] is not None else model["steps"], 1, 1000)
     guidance = config["guidance"] if config["guidance"] is not None else model["guidance"]
@@ -79,13 +81,30 @@ def plan(config: dict[str, Any]) -> Cell:
     return Cell(config, model, method, weights, request, method.stages(request), prompts, seeds)
 
 
-def parse_size(res: Any, native: int) -> tuple[int, int]:
-    """Pixels (width, height) of `N` or `WxH`; null is the training size."""
+def parse_size(res: Any, native: int, token_pixels: int, key: str = "res") -> tuple[int, int]:
+    """Pixels (width, height) of `N`, `WxH`, or `Fx`: F times the training side, to the nearest whole token.
+
+    null is the training size. Raises RequestError for anything else, and for multiples above LARGEST; `key` is what
+    the message calls the value.
+    """
     text = str(native if res is None else res).strip().lower()
+    if is_multiple(text):
+        factor = float(text[:-1])
+        side = round(factor * native / token_pixels) * token_pixels if factor <= LARGEST else 0
+        if side:
+            return side, side
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if not match or isinstance(res, bool):
-        raise RequestError(f"res={res} must be N or WxH in pixels, such as res=512 or res=512x256")
+        raise RequestError(
+            f"{key}={res} must be N or WxH in pixels, such as {key}=512 or {key}=512x256, or a multiple of the "
+            f"training size up to {LARGEST}x, such as {key}=2x"
+        )
     return int(match[1]), int(match[2] or match[1])
+
+
+def is_multiple(res: Any) -> bool:
+    """Whether a size is written as a multiple of the training side, such as 2x or 1.5x."""
+    return re.fullmatch(r"\d+(\.\d+)?x", str(res).strip().lower()) is not None
 
 
 def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any]:

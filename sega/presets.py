@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sega.errors import RequestError
 from sega.geometry import build_geometry
-from sega.plan import parse_size
+from sega.plan import is_multiple, parse_size
 
 PUBLISHED = 1024
 """The smallest training side, in px, that the sizes of presets are meant for. Smaller models get them in proportion."""
@@ -30,8 +30,9 @@ def swept_words(whole, words: list[str], multirun: bool) -> list[str]:
 
 
 def _fit(size: str, model) -> str:
-    if model.native >= PUBLISHED:
+    if model.native >= PUBLISHED or is_multiple(size):
         return size
     step = build_geometry(model.geometry).token_pixels
-    sides = [max(round(side * model.native / PUBLISHED / step), 1) * step for side in parse_size(size, model.native)]
+    published = parse_size(size, PUBLISHED, step)
+    sides = [max(round(side * model.native / PUBLISHED / step), 1) * step for side in published]
     return "x".join(map(str, sides))

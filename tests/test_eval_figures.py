@@ -54,6 +54,16 @@ def test_each_figure_has_its_command_and_a_second_call_does_nothing(store, capsy
         assert path.stat().st_mtime_ns == before
 
 
+def test_a_size_may_be_a_multiple_of_the_training_side(store, capsys):
+    """64 px are a third of the training side of the embedded model, 8 of its 24 tokens."""
+    for size in ("0.33x", "64", "64x64"):
+        assert draw(store, "spectra", f"size={size}") == 0
+        assert "spectra-tiny-64x64.png" in capsys.readouterr().out
+    assert draw(store, "spectra", "size=2x") == 2
+    assert figures.arguments.is_size("2x", "tiny", "384x384") and figures.arguments.is_size("2x", "flux", "2048x2048")
+    assert not figures.arguments.is_size("2x", "pictures", "2048x2048")
+
+
 def test_a_figure_is_drawn_again_when_its_records_change_and_goes_with_them(store, capsys):
     assert draw(store, "spectra") == 0
     path = store / "out" / "spectra-tiny-64x64.png"
@@ -120,6 +130,7 @@ def test_methods_recorded_for_different_queries_are_not_compared(store, capsys):
         (["spectra", "prompt=0009"], "no recorded steps of prompt=0009; did you mean '0001'"),
         (["spectra", "method=segu"], "no run of method=segu"),
         (["spectra", "crop=1,2"], "crop=1,2 must be x,y,side"),
+        (["spectra", "size=2xx"], "size=2xx must be N or WxH in pixels"),
         (["spectra", "seed=-1"], "seed=-1 must be a whole number of at least 0"),
     ],
 )

@@ -44,6 +44,16 @@ def test_keys_on_the_line_replace_what_a_preset_sweeps():
     assert {cell.request.size for cell in asked.cells} == {(128, 128)}
 
 
+def test_multiples_in_a_preset_are_of_the_model_that_runs():
+    from types import SimpleNamespace
+
+    from sega.geometry import load_geometry
+    from sega.presets import _fit
+
+    small = SimpleNamespace(native=192, geometry=vars(load_geometry("tiny")))
+    assert [_fit(size, small) for size in ("2x", "1.5x", "4096", "2048x4096")] == ["2x", "1.5x", "768x768", "384x768"]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_runs(name, tiny_folder, tmp_path, monkeypatch, capsys):
     """On a small random pipeline that takes 32 px for its training size, so that 4096 px become 128."""

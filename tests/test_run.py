@@ -48,6 +48,13 @@ WRONG = [
     (["res=0"], "not a multiple of 8 px"),
     (["res=-128"], "res=-128 must be N or WxH"),
     (["res=128x"], "res=128x must be N or WxH"),
+    (["res=0x"], "or a multiple of the training size up to 32x, such as res=2x"),
+    (["res=0.01x"], "res=0.01x must be N or WxH"),
+    (["res=-2x"], "res=-2x must be N or WxH"),
+    (["res=2xx"], "res=2xx must be N or WxH"),
+    (["res=1e9x"], "res=1e9x must be N or WxH"),
+    (["res=32.1x"], "res=32.1x must be N or WxH"),
+    (["-m", "res=2x,0x"], "res=0x must be N or WxH"),
     (["res=big"], "res=big must be N or WxH"),
     (["res=true"], "must be N or WxH"),
     (["steps=-1"], "steps=-1 must be a whole number"),
@@ -243,6 +250,28 @@ def test_steps_asked_for_later_are_recorded_without_a_new_picture(monkeypatch, c
     assert "0 made" in run(monkeypatch, capsys, *words)[1]
 
 
+@pytest.mark.parametrize(
+    "res, native, token, size",
+    [("2x", 192, 8, (384, 384)), ("1.5x", 1024, 16, (1536, 1536)), ("4X", 1328, 16, (5312, 5312)),
+     ("1x", 192, 8, (192, 192)),
+     ("1.3x", 192, 8, (248, 248)), ("0.5x", 192, 8, (96, 96)), (None, 192, 8, (192, 192)), ("640", 192, 8, (640, 640)),
+     ("640x320", 192, 8, (640, 320))],
+)  # fmt: skip
+def test_a_size_may_be_a_multiple_of_the_training_side(res, native, token, size):
+    """1.3 x 24 tokens are 31.2, so 31 of them."""
+    from sega.plan import parse_size
+
+    assert parse_size(res, native, token) == size
+
+
+def test_multiples_are_of_each_model_and_equal_to_pixels(tmp_path):
+    from sega.cli import check
+
+    words = ["-m", "dry_run=true", "method=vanilla", "prompts=examples", f"store={tmp_path}"]
+    sizes = [cell.request.size for cell in check([*words, "model=tiny,flux", "res=1.5x,2x"]).cells]
+    assert sizes == [(288, 288), (384, 384), (1536, 1536), (2048, 2048)]
+
+
 def test_damaged_images_and_rows_are_named_and_made_again(monkeypatch, capsys, line, tmp_path):
     words = [*line, "method=vanilla", "res=64"]
     assert run(monkeypatch, capsys, *words)[0] == 0
@@ -342,7 +371,7 @@ def test_prompts_come_from_worlds_files_and_the_line(tmp_path):
 def test_help_lists_groups_keys_and_examples(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for word in ("hiflow", "tiny", "seeds=[0]", "prompts.limit=2", "WxH"):
+    for word in ("hiflow", "tiny", "seeds=[0]", "prompts.limit=2", "WxH", "res=2x"):
         assert word in text
 
 
