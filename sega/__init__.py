@@ -4,9 +4,12 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["RequestError", "attach", "load_method"]
+__all__ = ["RequestError", "attach", "generate", "load_method", "load_pipeline"]
 
-_HOMES = {"RequestError": "sega.errors", "attach": "sega.attach", "load_method": "sega.method"}
+_HOMES = {
+    "RequestError": "sega.errors", "attach": "sega.attach", "generate": "sega.sampling", "load_method": "sega.method",
+    "load_pipeline": "sega.models.loading",
+}  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError, near
-from sega.geometry import CONF, Geometry, load_geometry
+from sega.geometry import CONF, Geometry
 from sega.parts import Parts
 
 if TYPE_CHECKING:
@@ -172,10 +172,11 @@ def check_sigma(sigma: float) -> float:
     return value
 
 
-def load_method(name: str, model: str = "flux", overrides: Iterable[str] = ()) -> Method:
+def load_method(name: str, model: Any = "flux", overrides: Iterable[str] = ()) -> Method:
     """A method by name for a model: `conf/method/<name>.yaml`, then overrides such as `"base=ntk"`.
 
-    Unknown names, keys and values raise RequestError with near matches.
+    `model` is a name of `conf/model`, the folder of a checkpoint, or a loaded pipeline. Unknown names, keys and values
+    raise RequestError with near matches.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -183,7 +184,9 @@ def load_method(name: str, model: str = "flux", overrides: Iterable[str] = ()) -
 
     if name not in METHODS:
         raise RequestError(f"unknown method {name!r}{near(name, METHODS)}")
-    geometry = load_geometry(model)
+    from sega.models.known import geometry_of
+
+    geometry = geometry_of(model)
     if isinstance(overrides, str):
         overrides = [overrides]
     overrides = list(overrides)

@@ -215,11 +215,11 @@ def _device(cell: Cell) -> str:
 def _pipeline(cell: Cell, device: str, mode: str):
     key = json.dumps([str(cell.weights.folder), cell.model, device, mode])
     if key not in _loaded:
-        from sega.models.loading import load_pipeline
+        from sega.models.loading import open_pipeline
 
         _loaded.clear()
         print(f"loading {cell.weights.folder}", file=sys.stderr, flush=True)
-        _loaded[key] = load_pipeline(cell.model, cell.weights, device, mode)
+        _loaded[key] = open_pipeline(cell.model, cell.weights, device, mode)
     return _loaded[key]
 
 

@@ -102,9 +102,9 @@ def generate(
     method: Method,
     prompt: str,
     seed: int = 0,
-    size: tuple[int, int] = (1024, 1024),
-    steps: int = 28,
-    guidance: float = 4.5,
+    size: tuple[int, int] | str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
     negative_prompt: str | None = None,
     bases: Bases | None = None,
     record: tuple[str, ...] = (),
@@ -113,9 +113,11 @@ def generate(
     texts: Callable[[str], dict[str, Tensor]] | None = None,
     tile: int | None = None,
 ) -> Generated:
-    """Generate one image of `size` pixels (width, height) with a method.
+    """Generate one image with a method.
 
-    Text is padded to the length the method's geometry names. Staged methods may set their own steps and guidance.
+    `size` is in pixels, (width, height), or written as in `res`: "2x", "2048", "2048x1024". Size, steps and guidance
+    left out are those of the pipeline's model in `conf/model`; staged methods may set their own steps and guidance.
+    Text is padded to the length the method's geometry names.
     Raises FailedImageError for latents with NaN or of one value, and for a picture of one colour.
     `record` and `query` are those of `attach`; recording costs time, which `seconds` holds too.
     `texts` gives the embeddings of a sentence where the pipeline has no text encoders; pictures with a side longer than
@@ -125,6 +127,13 @@ def generate(
     adapter.texts, adapter.tile = texts, tile
     if adapter.pipe is None:
         raise RequestError("generate needs a whole pipeline, not a transformer alone")
+    if size is None or isinstance(size, str) or steps is None or guidance is None:
+        from sega.models.known import model_config
+        from sega.plan import parse_size
+
+        model, token = model_config(pipe), method.geometry.token_pixels
+        size = parse_size(size, model["native"], token, "size") if size is None or isinstance(size, str) else size
+        steps, guidance = steps or model["steps"], model["guidance"] if guidance is None else guidance
     check_size(size, method.geometry.token_pixels)
     request = Request(size, steps, guidance)
     stages = method.stages(request)

@@ -68,7 +68,7 @@ def test_what_the_store_has_is_counted(line, tmp_path, monkeypatch, capsys):
     words = [*line, "method=ntk", "res=64"]
     status, out, err = run(monkeypatch, capsys, *words, "prompts.limit=1", "seeds=[0,1]")
     assert status == 0, err
-    monkeypatch.setattr("sega.models.loading.load_pipeline", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("sega.models.loading.open_pipeline", lambda *_: pytest.fail("loaded"))
     status, out, _ = run(monkeypatch, capsys, *words, "prompts.limit=3", "seeds=[0,1,2]", "dry_run=true")
     assert status == 0 and "images   9 (3 x 3: prompts x seeds), 2 in the store" in out
     assert "1 cell, 7 images to make" in out

@@ -230,7 +230,7 @@ def test_a_run_is_recorded_and_not_made_twice(monkeypatch, capsys, line, tmp_pat
         assert row["seconds"] > 0 and row["peak_memory_mb"] > 10 and row["finished"]
         assert len((folder / row["file"].replace(".png", ".steps.jsonl")).read_text().splitlines()) == 1
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ""}
-    monkeypatch.setattr("sega.models.loading.load_pipeline", lambda *_: pytest.fail("loaded for nothing"))
+    monkeypatch.setattr("sega.models.loading.open_pipeline", lambda *_: pytest.fail("loaded for nothing"))
     monkeypatch.setattr("sega.runner._loaded", {})
     status, out, err = run(monkeypatch, capsys, *line, "method=sega", "res=128x64", "record=[profiles]")
     assert status == 0 and "0 made, 2 there" in out

@@ -1,4 +1,4 @@
-"""Find weights, name them by content, load the stock pipeline. Only `load_pipeline` imports torch."""
+"""Find weights, name them by content, load the stock pipeline. Only what loads imports torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sega.errors import RequestError
+from sega.errors import RequestError, near
 from sega.models.folder import check_index, check_pipeline, read_json
 from sega.models.hub import cached, fetch, hub_cache
 
@@ -120,7 +120,30 @@ def _known_hashes() -> dict[str, str]:
         return {}
 
 
-def load_pipeline(model: dict[str, Any], weights: Weights, device: str, mode: str = "gpu"):
+def load_pipeline(model: str | Path = "flux", device: str = "auto", **changes: Any):
+    """The stock diffusers pipeline of a model, ready to use: `load_pipeline("tiny")`, `load_pipeline("flux")`.
+
+    `model` is a name of `conf/model` or the folder of a checkpoint. `changes` are keys of the model's config, such as
+    `path="/models/FLUX.1-dev"`, `dtype="float32"`, `memory="offload"` or `download=True`. The text encoders are loaded
+    too (run.py keeps embeddings on disk instead). Without height and width it makes images of the training size.
+    Raises RequestError where the weights are not on this machine.
+    """
+    from sega.devices import device_for
+    from sega.models.known import model_config
+
+    config = model_config(model)
+    for key in changes:
+        if key not in config:
+            raise RequestError(f"load_pipeline: unknown key {key!r}{near(key, config)}")
+    config |= {"text_cache": None} | changes
+    device = device_for(device)
+    mode = "gpu" if config["memory"] == "auto" or device == "cpu" else config["memory"]
+    pipe = open_pipeline(config, find_weights(config), device, mode)
+    pipe.default_sample_size = config["native"] // pipe.vae_scale_factor
+    return pipe
+
+
+def open_pipeline(model: dict[str, Any], weights: Weights, device: str, mode: str = "gpu"):
     """The stock pipeline, placed as `mode` says, with the rotary base of the model's geometry.
 
     With a `text_cache` it comes without text encoders: `load_text_encoders` gives them, before and apart.

@@ -1,0 +1,78 @@
+"""Which model of `conf/model` a name, a folder or a loaded pipeline is. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError, near
+from sega.geometry import CONF, Geometry, build_geometry, load_geometry
+from sega.models import PIPELINES
+from sega.models.folder import read_json
+
+AXES = ("axes_dims_rope", "axes_dims")
+"""Where the configs of stock transformers name their rotary dimensions."""
+
+
+def names() -> list[str]:
+    """The files in `conf/model`."""
+    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
+def model_config(model: Any) -> dict[str, Any]:
+    """The `model` block as run.py composes it, for a name, the folder of a checkpoint, or a loaded pipeline.
+
+    A folder or a pipeline is recognised by its class and rotary axes; checkpoints that share both (FLUX.1-dev and
+    its relatives) share the block of the first, with `path` set to the folder. Raises RequestError with near matches.
+    """
+    if not isinstance(model, str | Path):
+        return _composed(_recognised(type(model).__name__, dict(model.transformer.config), "this pipeline"))
+    if str(model) in names():
+        return _composed(str(model))
+    folder = Path(model).expanduser()
+    if not (folder / "model_index.json").is_file():
+        raise RequestError(
+            f"unknown model {str(model)!r}{near(str(model), names())}; give one of {', '.join(names())}, or the folder "
+            "of a diffusers pipeline"
+        )
+    pipeline = read_json(folder / "model_index.json").get("_class_name")
+    config = folder / "transformer" / "config.json"
+    if not config.is_file():
+        raise RequestError(f"{folder} is incomplete: transformer/config.json is missing; fetch it again")
+    name = _recognised(str(pipeline), read_json(config), str(folder))
+    return _composed(name) | {"path": str(folder.resolve())}
+
+
+def _recognised(pipeline: str, transformer: dict[str, Any], what: str) -> str:
+    """The name of the first model of this class and these axes, the one named as its family before others."""
+    family = PIPELINES.get(pipeline)
+    if family is None:
+        raise RequestError(f"{what} is a {pipeline}; only {', '.join(PIPELINES)} are known")
+    axes = next((list(transformer[key]) for key in AXES if transformer.get(key)), None)
+    found = []
+    for name in sorted(names(), key=lambda name: (name != family, name)):
+        geometry = _composed(name)["geometry"]
+        if geometry["family"] == family:
+            # A family with a fourth axis of its own (FLUX.2) says nothing that tells its models apart.
+            found += [name] if axes is None or len(axes) != 3 or axes == list(geometry["axes"]) else []
+    if not found:
+        raise RequestError(f"{what} has rotary axes {axes}, and no model in conf/model of the family {family} has them")
+    return found[0]
+
+
+def _composed(name: str) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+    config.pop("defaults", None)  # of other groups
+    return OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(CONF / "loading.yaml"), config), resolve=True)
+
+
+def geometry_of(model: Any) -> Geometry:
+    """The geometry of a name, a folder or a loaded pipeline; a pipeline's own rotary base counts."""
+    if isinstance(model, str) and model in names():
+        return load_geometry(model)
+    geometry = build_geometry(model_config(model)["geometry"])
+    theta = getattr(getattr(getattr(model, "transformer", None), "pos_embed", None), "theta", geometry.theta)
+    return replace(geometry, theta=theta)
