@@ -11,31 +11,20 @@ import torch
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
 
 
-def build(**sizes):
-    from sega.embedded import model
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        t5, clip = model.build_text_encoders()
-        transformer, vae = model.build_transformer(**sizes), model.build_autoencoder()
-        # A fresh transformer says next to nothing; give it something to say.
-        for parameter in transformer.parameters():
-            parameter.data += 0.05 * torch.randn_like(parameter)
-    pipe = model.assemble(*(part.eval() for part in (transformer, vae, t5, clip)))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 @pytest.fixture(scope="session")
 def random_pipe():
     """The architecture at its full depth."""
+    from small import build
+
     return build()
 
 
 @pytest.fixture(scope="session")
 def tiny_pipe():
     """One double and one single block."""
-    return build(heads=2, double=1, single=1)
+    from small import build
+
+    return build(double=1, single=1)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 from method_table import METHODS
+from small import GEOMETRY, PROMPT, load
 
 from sega import attach, load_method
 from sega.errors import RequestError
 from sega.method import METHODS as NAMES
 from sega.sampling import generate, seeded
 
-PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
 OTHER = "a blue plain cone in the middle standing on sand under a night sky with light from the left"
+GUIDANCE = {PROMPT: 1.5, OTHER: 4.0}
 DIRECT = [row for row in METHODS if not row.staged]
 
 
@@ -26,7 +27,7 @@ def stock(pipe, size=(128, 128), steps=2, prompt=PROMPT, output="pil"):
     """The stock pipeline as anybody would call it."""
     result = pipe(
         prompt, width=size[0], height=size[1], latents=noise(pipe, size, prompt), num_inference_steps=steps,
-        max_sequence_length=24, output_type=output,
+        guidance_scale=3.5, max_sequence_length=24, output_type=output,
     ).images  # fmt: skip
     return result if output == "latent" else np.asarray(result[0])
 
@@ -49,8 +50,8 @@ def test_the_table_has_a_row_for_every_method():
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
 def test_at_the_training_size_every_method_is_the_stock_pipeline(tiny_pipe, row):
-    method = load_method(row.name, "tiny", [*row.quick, *row.same_shift])
-    made = generate(tiny_pipe, method, PROMPT, 0, (128, 128), steps=2, guidance=1.0)
+    method = load(row.name, *row.quick, *row.same_shift)
+    made = generate(tiny_pipe, method, PROMPT, 0, (128, 128), steps=2, guidance=3.5)
     assert np.array_equal(np.asarray(made.image), stock(tiny_pipe))
     assert made.calls == 2
 
@@ -58,7 +59,7 @@ def test_at_the_training_size_every_method_is_the_stock_pipeline(tiny_pipe, row)
 @pytest.mark.parametrize("row", DIRECT, ids=lambda row: row.name)
 def test_attaching_changes_a_larger_picture_and_removing_restores_it(tiny_pipe, row):
     before, untouched = state(tiny_pipe), stock(tiny_pipe, (256, 128))
-    with attach(tiny_pipe, load_method(row.name, "tiny")):
+    with attach(tiny_pipe, load(row.name)):
         attached = stock(tiny_pipe, (256, 128))
         assert np.array_equal(attached, stock(tiny_pipe, (256, 128)))
     assert not np.array_equal(attached, untouched)
@@ -67,7 +68,7 @@ def test_attaching_changes_a_larger_picture_and_removing_restores_it(tiny_pipe, 
 
 
 def test_pinning_is_all_that_vanilla_does(tiny_pipe):
-    with attach(tiny_pipe, load_method("vanilla", "tiny", ["schedule=stock"])):
+    with attach(tiny_pipe, load("vanilla", "schedule=stock")):
         attached = stock(tiny_pipe, (256, 256))
     assert np.array_equal(attached, stock(tiny_pipe, (256, 256)))
 
@@ -88,12 +89,12 @@ def test_sega_without_its_spectral_part_is_its_uniform_base(tiny_pipe):
             axis = uniform_axis(base_frequencies(28, 100 * factor), r**0.08)
             return self.rope(axis, axis)
 
-    method = load_method("sega", "tiny", ["amplitude=0"])
+    method = load("sega", "amplitude=0")
     with attach(tiny_pipe, method):
         without = stock(tiny_pipe, (256, 128))
     with attach(tiny_pipe, Uniform(method.geometry)):
         uniform = stock(tiny_pipe, (256, 128))
-    with attach(tiny_pipe, load_method("sega", "tiny")):
+    with attach(tiny_pipe, load("sega")):
         assert not np.array_equal(stock(tiny_pipe, (256, 128)), uniform)
     assert np.array_equal(without, uniform)
 
@@ -107,26 +108,27 @@ def inputs(pipe, prompts, size):
         "hidden_states": torch.cat([noise(pipe, size, prompt) for prompt in prompts]),
         "encoder_hidden_states": torch.cat([item[0] for item in encoded]),
         "pooled_projections": torch.cat([item[1] for item in encoded]),
+        "guidance": torch.tensor([GUIDANCE[prompt] for prompt in prompts]),
         "timestep": torch.full((len(prompts),), 0.7), "txt_ids": encoded[0][2], "img_ids": ids, "return_dict": False,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("override", ["source=embedded", "source=latent", "frequencies=dype"])
 def test_a_batch_of_two_is_two_batches_of_one(tiny_pipe, override):
-    method = load_method("sega", "tiny", [override])
+    method = load("sega", override)
     with torch.no_grad(), attach(tiny_pipe.transformer, method) as attachment:
         both = tiny_pipe.transformer(**inputs(tiny_pipe, [PROMPT, OTHER], (256, 128)))[0]
         assert len(attachment.steps) == 2 and attachment.steps[0].index == attachment.steps[1].index
         single = [tiny_pipe.transformer(**inputs(tiny_pipe, [prompt], (256, 128)))[0] for prompt in (PROMPT, OTHER)]
     assert torch.equal(both, torch.cat(single))
-    with torch.no_grad(), attach(tiny_pipe.transformer, load_method("sega", "tiny", ["batch=joint"])) as attachment:
+    with torch.no_grad(), attach(tiny_pipe.transformer, load("sega", "batch=joint")) as attachment:
         joint = tiny_pipe.transformer(**inputs(tiny_pipe, [PROMPT, OTHER], (256, 128)))[0]
         assert len(attachment.steps) == 1
     assert not torch.equal(joint, both)
 
 
 def test_steps_record_what_every_call_saw(tiny_pipe):
-    method = load_method("sega", "tiny")
+    method = load("sega")
     with attach(tiny_pipe, method, record=["profiles", "magnitudes", "latent"]) as attachment:
         stock(tiny_pipe, (256, 128), steps=3)
         stock(tiny_pipe, (256, 128), steps=3)
@@ -172,17 +174,17 @@ def test_in_bfloat16_too(tiny_folder, name):
 
     pipe = FluxPipeline.from_pretrained(tiny_folder, dtype=torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)
-    set_theta(pipe.transformer, 100)
+    set_theta(pipe.transformer, GEOMETRY.theta)
     (row,) = [row for row in METHODS if row.name == name]
-    method = load_method(name, "tiny", list(row.quick))
-    made = generate(pipe, method, PROMPT, 0, (128, 128), steps=2, guidance=1.0)
+    method = load(name, *row.quick)
+    made = generate(pipe, method, PROMPT, 0, (128, 128), steps=2, guidance=3.5)
     assert np.array_equal(np.asarray(made.image), stock(pipe))
-    made = generate(pipe, method, PROMPT, 0, (192, 128), steps=2, guidance=1.0)
+    made = generate(pipe, method, PROMPT, 0, (192, 128), steps=2, guidance=3.5)
     assert not np.array_equal(np.asarray(made.image), stock(pipe, (192, 128)))
 
 
 def test_guided_calls_of_a_step_share_its_index(tiny_pipe):
-    with attach(tiny_pipe, load_method("sega", "tiny")) as attachment:
+    with attach(tiny_pipe, load("sega")) as attachment:
         tiny_pipe(
             PROMPT, negative_prompt=OTHER, true_cfg_scale=2.0, width=256, height=128, num_inference_steps=2,
             latents=noise(tiny_pipe, (256, 128)), max_sequence_length=24, output_type="latent",
@@ -192,7 +194,7 @@ def test_guided_calls_of_a_step_share_its_index(tiny_pipe):
 
 
 def test_what_can_not_be_attached_is_refused(tiny_pipe):
-    sega = load_method("sega", "tiny")
+    sega = load("sega")
     with attach(tiny_pipe, sega), pytest.raises(RequestError, match="already attached"):
         attach(tiny_pipe, sega)
     with pytest.raises(RequestError, match="name of this model"):
@@ -200,7 +202,7 @@ def test_what_can_not_be_attached_is_refused(tiny_pipe):
     with pytest.raises(RequestError, match="no adapter for Linear"):
         attach(torch.nn.Linear(2, 2), sega)
     with pytest.raises(RequestError, match="several stages"):
-        attach(tiny_pipe, load_method("hiflow", "tiny"))
+        attach(tiny_pipe, load("hiflow"))
     with pytest.raises(RequestError, match="exact_time"):
         attach(tiny_pipe.transformer, sega, exact_time=True)
     with pytest.raises(RequestError, match="record='spectra'"):
@@ -210,10 +212,10 @@ def test_what_can_not_be_attached_is_refused(tiny_pipe):
 
 def test_removing_twice_and_after_an_error_is_harmless(tiny_pipe):
     before = state(tiny_pipe)
-    handle = attach(tiny_pipe, load_method("ntk", "tiny"))
+    handle = attach(tiny_pipe, load("ntk"))
     handle.remove()
     handle.remove()
-    with pytest.raises(ZeroDivisionError), attach(tiny_pipe, load_method("ntk", "tiny")):
+    with pytest.raises(ZeroDivisionError), attach(tiny_pipe, load("ntk")):
         1 / 0  # noqa: B018
     assert state(tiny_pipe) == before
 
@@ -223,7 +225,7 @@ def test_a_forward_that_was_already_replaced_comes_back(tiny_pipe):
     original = transformer.forward
     transformer.forward = mine = lambda *args, **kwargs: original(*args, **kwargs)
     try:
-        with attach(tiny_pipe, load_method("ntk", "tiny")):
+        with attach(tiny_pipe, load("ntk")):
             stock(tiny_pipe, steps=1)
         assert transformer.forward is mine
     finally:

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small import load
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sega import load_method
 from sega.method import Step
 from sega.models.flux import image_ids
 from sega.parts import Call, Request
@@ -49,7 +49,7 @@ def turn(x, ids=None, rope=None):
 
 def largest(case, side):
     """Bytes of the largest tensor made in one attention call on side x side image tokens."""
-    method = load_method(case.split("-")[0], "tiny", CASES[case])
+    method = load(case.split("-")[0], *CASES[case])
     stages = method.stages(Request((side * 8, side * 8), 2, 1.0))
     run = SimpleNamespace(generator=torch.Generator().manual_seed(0))
     part = method.attention(len(stages) - 1, run)

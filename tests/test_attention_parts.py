@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from small import GEOMETRY, PROMPT, VANILLA, made, pixels
+from small import GEOMETRY, PROMPT, VANILLA, load, made, pixels
 
-from sega import load_method
 from sega.method import Method
 from sega.models.flux import FluxAdapter
 from sega.parts import Attention
@@ -95,7 +94,7 @@ def test_rotation_by_other_ids_and_frequencies(tiny_pipe):
     @dataclass(frozen=True, eq=False)
     class Yarn(Attending):
         def positions(self, grid, sigma=1.0, tokens=None):
-            return load_method("yarn", "tiny").positions(grid, sigma, tokens)
+            return load("yarn").positions(grid, sigma, tokens)
 
     plain = pixels(made(tiny_pipe, VANILLA, (256, 128), steps=1)).astype(int)
     moved = pixels(made(tiny_pipe, Attending(GEOMETRY, part=Moved()), (256, 128), steps=1)).astype(int)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import load
+from small import words as small_words
 
 from sega.cli import main
 
@@ -23,7 +25,7 @@ def run(monkeypatch, capsys, *words):
 @pytest.fixture
 def line(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("sega.models.loading.HASHES", tmp_path / "weights.json")
-    return ["model=tiny", f"model.path={tiny_folder}", f"store={tmp_path / 'runs'}", "steps=1", "device=cpu"]
+    return small_words(tiny_folder, f"store={tmp_path / 'runs'}", "steps=1", "device=cpu")
 
 
 def test_a_model_that_is_not_here_without_torch(tmp_path):
@@ -86,7 +88,6 @@ def test_the_counted_operations_are_those_of_the_run(line, monkeypatch, capsys, 
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from sega import load_method
     from sega.sampling import generate
 
     _, out, _ = run(monkeypatch, capsys, *line, "method=vanilla", "res=128x64", "prompts.limit=1", "dry_run=true")
@@ -104,7 +105,7 @@ def test_the_counted_operations_are_those_of_the_run(line, monkeypatch, capsys, 
 
     monkeypatch.setattr(type(tiny_pipe.transformer), "forward", counted)
     with torch.no_grad():
-        generate(tiny_pipe, load_method("vanilla", "tiny"), "a boat", 0, (128, 64), 1, 1.0)
+        generate(tiny_pipe, load("vanilla"), "a boat", 0, (128, 64), 1, 1.0)
     assert sum(counts) == pytest.approx(told, rel=1e-3)
 
 

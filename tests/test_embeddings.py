@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small import words as small_words
 
 from sega.cli import main
 from sega.embeddings import TextCache, sentences
@@ -26,7 +27,7 @@ def run(monkeypatch, capsys, *words):
 def line(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("sega.models.loading.HASHES", tmp_path / "weights.json")
     monkeypatch.setattr("sega.runner._loaded", {})
-    return ["model=tiny", f"model.path={tiny_folder}", "steps=1", "device=cpu", f"prompts.text={PROMPT}"]
+    return small_words(tiny_folder, "steps=1", "device=cpu", f"prompts.text={PROMPT}")
 
 
 def test_pictures_are_the_same_and_sentences_encoded_once(line, tmp_path, monkeypatch, capsys):

@@ -115,7 +115,7 @@ def test_stages_of_other_requests():
         ((1024, 1024), 30), ((2048, 2048), 18), ((3072, 3072), 9), ((4096, 4096), 9)
     ]  # fmt: skip
     assert [row[0] for row in summary((4096, 4096), "ratios=[]")] == [(1024, 1024), (4096, 4096)]
-    assert [row[0][0] for row in summary((512, 512), model="tiny")] == [128, 256, 512]
+    assert [row[0][0] for row in summary((768, 768), model="tiny")] == [192, 384, 768]
     assert [row[0][0] for row in summary((2656, 2656), model="qwen")] == [1328, 2656]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
+from small import load
 
 from baselines import hrdit
 from baselines.staged import FactorNTK
@@ -82,13 +83,13 @@ def test_flux_stages():
     assert [method.attention(index, None).spa_steps for index in (1, 2)] == [3, 0]
     assert (method.groups, method.hap_block, method.hap_stride, method.hap_alpha) == (80, 64, 32, 2048)
     tiny = load_method("hrdit", "tiny")
-    assert [len(hrdit.spa_ids((n, n), tiny.groups)) for n in (16, 32, 64)] == [1, 3, 7]
-    assert (tiny.hap_block, tiny.hap_stride, tiny.hap_alpha) == (16, 8, 128)
+    assert [len(hrdit.spa_ids((n, n), tiny.groups)) for n in (24, 48, 96)] == [1, 3, 7]
+    assert (tiny.hap_block, tiny.hap_stride, tiny.hap_alpha) == (24, 12, 288)
 
 
 def picture(pipe, *overrides, size=(256, 256), seed=0):
     short = ["base_steps=3", "steps=[2]", "spa_steps=[1]", *overrides]
-    return generate(pipe, load_method("hrdit", "tiny", short), PROMPT, seed, size, steps=2, guidance=1.0)
+    return generate(pipe, load("hrdit", *short), PROMPT, seed, size, steps=2, guidance=1.0)
 
 
 def same(a, b):
@@ -108,7 +109,7 @@ def test_an_image_depends_on_its_seed_alone(tiny_pipe):
 def test_without_its_additions_it_is_hiflow(tiny_pipe):
     own = picture(tiny_pipe, "spa_steps=[0]", "ntk_factors=[4.0]")
     settings = ["base_steps=3", "steps=[2]", "ntk_factors=[4.0]", "shift_windows=false"]
-    plain = generate(tiny_pipe, load_method("hiflow", "tiny", settings), PROMPT, 0, (256, 256), steps=2, guidance=1.0)
+    plain = generate(tiny_pipe, load("hiflow", *settings), PROMPT, 0, (256, 256), steps=2, guidance=1.0)
     assert same(own, plain)
 
 
@@ -121,12 +122,12 @@ def test_pruning(tiny_pipe):
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 64)])
 def test_the_training_size_is_left_alone(tiny_pipe, size):
-    plain = generate(tiny_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=3, guidance=1.0)
+    plain = generate(tiny_pipe, load("vanilla"), PROMPT, 0, size, steps=3, guidance=3.5)
     assert same(picture(tiny_pipe, size=size), plain)
 
 
 def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(tiny_pipe):
-    method, seen = load_method("hrdit", "tiny"), []
+    method, seen = load("hrdit"), []
 
     class Watched(hrdit.BundledAttention):
         def attend(self, call):
@@ -142,6 +143,7 @@ def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(tiny_pi
             encoder_hidden_states=torch.randn(1, 24, config.joint_attention_dim, generator=generator),
             pooled_projections=torch.zeros(1, config.pooled_projection_dim),
             timestep=torch.ones(1),
+            guidance=torch.ones(1),
             img_ids=image_ids((32, 24), "cpu"),
             txt_ids=torch.zeros(24, 3),
         )

@@ -108,7 +108,7 @@ def test_copies_of_the_text():
     assert method.text_places((129, 129), 1) == method.text_places((128, 128), 1)
     assert method.text_places((50, 200), 1) == [(0, 0), (0, 64), (0, 128)]
     assert load_method("imax", overrides=["text_duplication=false"]).text_places((128, 128), 1) == [(0, 0)]
-    assert load_method("imax", "tiny").text_places((32, 32), 1) == [(0, 0), (0, 16), (16, 0), (16, 16)]
+    assert load_method("imax", "tiny").text_places((48, 48), 1) == [(0, 0), (0, 24), (24, 0), (24, 24)]
 
 
 def test_positions_count_duplicated_text():

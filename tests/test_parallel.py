@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small import GEOMETRY, load
+from small import words as small_words
 
-from sega import load_method, parallel
+from sega import parallel
 from sega.errors import RequestError
 from sega.sampling import generate
 
@@ -37,10 +39,9 @@ def start(words, processes):
 @pytest.mark.parametrize(("method", "res"), [("sega", "256x136"), ("upsample", "256")])
 def test_a_split_sequence_gives_the_picture_of_one_process(tiny_folder, tmp_path, method, res):
     """Positions from all tokens, and a shared first stage; gloo needs numbers of tokens that divide."""
-    words = [
-        "model=tiny", f"model.path={tiny_folder}", f"method={method}", f"res={res}", "steps=2", "device=cpu",
-        f"prompts.text={PROMPT}",
-    ]  # fmt: skip
+    words = small_words(
+        tiny_folder, f"method={method}", f"res={res}", "steps=2", "device=cpu", f"prompts.text={PROMPT}"
+    )
     if method == "upsample":
         words.append("method.base_steps=2")
     pictures = []
@@ -63,12 +64,12 @@ def test_blocks_with_hooks_give_the_same_picture(tiny_folder, monkeypatch):
     for hooked in (False, True):
         pipe = FluxPipeline.from_pretrained(tiny_folder)
         pipe.set_progress_bar_config(disable=True)
-        set_theta(pipe.transformer, 100)
+        set_theta(pipe.transformer, GEOMETRY.theta)
         if hooked:
             parallel.spread(pipe, "cpu")
             assert any(hasattr(module, "_hf_hook") for module in pipe.transformer.modules())
         for name in ("sega", "ultraimage"):
-            made = generate(pipe, load_method(name, "tiny"), PROMPT, 0, (192, 128), steps=1, guidance=1.0)
+            made = generate(pipe, load(name), PROMPT, 0, (192, 128), steps=1, guidance=1.0)
             pictures.append(np.asarray(made.image))
     assert np.array_equal(pictures[0], pictures[2]) and np.array_equal(pictures[1], pictures[3])
 
@@ -100,7 +101,7 @@ WRONG = [
 def test_what_cannot_work_is_refused_before_anything_loads(monkeypatch, model, processes, method, message):
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     with pytest.raises(RequestError, match=message):
-        parallel.check(MODEL | model, load_method(method, "tiny"))
+        parallel.check(MODEL | model, load(method))
 
 
 def test_attention_methods_are_refused_on_a_split_transformer(tiny_pipe, monkeypatch):
@@ -108,7 +109,7 @@ def test_attention_methods_are_refused_on_a_split_transformer(tiny_pipe, monkeyp
 
     monkeypatch.setattr("sega.parallel.is_split", lambda transformer: True)
     with pytest.raises(RequestError, match="part of the sequence"):
-        attach(tiny_pipe, load_method("ultraimage", "tiny"))
+        attach(tiny_pipe, load("ultraimage"))
     assert "forward" not in vars(tiny_pipe.transformer)
 
 

@@ -5,8 +5,9 @@ same weights, from memory to itself. Sequential offloading is left out: accelera
 import numpy as np
 import pytest
 import torch
+from small import GEOMETRY, load
 
-from sega import attach, load_method
+from sega import attach
 from sega.errors import RequestError
 from sega.models.loading import set_theta
 from sega.models.placement import place, quantization, switch
@@ -21,13 +22,13 @@ def pipe(tiny_folder):
     from diffusers import FluxPipeline
 
     pipe = FluxPipeline.from_pretrained(tiny_folder)
-    set_theta(pipe.transformer, load_method("vanilla", "tiny").geometry.theta)
+    set_theta(pipe.transformer, GEOMETRY.theta)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def made(pipe, name="sega", size=(256, 128), **options):
-    method = load_method(name, "tiny")
+    method = load(name)
     return np.asarray(generate(pipe, method, PROMPT, 0, size, 2, 1.0, **options).image)
 
 
@@ -49,10 +50,10 @@ def test_a_method_stays_on_over_several_images_and_comes_off(pipe, tiny_pipe, mo
         return target(PROMPT, **call).images
 
     stock = picture(tiny_pipe)
-    with attach(tiny_pipe, load_method("ntk", "tiny")):
+    with attach(tiny_pipe, load("ntk")):
         expected = picture(tiny_pipe)
     assert not np.array_equal(stock, expected)
-    with attach(pipe, load_method("ntk", "tiny")) as attachment:
+    with attach(pipe, load("ntk")) as attachment:
         for _ in range(2):
             assert np.array_equal(picture(pipe), expected)
             assert len(attachment.steps) == 2

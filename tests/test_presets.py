@@ -32,7 +32,7 @@ def test_a_preset_takes_the_sizes_of_the_embedded_model_in_proportion(name):
     asked = cli.check(["-m", f"experiment={name}", *TINY])
     for cell in asked.cells:
         assert cell.model["name"] == "tiny" and len(cell.prompts) == 2 and cell.config["eval"]["name"] == "embedded"
-        assert all(side % 8 == 0 and 256 <= side <= 768 for side in cell.request.size)
+        assert all(side % 8 == 0 and 384 <= side <= 1152 for side in cell.request.size)
         assert cell.stages[0].steps in (2, 30) and cell.request.steps == 2
     assert len({(cell.method, cell.request.size) for cell in asked.cells}) == len(asked.cells)
     assert "hydra.sweeper.params=null" in asked.words

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import words as small_words
 
 from sega.cli import main
 
@@ -18,7 +19,7 @@ PROMPTS = "prompts.limit=2"
 def line(tiny_folder, tmp_path, monkeypatch):
     """Words every run of these tests begins with; the hash cache goes elsewhere."""
     monkeypatch.setattr("sega.models.loading.HASHES", tmp_path / "weights.json")
-    return ["model=tiny", f"model.path={tiny_folder}", f"store={tmp_path / 'runs'}", "steps=1", "device=cpu", PROMPTS]
+    return small_words(tiny_folder, f"store={tmp_path / 'runs'}", "steps=1", "device=cpu", PROMPTS)
 
 
 def run(monkeypatch, capsys, *words):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from small import GEOMETRY, PROMPT, VANILLA, load, pixels
 
-from sega import load_method
 from sega.errors import RequestError
 from sega.method import Method
 from sega.models.flux import FluxAdapter, image_ids
@@ -16,18 +16,10 @@ from sega.parts import Point, Stage, align, check_size
 from sega.sampling import Run, generate, seeded
 from sega.shift import stage_sigmas
 
-PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
-GEOMETRY = load_method("vanilla", "tiny").geometry
-VANILLA = Method(GEOMETRY)
-
 
 def made(pipe, method, size=(128, 128), steps=2, **options):
     options = {"prompt": PROMPT, "seed": 0, "guidance": 1.0} | options
     return generate(pipe, method, size=size, steps=steps, **options)
-
-
-def pixels(generated):
-    return np.asarray(generated.image)
 
 
 def test_noise_depends_on_seed_prompt_and_size_alone():
@@ -57,11 +49,11 @@ def test_every_method_starts_from_the_same_noise(tiny_pipe):
 def test_generating_touches_no_global_generator_and_repeats_itself(tiny_pipe):
     torch.manual_seed(3)
     state = torch.random.get_rng_state()
-    first = made(tiny_pipe, load_method("sega", "tiny"), (128, 64))
+    first = made(tiny_pipe, load("sega"), (128, 64))
     assert torch.random.get_rng_state().equal(state)
     torch.manual_seed(4)
-    assert np.array_equal(pixels(first), pixels(made(tiny_pipe, load_method("sega", "tiny"), (128, 64))))
-    assert not np.array_equal(pixels(first), pixels(made(tiny_pipe, load_method("sega", "tiny"), (128, 64), seed=1)))
+    assert np.array_equal(pixels(first), pixels(made(tiny_pipe, load("sega"), (128, 64))))
+    assert not np.array_equal(pixels(first), pixels(made(tiny_pipe, load("sega"), (128, 64), seed=1)))
 
 
 def test_packing_is_that_of_the_pipeline(tiny_pipe):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import load
 
 from baselines import scalediff
 from sega import attach, load_method
@@ -177,7 +178,7 @@ def test_flux_stages():
 
 
 def picture(pipe, *overrides, size=(256, 256), seed=0, **arguments):
-    method = load_method("scalediff", "tiny", ["base_steps=3", *overrides])
+    method = load("scalediff", "base_steps=3", *overrides)
     return generate(pipe, method, PROMPT, seed, size, steps=2, guidance=1.0, **arguments)
 
 
@@ -211,7 +212,7 @@ def test_odd_sizes(tiny_pipe, size):
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 96)])
 def test_no_doubling_is_the_model_as_it_is(tiny_pipe, size):
-    plain = generate(tiny_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=3, guidance=1.0)
+    plain = generate(tiny_pipe, load("vanilla"), PROMPT, 0, size, steps=3, guidance=3.5)
     assert same(picture(tiny_pipe, size=size), plain)
 
 
@@ -223,7 +224,7 @@ def test_jitter_covers_its_range():
 
 def test_text_is_rotated_as_the_first_token_of_its_window(tiny_pipe):
     """The patch at (0, 24), whose window starts at (0, 20), against attention written out."""
-    method, seen = load_method("scalediff", "tiny", ["jitter=false"]), []
+    method, seen = load("scalediff", "jitter=false"), []
 
     class Watched(scalediff.Neighbourhood):
         def attend(self, call):
@@ -255,6 +256,7 @@ def run_once(transformer, method, part, grid):
             encoder_hidden_states=torch.randn(1, 24, config.joint_attention_dim, generator=generator),
             pooled_projections=torch.zeros(1, config.pooled_projection_dim),
             timestep=torch.ones(1),
+            guidance=torch.ones(1),
             img_ids=image_ids(grid, "cpu"),
             txt_ids=torch.zeros(24, 3),
         )

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small import GEOMETRY, load
 
-from sega import attach, load_method
+from sega import attach
 from sega.method import METHODS, build_method
 from sega.models import adapter_for
 from sega.sampling import generate
@@ -32,9 +33,7 @@ QUICK = {
 
 def small(name):
     """A method for a training side of 8 tokens."""
-    geometry = load_method("vanilla", "tiny").geometry
-    geometry = replace(geometry, train_tokens=8, sega_train_tokens=8)
-    return replace(load_method(name, "tiny", QUICK.get(name, ())), geometry=geometry)
+    return replace(load(name, *QUICK.get(name, ())), geometry=replace(GEOMETRY, train_tokens=8, sega_train_tokens=8))
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
@@ -51,8 +50,8 @@ def test_every_method_at_every_ratio(tiny_pipe, name, size):
 @pytest.mark.parametrize("name", ["yarn", "dype"])
 def test_an_axis_below_the_training_side_keeps_its_positions(name):
     """1536x640 is longer than the training side one way and shorter the other."""
-    rope = load_method(name, "tiny").positions((10, 24), 0.9)
-    base = load_method("vanilla", "tiny").positions((10, 24))
+    rope = load(name).positions((10, 24), 0.9)
+    base = load("vanilla").positions((10, 24))
     assert torch.equal(rope.height.frequencies, base.height.frequencies)
     assert not torch.equal(rope.width.frequencies, base.width.frequencies)
 
@@ -85,7 +84,7 @@ def test_positions_at_5120_px_are_exact_in_bfloat16():
     ).to(torch.bfloat16)  # fmt: skip
     ids = FluxPipeline._prepare_latent_image_ids(1, 320, 320, "cpu", torch.bfloat16)
     assert len(ids.float().unique(dim=0)) < 320 * 320
-    geometry = replace(load_method("vanilla", "tiny").geometry, axes=(8, 28, 28), theta=10000.0, train_tokens=64)
+    geometry = replace(GEOMETRY, axes=(8, 28, 28), theta=10000.0, train_tokens=64)
     call = {
         "hidden_states": torch.zeros(1, 320 * 320, 16, dtype=torch.bfloat16), "img_ids": ids,
         "encoder_hidden_states": torch.zeros(1, 4, 16, dtype=torch.bfloat16),

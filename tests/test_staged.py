@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import build, load
 
-from sega import load_method
 from sega.bases import BaseFolder
-from sega.embedded import model as embedded
 from sega.errors import RequestError
 from sega.sampling import generate
 
@@ -24,16 +23,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def pipe():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        t5, clip = embedded.build_text_encoders()
-        parts = embedded.build_transformer(heads=1, double=1, single=1), embedded.build_autoencoder()
-        # A fresh transformer starts at zero output; give it something to say.
-        for parameter in parts[0].parameters():
-            parameter.data += 0.05 * torch.randn_like(parameter)
-    pipe = embedded.assemble(*(part.eval() for part in (*parts, t5, clip)))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return build(heads=1, double=1, single=1)
 
 
 class Counted(BaseFolder):
@@ -53,7 +43,7 @@ class Counted(BaseFolder):
 
 
 def made(pipe, name, *overrides, size=(192, 192), seed=0, prompt=PROMPT, bases=None):
-    method = load_method(name, "tiny", [*SMALL[name], *overrides])
+    method = load(name, *SMALL[name], *overrides)
     return generate(pipe, method, prompt, seed, size, steps=2, guidance=1.0, bases=bases)
 
 
@@ -93,7 +83,7 @@ def test_the_model_is_left_as_it_was(pipe, name):
 @pytest.mark.parametrize("size", [(128, 128), (96, 128)])
 def test_a_target_no_larger_than_the_base_is_the_plain_model(pipe, name, size):
     steps = int(SMALL[name][0].split("=")[1])
-    vanilla = load_method("vanilla", "tiny")
+    vanilla = load("vanilla")
     overrides = ["schedule=pinned"] if name == "imax" else []
     expected = generate(pipe, vanilla, PROMPT, 0, size, steps=steps, guidance=3.5)
     actual = made(pipe, name, *overrides, size=size)

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from small import GEOMETRY, VANILLA, made, pixels
+from small import GEOMETRY, VANILLA, load, made, pixels
 
-from sega import load_method
 from sega.method import Method
 from sega.parts import Stage
 
@@ -145,10 +144,10 @@ def test_positions_of_another_method_in_a_stage(tiny_pipe):
 
         def stages(self, request):
             (stage,) = super().stages(request)
-            return [replace(stage, positions=load_method(self.other, "tiny"))]
+            return [replace(stage, positions=load(self.other))]
 
     for name in ("sega", "yarn"):
-        expected = made(tiny_pipe, load_method(name, "tiny"), (256, 128))
+        expected = made(tiny_pipe, load(name), (256, 128))
         assert np.array_equal(pixels(made(tiny_pipe, Other(GEOMETRY, other=name), (256, 128))), pixels(expected))
 
 

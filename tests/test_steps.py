@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from small import load
 
-from sega import attach, load_method
+from sega import attach
 from sega.errors import RequestError
 from sega.observe import Watch, latent_spectrum
 from sega.parts import Call
@@ -52,7 +53,7 @@ def test_attention_of_one_token_equals_the_row_of_the_whole_map():
 
 @pytest.mark.parametrize("name", ["vanilla", "sega", "ultraimage", "hiflow"])
 def test_recording_changes_no_picture(tiny_pipe, name):
-    words = {"method": load_method(name, "tiny"), "prompt": PROMPT, "size": (256, 128), "steps": 2, "guidance": 1.0}
+    words = {"method": load(name), "prompt": PROMPT, "size": (256, 128), "steps": 2, "guidance": 1.0}
     plain = generate(tiny_pipe, **words)
     done = generate(tiny_pipe, **words, record=("spectrum", "attention"), query=(0.25, 0.5))
     assert np.array_equal(np.asarray(done.image), np.asarray(plain.image))
@@ -66,7 +67,7 @@ def test_recording_changes_no_picture(tiny_pipe, name):
 
 
 def test_the_last_clean_prediction_is_the_latent_that_was_decoded(tiny_pipe):
-    with attach(tiny_pipe, load_method("vanilla", "tiny"), record=["spectrum"]) as attachment:
+    with attach(tiny_pipe, load("vanilla"), record=["spectrum"]) as attachment:
         packed = tiny_pipe(
             PROMPT, width=128, height=128, num_inference_steps=2, guidance_scale=1.0, max_sequence_length=24,
             generator=torch.Generator().manual_seed(0), output_type="latent",
@@ -77,14 +78,14 @@ def test_the_last_clean_prediction_is_the_latent_that_was_decoded(tiny_pipe):
 
 
 def test_layers_that_do_not_attend_densely_are_left_out(tiny_pipe):
-    method = load_method("scalediff", "tiny")
+    method = load("scalediff")
     done = generate(tiny_pipe, method, PROMPT, 0, (256, 256), steps=2, guidance=1.0, record=("attention",))
     patched = [step for step in done.steps if step.grid == (32, 32)]
     assert patched and all("attention" not in step.details for step in patched)
 
 
 def test_steps_come_back_from_disk_and_damage_is_named(tiny_pipe, tmp_path):
-    method = load_method("sega", "tiny")
+    method = load("sega")
     done = generate(
         tiny_pipe, method, PROMPT, 0, (256, 128), steps=2, guidance=1.0, record=("magnitudes", "spectrum", "attention")
     )

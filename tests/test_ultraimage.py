@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import load
 
 from baselines import ultraimage
 from sega import attach, load_method
@@ -83,7 +84,7 @@ def test_token_entropy():
 def test_dominant_pairs():
     assert ultraimage.dominant_pairs(load_geometry("flux")) == (9,)
     assert ultraimage.dominant_pairs(load_geometry("qwen")) == (8, 9)
-    assert ultraimage.dominant_pairs(load_geometry("tiny")) == (3,)  # T_3 = 16.9 for 16 tokens
+    assert ultraimage.dominant_pairs(load_geometry("tiny")) == (3,)  # T_3 = 21 for 24 tokens
     assert ultraimage.dominant_pairs(Geometry("flux", (16, 56, 56), 10000, 128, 128, 16, 512)) == (9,)
 
 
@@ -106,7 +107,7 @@ def test_paper_correction_is_one_turn_an_axis():
 
 
 @pytest.mark.parametrize(
-    "model, grid", [("flux", (64, 64)), ("flux", (40, 90)), ("qwen", (83, 40)), ("qwen", (10, 10)), ("tiny", (16, 16))]
+    "model, grid", [("flux", (64, 64)), ("flux", (40, 90)), ("qwen", (83, 40)), ("qwen", (10, 10)), ("tiny", (24, 24))]
 )
 def test_no_correction_within_the_training_size(model, grid):
     assert load_method("ultraimage", model).positions(grid).stock
@@ -127,7 +128,7 @@ def test_pairs_are_checked():
 
 
 def picture(pipe, *overrides, size=(256, 256), seed=0, **arguments):
-    method = load_method("ultraimage", "tiny", ["steps=2", "base_steps=2", *overrides])
+    method = load("ultraimage", "steps=2", "base_steps=2", *overrides)
     return generate(pipe, method, PROMPT, seed, size, **({"steps": 2, "guidance": 1.0} | arguments))
 
 
@@ -158,7 +159,7 @@ def test_direct_mode_is_one_stage_and_one_measuring_pass(tiny_pipe):
 
 @pytest.mark.parametrize("size", [(128, 128), (128, 96), (64, 192)])
 def test_the_training_size_is_left_alone(tiny_pipe, size):
-    plain = generate(tiny_pipe, load_method("vanilla", "tiny"), PROMPT, 0, size, steps=2, guidance=1.0)
+    plain = generate(tiny_pipe, load("vanilla"), PROMPT, 0, size, steps=2, guidance=1.0)
     assert same(picture(tiny_pipe, size=size), plain)
 
 
@@ -170,7 +171,7 @@ def test_attached_by_hand(tiny_pipe, size):
         return tiny_pipe([PROMPT, "a photo"], generator=generator, output_type="np", **arguments).images
 
     plain = run()
-    with attach(tiny_pipe, load_method("ultraimage", "tiny")) as attachment:
+    with attach(tiny_pipe, load("ultraimage")) as attachment:
         inside = run()
         assert np.array_equal(run(), inside)
         assert [step.sigma for step in attachment.steps[-2:]] == pytest.approx(
@@ -182,7 +183,7 @@ def test_attached_by_hand(tiny_pipe, size):
 
 def test_focus_measures_without_factors_and_then_applies_them(tiny_pipe):
     """Factors against entropies taken from a model on which nothing but the positions is changed."""
-    method, entropies, factors = load_method("ultraimage", "tiny", ["correction=paper"]), [], []
+    method, entropies, factors = load("ultraimage", "correction=paper"), [], []
 
     def sharp(call):  # attention of random weights is all but uniform
         return replace(call, q=20 * call.q)
@@ -222,13 +223,14 @@ def run_once(transformer, method, part):
             encoder_hidden_states=torch.randn(1, 24, config.joint_attention_dim, generator=generator),
             pooled_projections=torch.zeros(1, config.pooled_projection_dim),
             timestep=torch.ones(1),
+            guidance=torch.ones(1),
             img_ids=image_ids((24, 24), "cpu"),
             txt_ids=torch.zeros(24, 3),
         )
 
 
 def test_paper_constants_span_the_heads():
-    method = load_method("ultraimage", "tiny", ["constants=paper"])
+    method = load("ultraimage", "constants=paper")
     entropies = [torch.tensor([[1.0, 2.0], [0.5, 0.75]]), torch.tensor([[3.0, 2.0], [1.0, 0.5]])]
     factors = torch.stack(method.factors(entropies, (32, 32), 1048))
     torch.testing.assert_close(factors.amin(dim=(0, 2)), torch.tensor([1.0, 1.0]))
@@ -238,7 +240,7 @@ def test_paper_constants_span_the_heads():
 
 def test_largest_entropy():
     flux, qwen, tiny = (load_method("ultraimage", model) for model in ("flux", "qwen", "tiny"))
-    assert flux.block == qwen.block == 128 and tiny.block == 8
+    assert flux.block == qwen.block == 128 and tiny.block == 17  # round(128 (576 + 24) / 4608)
     assert flux.largest_entropy((225, 225), 225**2 + 512) == 6.0
     assert qwen.largest_entropy((256, 256), 256**2 + 300) == 6.25
     assert flux.largest_entropy((256, 256), 256**2 + 512) == pytest.approx(math.log(516))

@@ -115,15 +115,3 @@ def assemble(transformer, vae, t5, clip):
         scheduler=build_scheduler(), vae=vae, text_encoder=clip, tokenizer=build_tokenizer(),
         text_encoder_2=t5, tokenizer_2=build_tokenizer(), transformer=transformer,
     )  # fmt: skip
-
-
-def build_random(folder: str | Path, seed: int = 0, **transformer_sizes: int) -> Path:
-    """Write a random pipeline of the embedded model's architecture to `folder` (for tests)."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        t5, clip = build_text_encoders()
-        pipe = assemble(build_transformer(**transformer_sizes), build_autoencoder(), t5, clip)
-    pipe.save_pretrained(folder, safe_serialization=True)
-    return Path(folder)
