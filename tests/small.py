@@ -58,8 +58,9 @@ def load(name, *overrides):
 
 
 def made(pipe, method, size=(128, 128), steps=2, **options):
-    """`PROMPT` by `method` from seed 0."""
-    return generate(pipe, method, PROMPT, 0, size, steps, **({"guidance": 1.0} | options))
+    """`PROMPT` by `method` from seed 0 at guidance 1, unless `options` say otherwise."""
+    options = {"prompt": PROMPT, "seed": 0, "guidance": 1.0} | options
+    return generate(pipe, method, size=size, steps=steps, **options)
 
 
 def pixels(generated):

@@ -1,5 +1,6 @@
 """Pictures of small random FLUX.2 and Z-Image with and without methods."""
 
+import itertools
 import sys
 
 import numpy as np
@@ -155,10 +156,29 @@ def test_the_shift_is_that_of_the_training_size():
         ]
 
 
+@pytest.mark.parametrize("family", ["flux2"], indirect=True)
+@pytest.mark.parametrize("name", ["vanilla", "sega"])
+def test_embedded_guidance_is_read_as_given(pipe, family, name):
+    """One call a step; the picture is the stock pipeline's at that guidance, and no two of a sweep are equal."""
+    seen = []
+    reader = pipe.transformer.time_guidance_embed
+    hook = reader.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].item() / 1000))
+    try:
+        sweep = [made(pipe, family, method(family, name), (192, 128), guidance=value) for value in (1.0, 2.0, 3.5)]
+    finally:
+        hook.remove()
+    assert seen == pytest.approx([value for value in (1.0, 2.0, 3.5) for _ in range(STEPS)])
+    assert all([step.branch for step in done.steps] == ["cond"] * STEPS == ["cond"] * done.calls for done in sweep)
+    for one, other in itertools.combinations(sweep, 2):
+        assert not np.array_equal(pixels(one), pixels(other))
+    for value in (1.0, 3.5):
+        small = made(pipe, family, method(family, name), (128, 128), guidance=value)
+        assert np.array_equal(pixels(small), stock(pipe, family, (128, 128), guidance=value))
+
+
+@pytest.mark.parametrize("family", ["zimage"], indirect=True)
 def test_guidance_in_one_call(pipe, family):
     """Z-Image runs a prompt and its negative together; methods that read the content one after the other."""
-    if family != "zimage":
-        pytest.skip("guidance is embedded")
     small = made(pipe, family, method(family, "sega"), (128, 128), guidance=2.0)
     assert np.array_equal(pixels(small), stock(pipe, family, (128, 128), guidance=2.0)) and small.calls == 2 * STEPS
     large = made(pipe, family, method(family, "sega"), (192, 128), guidance=2.0)

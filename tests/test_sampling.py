@@ -6,20 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from small import GEOMETRY, PROMPT, VANILLA, load, pixels
+from small import GEOMETRY, PROMPT, VANILLA, load, made, pixels
 
 from sega.errors import RequestError
 from sega.method import Method
 from sega.models.flux import FluxAdapter, image_ids
 from sega.noise import noise_seed
 from sega.parts import Point, Stage, align, check_size
-from sega.sampling import Run, generate, seeded
+from sega.sampling import Run, seeded
 from sega.shift import stage_sigmas
-
-
-def made(pipe, method, size=(128, 128), steps=2, **options):
-    options = {"prompt": PROMPT, "seed": 0, "guidance": 1.0} | options
-    return generate(pipe, method, size=size, steps=steps, **options)
 
 
 def test_noise_depends_on_seed_prompt_and_size_alone():
