@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sega.embedded import world
+from sega.embedded.model import NATIVE
 from sega.errors import RequestError
 
 
@@ -12,8 +13,8 @@ def scenes(n, seed=3):
 
 @pytest.mark.parametrize("scene", scenes(12), ids=world.caption)
 def test_a_large_render_reduced_is_the_small_render(scene):
-    small = world.render(scene, 128, 128).astype(float)
-    large = world.render(scene, 512, 512).astype(float).reshape(128, 4, 128, 4, 3).mean((1, 3))
+    small = world.render(scene, NATIVE, NATIVE).astype(float)
+    large = world.render(scene, 4 * NATIVE, 4 * NATIVE).astype(float).reshape(NATIVE, 4, NATIVE, 4, 3).mean((1, 3))
     assert np.abs(small - large).mean() < 5.0  # of 255
     assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.99
 
@@ -24,12 +25,12 @@ def test_a_larger_render_holds_finer_detail():
         return np.abs(np.diff(picture, axis=1)).mean()
 
     for scene in scenes(4):
-        blown_up = world.render(scene, 128, 128).repeat(4, 0).repeat(4, 1).astype(float)
+        blown_up = world.render(scene, NATIVE, NATIVE).repeat(4, 0).repeat(4, 1).astype(float)
         smooth = sum(np.roll(blown_up, (i, j), (0, 1)) for i in range(4) for j in range(4)) / 16
-        assert fine(scene, 512) > 1.15 * np.abs(np.diff(smooth, axis=1)).mean()
+        assert fine(scene, 4 * NATIVE) > 1.15 * np.abs(np.diff(smooth, axis=1)).mean()
 
 
-@pytest.mark.parametrize("size", [(128, 128), (192, 96), (96, 160), (130, 67)])
+@pytest.mark.parametrize("size", [(NATIVE, NATIVE), (192, 96), (96, 160), (130, 67)])
 def test_any_size_and_aspect(size):
     for scene in scenes(3):
         picture = world.render(scene, *size)
