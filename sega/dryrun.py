@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sega import memory
-from sega.flops import call_flops
-from sega.models import GUIDED
+from sega.cost import Cost, image_cost
 from sega.models.folder import Part, read_parts
 from sega.models.loading import fingerprint, known_fingerprint, source
 from sega.noise import NOISE_VERSION
@@ -20,14 +18,6 @@ from sega.store import RunFolder
 from sega.sweep import file_name
 
 SMALL = 2e9  # bytes of weights that are hashed for an answer; larger ones are only looked up
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one image."""
-
-    calls: int
-    flops: float | None  # of the transformer alone; None: its class is not counted
 
 
 def show(cells: list[Cell]) -> int:
@@ -99,21 +89,6 @@ def _device(wish: str, budget_gb: float | None) -> str:
     if wish != "auto":
         return wish
     return "cuda" if budget_gb is not None or memory.free("cuda", None) is not None else "cpu"
-
-
-def image_cost(cell: Cell, config: dict[str, Any]) -> Cost:
-    """Transformer calls of one image and their operations; a shared first stage is counted for each."""
-    geometry, calls, total = cell.model["geometry"], 0, 0.0
-    plain = GUIDED.get(geometry["family"], float("inf"))  # guidance above it takes a second call
-    plain = float("inf") if cell.model["negative_prompt"] is None else plain
-    for index, stage in enumerate(cell.stages):
-        width, height = (side // geometry["token_pixels"] for side in stage.size)
-        taken = stage.taken * (2 if stage.guidance > plain else 1)
-        copies = 1 if stage.plain else len(cell.method.text_places((height, width), index))
-        each = call_flops(config, height * width, geometry["text_tokens"] * copies)
-        calls += taken
-        total = None if each is None or total is None else total + taken * each
-    return Cost(calls, total)
 
 
 def _own_attention(cell: Cell) -> bool:

@@ -71,6 +71,11 @@ class Plan:
     def fits(self) -> bool:
         return self.budget is None or self.estimate is None or self.estimate.needs(self.mode) <= self.budget
 
+    @property
+    def matters(self) -> bool:
+        """Whether the placement is worth a line: on a GPU, or where it may not fit."""
+        return self.device != "cpu" or not self.fits
+
     def line(self) -> str:
         """The estimate in one line."""
         e = self.estimate

@@ -6,18 +6,19 @@ import contextlib
 import json
 import os
 import socket
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sega import embeddings, machine, memory, parallel, stopping
 from sega.claims import Claim, worker
+from sega.cost import stage_work
 from sega.devices import device_for
 from sega.errors import FailedImageError
 from sega.plan import Cell
-from sega.progress import Progress, Sweep, count
+from sega.progress import Progress, Share, Sweep
 from sega.prompts import Prompt, sha
 from sega.steps import is_recorded, write_steps
 from sega.store import RunFolder
@@ -51,16 +52,20 @@ def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False)
     folder, names = folder_of(cell), {file_name(*item) for item in cell.images}
     label = f"{cell.model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}"
     who = f"{socket.gethostname()}:{os.getpid()} " if plain else ""
-    progress = Progress(who + label, lambda: count(folder, names), sweep, plain)
+    work = stage_work(cell)
+    stages = [(stage.taken, part) for stage, part in zip(cell.stages, work, strict=True)]
+    progress = Progress(who + label, Share(folder, names, sum(work)), sweep, stages, plain)
     for problem in folder.repair() if folder.path.exists() else []:
         progress.warn(problem)
     missing = [item for item in ordered(cell) if not _is_through(folder, item, config, progress)]
-    if missing and not stopping.asked():
-        with stopping.handled():
-            _Worker(cell, folder, progress, missing).work(missing)
+    try:
+        if missing and not stopping.asked():
+            with stopping.handled():
+                _Worker(cell, folder, progress, missing).work(missing)
+    finally:
+        progress.close()
     parallel.tell(None)
-    progress.close()
-    now = progress.now()
+    now = progress.share.count()
     words = [f"{progress.made} made", f"{now.done - progress.made} there"]
     words += [f"{number} {what}" for number, what in ((now.failed, "failed"), (now.left, "left")) if number]
     print(f"{label}: {', '.join(words)}  ->  {folder.path}", flush=True)
@@ -88,13 +93,15 @@ class _Worker:
         self.cell, self.folder, self.progress = cell, folder, progress
         self.device = _device(cell)
         self.plan = memory.plan_for(cell, self.device)
-        if cell.model["parallel"] != "blocks":  # the estimate is for one device
-            print(self.plan.line(), file=sys.stderr, flush=True)
+        if cell.model["parallel"] != "blocks" and self.plan.matters:  # the estimate is for one device
+            progress.note(self.plan.line(), once=True)
         for line in cell.unused:
-            print(line, file=sys.stderr, flush=True)
+            progress.note(line, once=True)
+        progress.wait("loading")
         self.texts = embeddings.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, _loaded.clear)
         parallel.tell("load")
-        self.pipe = _pipeline(cell, self.device, "gpu" if cell.model["parallel"] else self.plan.mode)
+        loading = progress.note if self.plan.matters else None
+        self.pipe = _pipeline(cell, self.device, "gpu" if cell.model["parallel"] else self.plan.mode, loading)
         for problem in folder.open({
             "config": cell.config, **machine.code(), "packages": machine.packages(),
             "device": machine.device_name(self.device), "created": _now(),
@@ -117,6 +124,7 @@ class _Worker:
             {"identity": self.folder.identity, "config": self.cell.config},
         )  # fmt: skip
         pause = 0.02
+        self.progress.begin()
         try:
             while items and not stopping.asked():
                 held = [item for item in items if stopping.asked() or not self._make(item, tracker)]
@@ -138,11 +146,12 @@ class _Worker:
                 return False
             row, state = None, _state(self.folder, name, self.cell.config)
             if state != "done" and (state != "failed" or self.cell.config["retry_failed"]):
+                self.progress.next()
                 with stopping.in_flight():
                     row = self._generate(*item, name, claim)
             if row:
                 tracker.log(row, self.folder.path / name)
-        self.progress.step(made=bool(row))
+        self.progress.done(made=bool(row))
         return True
 
     def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
@@ -155,7 +164,8 @@ class _Worker:
         parallel.tell((prompt.text, seed))
         try:
             with memory.explained(self.plan, request.size):
-                done = generate(self.pipe, self.cell.method, prompt.text, seed, **_options(self.cell, self))
+                options = _options(self.cell, self) | {"on_step": self.progress.step}
+                done = generate(self.pipe, self.cell.method, prompt.text, seed, **options)
         except FailedImageError as reason:
             self.progress.warn(f"{self.folder.path / name} failed: {reason}")
             end = {"reason": str(reason), "finished": _now(), "code": machine.code()}
@@ -212,13 +222,15 @@ def _device(cell: Cell) -> str:
     return parallel.own_device(cell.config["device"]) if split else device_for(cell.config["device"])
 
 
-def _pipeline(cell: Cell, device: str, mode: str):
+def _pipeline(cell: Cell, device: str, mode: str, say: Callable[[str], None] | None = None):
+    """The pipeline of a cell; `say` is told when it has to be loaded."""
     key = json.dumps([str(cell.weights.folder), cell.model, device, mode])
     if key not in _loaded:
         from sega.models.loading import open_pipeline
 
         _loaded.clear()
-        print(f"loading {cell.weights.folder}", file=sys.stderr, flush=True)
+        if say:
+            say(f"loading {cell.weights.folder}")
         _loaded[key] = open_pipeline(cell.model, cell.weights, device, mode)
     return _loaded[key]
 

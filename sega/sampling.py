@@ -51,6 +51,7 @@ class Run:
     stages: list[Stage]
     keep: bool  # whether clean predictions are stored
     generator: torch.Generator  # for all randomness besides the noise, seeded by the image
+    on_step: Callable[[int, int], None] | None = None  # told of each step: index of the stage, steps taken in it
     latent: Tensor | None = None  # of the last stage done [1, C, 2H, 2W]
     start: Tensor | None = None  # what the running stage started from, float32
     guide: Tensor | None = None  # a clean latent that `begin` may leave for the flow of the same stage
@@ -112,6 +113,7 @@ def generate(
     query: tuple[float, float] = (0.5, 0.5),
     texts: Callable[[str], dict[str, Tensor]] | None = None,
     tile: int | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Generated:
     """Generate one image with a method.
 
@@ -121,7 +123,8 @@ def generate(
     Raises FailedImageError for latents with NaN or of one value, and for a picture of one colour.
     `record` and `query` are those of `attach`; recording costs time, which `seconds` holds too.
     `texts` gives the embeddings of a sentence where the pipeline has no text encoders; pictures with a side longer than
-    `tile` px go through the autoencoder in tiles.
+    `tile` px go through the autoencoder in tiles. `on_step(stage, taken)` is called after each denoising step with the
+    index of its stage and the steps taken in it; a stage taken from `bases` has none.
     """
     adapter = adapter_for(pipe)
     adapter.texts, adapter.tile = texts, tile
@@ -138,7 +141,7 @@ def generate(
     request = Request(size, steps, guidance)
     stages = method.stages(request)
     own = seeded(seed, prompt, size, "method")
-    run = Run(adapter, method, prompt, seed, request, stages, method.staged, own)
+    run = Run(adapter, method, prompt, seed, request, stages, method.staged, own, on_step)
     arguments: dict[str, Any] = {"max_sequence_length": method.geometry.text_tokens}
     if negative_prompt is not None:
         arguments["negative_prompt"] = negative_prompt

@@ -51,7 +51,13 @@ class Steering:
         scheduler = self.attachment.scheduler
 
         @functools.wraps(original)
-        def step(model_output, timestep, sample, *args, return_dict: bool = True, **kwargs):
+        def step(*args, **kwargs):
+            result = advance(*args, **kwargs)
+            if self.run.on_step is not None:
+                self.run.on_step(self.index, self.done)
+            return result
+
+        def advance(model_output, timestep, sample, *args, return_dict: bool = True, **kwargs):
             sigma, after = (float(value) for value in scheduler.sigmas[self.done : self.done + 2])
             steps, number = len(scheduler.sigmas) - 1, self.done
             self.done += 1

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from eval.config import check_values
+from sega.cost import stage_work
 from sega.errors import RequestError
 from sega.plan import Cell, identity, plan
 from sega.progress import Sweep
@@ -60,5 +61,5 @@ def sweep_of(cells: list[Cell]) -> Sweep:
     """All images that cells ask for."""
     sweep = Sweep()
     for cell in cells:
-        sweep.add(folder_of(cell), [file_name(*item) for item in cell.images])
+        sweep.add(folder_of(cell), [file_name(*item) for item in cell.images], sum(stage_work(cell)))
     return sweep

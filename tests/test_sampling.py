@@ -12,8 +12,8 @@ from sega.errors import RequestError
 from sega.method import Method
 from sega.models.flux import FluxAdapter, image_ids
 from sega.noise import noise_seed
-from sega.parts import Point, Stage, align, check_size
-from sega.sampling import Run, seeded
+from sega.parts import Point, Request, Stage, align, check_size
+from sega.sampling import Run, generate, seeded
 from sega.shift import stage_sigmas
 
 
@@ -39,6 +39,19 @@ def test_every_method_starts_from_the_same_noise(tiny_pipe):
     made(tiny_pipe, Watch(GEOMETRY, schedule="stock"), (64, 128), steps=1, guidance=3.0)
     assert starts[0].equal(starts[1]) and starts[0].shape == (1, 8, 32, 16) and starts[0].dtype == torch.float32
     assert starts[0].equal(torch.randn(1, 8, 32, 16, generator=seeded(0, PROMPT, (64, 128))))
+
+
+def test_each_step_of_each_stage_is_told(tiny_pipe):
+    """After it is taken; guidance that takes two calls is one step, and a stage that was there is not told."""
+    told = []
+    made(tiny_pipe, VANILLA, (64, 64), steps=3, on_step=lambda *step: told.append(step))
+    assert told == [(0, 1), (0, 2), (0, 3)]
+    told.clear()
+    hiflow = load_method("hiflow", "tiny", ["base_steps=3", "steps=[2]"])
+    hiflow = replace(hiflow, geometry=replace(GEOMETRY, train_tokens=8, sega_train_tokens=8))
+    made(tiny_pipe, hiflow, (128, 128), on_step=lambda *step: told.append(step))
+    stages = hiflow.stages(Request((128, 128), 2, 1.0))
+    assert told == [(k, n + 1) for k, stage in enumerate(stages) for n in range(stage.taken)] and len(stages) == 2
 
 
 def test_generating_touches_no_global_generator_and_repeats_itself(tiny_pipe):
