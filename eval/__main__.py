@@ -106,7 +106,7 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
     scored = skipped = 0
     told: set[str] = set()
     renders: dict[tuple, tuple[Any, dict[str, Any]]] = {}
-    for run, config in chosen:
+    for number, (run, config) in enumerate(chosen, 1):
         for line in run.damaged_rows:
             print(f"warning: {line} is damaged; its picture is left out (run.py makes it again)", file=sys.stderr)
         job = prepare(run, config, cache)
@@ -116,7 +116,7 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
             skipped += 1
             _tell(left_out(run, read_scores(run.folder, config["name"]).get("damaged", [])))
         else:
-            scored += _execute(job, cache, told)
+            scored += _execute(job, cache, told, f"{number} of {len(chosen)}")
         if job.plan and job.plan.kind == "world":
             keys = tuple((*p.key, p.prompt) for p in run.pictures)
             renders.setdefault((config["name"], run.model, run.width, run.height, keys), (run, config))
@@ -126,12 +126,12 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
         for run, config in renders.values():
             job = prepare(held_out(run, cache), config, cache)
             if not job.done:
-                scored += _execute(job, cache, told)
+                scored += _execute(job, cache, told, "renders")
     print(f"{scored} scored, {skipped} already there")
     return 0
 
 
-def _execute(job: Any, cache: Path, told: set[str]) -> int:
+def _execute(job: Any, cache: Path, told: set[str], place: str) -> int:
     from eval.config import usable_device
     from eval.folder import left_out
     from eval.protocol import lines
@@ -142,7 +142,7 @@ def _execute(job: Any, cache: Path, told: set[str]) -> int:
     block = execute(job, cache)
     _tell(left_out(job.run, block["damaged"]))
     send(job.run, job.config["name"])
-    print(f"{job.run.name}: N={block['n']}, {summary(block['metrics'])}")
+    print(f"{place}: {job.run.name}, {block['n']} images scored", flush=True)
     for line in lines(block):
         if line not in told:
             print(f"  {line}")
@@ -159,18 +159,6 @@ def _execute(job: Any, cache: Path, told: set[str]) -> int:
 def _tell(lines: list[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)
-
-
-def summary(metrics: dict[str, dict[str, Any]]) -> str:
-    """The values of a block in one line; FID with its N."""
-    from eval.metrics import number
-
-    words = []
-    for cell in metrics.values():
-        if "value" in cell:
-            n = f" (N={cell['n']})" if "n_reference" in cell and "KID" not in cell["title"] else ""
-            words.append(f"{cell['title']} {number(cell['value'], cell['digits'])}{n}")
-    return ", ".join(words) or "nothing could be scored"
 
 
 if __name__ == "__main__":

@@ -123,7 +123,9 @@ def collect(
     options = json.dumps(config, sort_keys=True), context.native
     tasks = [partial(_task, items[i], tuple(off[i]), options, bool(here[i])) for i in todo]
     functions: dict[str, Callable[[Batch], list]] = {}
-    bar = tqdm(total=len(todo), desc=progress, unit="picture", leave=False, disable=not progress or not todo)
+    # Where stderr is no terminal (disable=None) there is no bar: it would fill a log.
+    quiet = True if not progress or not todo else None
+    bar = tqdm(total=len(todo), desc=progress, unit="picture", leave=False, disable=quiet, dynamic_ncols=True)
 
     def pictures() -> Iterator[np.ndarray | images.DamagedError]:
         for i, found in zip(todo, images.results(tasks, workers), strict=True):

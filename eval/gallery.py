@@ -84,7 +84,8 @@ def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:
             done = map(*arguments)
         else:
             done = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs)))).map(*arguments, chunksize=4)
-        for (_, path), reason in zip(jobs, tqdm(done, total=len(jobs), desc="gallery", leave=False), strict=True):
+        bar = tqdm(done, total=len(jobs), desc="gallery", leave=False, disable=None, dynamic_ncols=True)
+        for (_, path), reason in zip(jobs, bar, strict=True):
             if reason:
                 missing[path] = reason
     return len(jobs) - len(missing), missing

@@ -14,7 +14,8 @@ PARTS = ("tables", "figures", "gallery")
 HELP = """usage: python -m eval.report [key=value ...]
 
 Joins all scored runs into one table (CSV, Markdown, LaTeX), comparisons with a base method, published values beside
-ours, figures, and a gallery. Reads records only, and makes nothing again whose records have not changed.
+ours, figures, and a gallery. Reads records only, and makes nothing again whose records have not changed. Ends with a
+summary of the sizes above the training side, of at most 100 columns (also in summary.txt), and with what to open.
 
   python -m eval.report                                  everything in results/runs
   python -m eval.report model=tiny out=results/report parts=tables
@@ -41,7 +42,8 @@ def main(words: list[str]) -> int:
 
 def report(words: list[str]) -> int:
     """Write the report that the words ask for."""
-    from eval import gallery, tables
+    from eval import gallery
+    from eval.summary import where_to_look
 
     found = arguments.parse(words, KEYS)
     wanted = str(found["parts"]).strip("[]").split(",")
@@ -63,25 +65,29 @@ def report(words: list[str]) -> int:
             made.append(Made(skipped={"figures over steps": steps[0].skipped.get("scaling", "")}, fresh=False))
     if "gallery" in wanted:
         made.append(gallery.build(rows, options.out / "gallery", workers))
-    if not any(item.fresh for item in made):
+    files = [path for item in made for path in item.files]
+    if any(item.fresh for item in made):
+        for item in made:
+            for what, why in item.skipped.items():
+                print(f"no {what}: {why}")
+        for path in files:
+            print(path)
+    else:
         print(f"nothing has changed since {options.out}/ was made ({len(rows)} rows; force=true makes it again)")
-        return 0
     if "tables" in wanted:
-        print(tables.to_markdown(rows, terminal=True))
-    for item in made:
-        for what, why in item.skipped.items():
-            print(f"no {what}: {why}")
-    for path in (path for item in made for path in item.files):
-        print(path)
+        print(f"\n{(options.out / 'summary.txt').read_text()}")
+    print(where_to_look(files))
     return 0
 
 
 def write_tables(rows: list, out: Path, cache: Path, base: str, made: Made) -> None:
     """The table, the comparisons, and published values where there are any of these models and sizes."""
     from eval import beside, compare, published, tables
+    from eval.summary import summary
 
     comparison = compare.Comparison(cache)
     marks = compare.mark(rows, comparison)
+    made.text(out / "summary.txt", summary(rows, marks))
     made.text(out / "table.csv", tables.to_csv(rows))
     made.text(out / "table.md", tables.to_markdown(rows, marks))
     made.text(out / "table.tex", tables.to_latex(rows, marks))

@@ -85,16 +85,13 @@ def heading(name: str, rows: list[Row]) -> str:
     return f"{titles[0] if titles else metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}"
 
 
-def cell_text(row: Row, name: str, notes: dict[str, int], count: bool = True) -> str:
-    """`41.2 ±3.4`: half the width of the interval; FID with its N; an empty cell as a letter of a note.
-
-    `count=False` leaves N to the column beside it.
-    """
+def cell_text(row: Row, name: str, notes: dict[str, int]) -> str:
+    """`41.2 ±3.4`: half the width of the interval; FID with its N; an empty cell as a letter of a note."""
     cell = row.cell(name)
     if "value" not in cell:
         return f"– ({_note(cell['reason'], notes)})"
     text = _with_interval(cell, cell["digits"])
-    if METRICS[name].kind == "fid" and count:
+    if METRICS[name].kind == "fid":
         text += f" (N={cell['n']})"
     return text + (f" ({_note(cell['warning'], notes)})" if "warning" in cell else "")
 
@@ -103,36 +100,27 @@ def _note(text: str, notes: dict[str, int]) -> str:
     return chr(ord("a") + (notes.setdefault(text, len(notes)) % 26))
 
 
-def to_markdown(rows: list[Row], marks: Marks | None = None, terminal: bool = False) -> str:
-    """One section for each model and protocol: the table, what its letters mean, and what the numbers are.
-
-    For the terminal fewer columns and no explanation.
-    """
+def to_markdown(rows: list[Row], marks: Marks | None = None) -> str:
+    """One section for each model and protocol: the table, what its letters mean, and what the numbers are."""
     parts = []
     for (model, protocol), group in grouped(rows).items():
         notes: dict[str, int] = {}
-        names = [name for name in columns(group) if not (terminal and METRICS[name].kind in ("kid", "cmmd"))]
-        shown = COSTS[:1] if terminal else COSTS
-        head = ["size", "method", "N", *(heading(name, group) for name in names), *(title for _, title, _ in shown)]
+        names = columns(group)
+        head = ["size", "method", "N", *(heading(name, group) for name in names), *(title for _, title, _ in COSTS)]
         body = []
         for row in group:
-            cells = [cell_text(row, name, notes, not terminal) for name in names]
-            if marks and not terminal:
+            cells = [cell_text(row, name, notes) for name in names]
+            if marks:
                 shape = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
                 cells = [shape[marks.of(row, n)].format(text) for n, text in zip(names, cells, strict=True)]
             if row.notes:
                 cells[0] += f" ({_note('; '.join(row.notes), notes)})"
-            body.append([row.size, row.label, str(row.block["n"]), *cells, *costs(row)[: len(shown)]])
-        text = align(head, body)
-        lines = [f"## {model}, protocol {protocol}\n", text]
-        if not terminal:
-            lines += [parts_table(name, group) for name in names if METRICS[name].parts]
+            body.append([row.size, row.label, str(row.block["n"]), *cells, *costs(row)])
+        lines = [f"## {model}, protocol {protocol}\n", align(head, body)]
+        lines += [parts_table(name, group) for name in names if METRICS[name].parts]
         if notes:
             lines.append("\n".join(f"({chr(ord('a') + k)}) {note}  " for note, k in notes.items()) + "\n")
-        if terminal:
-            lines += [EMBEDDED + "\n"] if is_embedded(group) else []
-        else:
-            lines.append(explanation(model, protocol, group, marks))
+        lines.append(explanation(model, protocol, group, marks))
         parts.append("\n".join(lines))
     return "\n".join(parts)
 

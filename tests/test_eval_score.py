@@ -134,6 +134,19 @@ def test_only_new_pictures_and_metrics_are_measured(place, monkeypatch):
     assert both[0]["fid"]["value"] == pytest.approx(both[1]["fid"]["value"], rel=1e-4)
 
 
+def test_a_run_has_one_short_line_and_its_scores_are_in_the_records(place, capsys):
+    """No wall of scores: what they are stands in the report. Notes come once a command."""
+    make_run(place / "short", "ntk", (64, 64), prompts=2)
+    make_run(place / "short", "sega", (64, 64), prompts=2)
+    assert run(place, store="short") == 0
+    told, err = capsys.readouterr()
+    lines = told.splitlines()
+    assert [line.rsplit(" ", 4)[0] for line in lines if "images scored" in line][:1] == ["1 of 2: tiny ntk 64x64"]
+    assert sum("images scored" in line for line in lines) == 3 and max(map(len, lines)) <= 100
+    assert "FID 1" not in told and len({line for line in lines if line.startswith("  ")}) == len(lines) - 4
+    assert "picture/s" not in err  # no bar where stderr is no terminal
+
+
 def test_damaged_pictures_are_named_and_left_out(place, capsys):
     folder = make_run(place / "broken", "vanilla", (48, 48), noise=5)
     (folder / "0001-0.png").write_bytes((folder / "0001-0.png").read_bytes()[:900])
