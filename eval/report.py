@@ -15,7 +15,7 @@ HELP = """usage: python -m eval.report [key=value ...]
 
 Joins all scored runs into one table (CSV, Markdown, LaTeX), comparisons with a base method, published values beside
 ours, figures, and a gallery. Reads records only, and makes nothing again whose records have not changed. Ends with a
-summary of the sizes above the training side, of at most 100 columns (also in summary.txt), and with what to open.
+summary of the sizes above the training side, of at most 80 columns (also in summary.txt), and with what to open.
 
   python -m eval.report                                  everything in results/runs
   python -m eval.report model=tiny out=results/report parts=tables

@@ -1,4 +1,4 @@
-"""What a report says on the screen: one table for the sizes above the training side, at most 100 columns wide."""
+"""What a report says on the screen: one table for the sizes above the training side, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eval.metrics import number
 from eval.rows import Row
 from eval.tables import EMBEDDED, Marks, costs, is_embedded
 
-WIDTH = 100
+WIDTH = 80
 TITLES = {
     "attribute_accuracy": "attributes ↑", "clip_score": "CLIP score ↑", "imagereward": "reward ↑", "fid": "FID ↓",
     "spectrum_distance": "spectrum dB ↓", "high_frequency": "high freq. dB",

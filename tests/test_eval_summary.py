@@ -56,11 +56,11 @@ def test_without_larger_sizes_the_training_size_has_the_table():
 
 
 @pytest.mark.parametrize("label", ["sega", "sega (amplitude=0, kappa=0.08, source=tokens) [steps=20, guidance=3.5]"])
-def test_no_line_is_wider_than_100_columns(rows, label):
+def test_no_line_is_wider_than_80_columns(rows, label):
     wide = {"value": 123456.7, "low": 123000.0, "high": 124000.0, "digits": 2}
     more = {name: wide for name in ("clip_score", "imagereward", "fid", "spectrum_distance", "high_frequency")}
     text = summary([*rows, row("sega", 384, label=label, **more)], Marks({}))
-    assert max(map(len, text.splitlines())) <= 100 and "attributes ↑" in text
+    assert max(map(len, text.splitlines())) <= 80 and "attributes ↑" in text
 
 
 def test_one_file_is_to_be_opened():
