@@ -121,7 +121,8 @@ class Progress:
         self.made += made
         self.stage = self.taken = 0
         self._look()
-        self._show(always=True)
+        if self.now.left:
+            self._show(always=True)
 
     def parts(self) -> list[tuple[int, str]]:
         """What the line says in order, each part with its rank: the last ranks go first where room is short."""
