@@ -66,3 +66,23 @@ def test_the_demo_is_generated_first(tmp_path):
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     assert planned.index("run.py") < planned.index("-m eval store") < planned.index("eval.gallery")
     assert planned.index("record=[") < planned.index("eval.figures scaling")
+
+
+@pytest.mark.parametrize("dtype, count", [("bfloat16", 7), ("float32", 3)])
+def test_the_demo_makes_1x_once_and_2x_with_all_methods(tmp_path, dtype, count):
+    """As many prompts as end within four minutes: bfloat16 takes half the time of float32."""
+    command = ["make", "-n", "demo", f"DEMO={tmp_path}", f"DTYPE={dtype}"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    first, second = [line for line in planned.splitlines() if "run.py" in line]
+    assert "method=vanilla res=1x" in first
+    assert "method=vanilla,pi,ntk,yarn,dype,sega,hiflow,scalediff,upsample res=2x" in second
+    assert all(f"model.dtype={dtype}" in line and f"prompts.count={count} " in line for line in (first, second))
+    assert planned.index("-m eval store") < planned.index("-m eval.report")
+
+
+def test_the_dtype_of_the_demo_is_one_this_cpu_is_fast_in(tmp_path):
+    command = ["make", "-n", "demo", f"DEMO={tmp_path}"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fast = "amx_bf16" in flags or "avx512_bf16" in flags
+    assert f"model.dtype={'bfloat16' if fast else 'float32'} " in planned
