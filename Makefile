@@ -132,28 +132,41 @@ paper-%: conf/experiment/%.yaml $(STAMP)
 train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (hours on a CPU, minutes on a GPU)
 	$(RUN) -m sega.embedded.train
 
-reference: $(DIRECT:%=cells-%) cells-uniform card ## regenerate results/embedded (N1, N2, N4: prompts at 1x, 2x, 4x; with make -j each job takes one thread)
+# Every image of the reference is made once; what stops goes on with the next `make`, and a second terminal with the same
+# line takes a share. bfloat16, as the real models are run: on CPUs that multiply it, it takes half the time of float32.
+# Two stores, since an FID depends on the number of images: all methods on N_1X, N_2X, N_4X and (16:9, 9:16) N_WIDE
+# captions, and the options of SEGA on N_SEGA.
+N_1X   ?= 16
+N_2X   ?= 32
+N_4X   ?= 4
+N_WIDE ?= 8
+N_SEGA ?= 128
+comma  := ,
+space  := $(subst ,, )
+FIELD  := $(subst $(space),$(comma),$(DIRECT) $(STAGED))
+CELLS  := $(RUN) run.py -m model=tiny model.dtype=bfloat16 prompts.seed=11
+PLACES := store=$(REFERENCE)/runs
+ASKED  := res=2x prompts.count=$(N_SEGA) store=$(REFERENCE)/sega/runs
+cells: $(STAMP)
+	$(CELLS) method=$(FIELD) res=1x prompts.count=$(N_1X) $(PLACES)
+	$(CELLS) method=$(FIELD) res=2x prompts.count=$(N_2X) $(PLACES)
+	$(CELLS) method=$(FIELD) res=4x prompts.count=$(N_4X) $(PLACES)
+	$(CELLS) method=$(FIELD) res=512x288,288x512 prompts.count=$(N_WIDE) $(PLACES)
+	$(CELLS) method=sega method.amplitude=0 res=2x prompts.count=$(N_2X) $(PLACES)
+	$(CELLS) method=sega method.amplitude=0 res=4x prompts.count=$(N_4X) $(PLACES)
+	$(CELLS) method=sega method.amplitude=0 res=512x288,288x512 prompts.count=$(N_WIDE) $(PLACES)
+	$(CELLS) method=vanilla,yarn,sega $(ASKED)
+	$(CELLS) method=sega method.amplitude=0 $(ASKED)
+	$(CELLS) method=sega method.source=latent $(ASKED)
+	$(CELLS) method=sega method.ntk=plain $(ASKED)
+	$(CELLS) method=sega method.variant=paper $(ASKED)
+
+reference: cells card ## make results/embedded: images (hours; resumable), scores, tables, figures, the README's pictures and numbers
 	$(RUN) -m eval store=$(REFERENCE)/runs
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report
-
-CELL = OMP_NUM_THREADS=$(THREADS) $(RUN) run.py model=tiny store=$(REFERENCE)/runs prompts.seed=11
-THREADS ?= 1
-N1 ?= 64
-N2 ?= 64
-N4 ?= 16
-cells-%: $(STAMP)
-	$(CELL) method=$* res=128 prompts.count=$(N1)
-	$(CELL) method=$* res=256 prompts.count=$(N2)
-	$(CELL) method=$* res=512 prompts.count=$(N4)
-
-cells-uniform: $(STAMP)
-	$(CELL) method=sega method.amplitude=0 res=256 prompts.count=$(N2)
-	$(CELL) method=sega method.amplitude=0 res=512 prompts.count=$(N4)
-
-cells-staged: $(STAGED:%=staged-%) ## the remaining methods on the first prompts of the reference
-staged-%: $(STAMP)
-	$(CELL) method=$* res=256 prompts.count=$(N2)
-	$(CELL) method=$* res=512 prompts.count=$(N4)
+	$(RUN) -m eval store=$(REFERENCE)/sega/runs
+	$(RUN) -m eval.report store=$(REFERENCE)/sega/runs out=$(REFERENCE)/sega/report base=sega
+	$(RUN) scripts/front_page.py
 
 card: $(STAMP) ## measure the embedded model at its native size and write its card
 	$(RUN) run.py model=tiny method=vanilla res=128 prompts.seed=12 prompts.count=256 store=results/cache/card
