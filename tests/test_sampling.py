@@ -13,7 +13,7 @@ from sega.method import Method
 from sega.models.flux import FluxAdapter, image_ids
 from sega.noise import noise_seed
 from sega.parts import Point, Request, Stage, align, check_size
-from sega.sampling import Run, generate, seeded
+from sega.sampling import Run, seeded
 from sega.shift import stage_sigmas
 
 
@@ -47,7 +47,7 @@ def test_each_step_of_each_stage_is_told(tiny_pipe):
     made(tiny_pipe, VANILLA, (64, 64), steps=3, on_step=lambda *step: told.append(step))
     assert told == [(0, 1), (0, 2), (0, 3)]
     told.clear()
-    hiflow = load_method("hiflow", "tiny", ["base_steps=3", "steps=[2]"])
+    hiflow = load("hiflow", "base_steps=3", "steps=[2]")
     hiflow = replace(hiflow, geometry=replace(GEOMETRY, train_tokens=8, sega_train_tokens=8))
     made(tiny_pipe, hiflow, (128, 128), on_step=lambda *step: told.append(step))
     stages = hiflow.stages(Request((128, 128), 2, 1.0))
