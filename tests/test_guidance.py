@@ -19,7 +19,7 @@ SWEEP = (1.0, 2.0, 3.5)
 
 @contextmanager
 def read_by(transformer):
-    """Guidance of every call, noted where the model embeds it (in thousandths, as its time)."""
+    """Guidance of every call, noted where the model embeds it, which it does with a thousand times its value."""
     seen = []
     hook = transformer.time_text_embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1] / 1000))
     try:
