@@ -53,6 +53,25 @@ def test_a_caption_fits_its_own_picture_best(scorer):
     assert ((image @ text.T).argmax(-1) == torch.arange(24)).float().mean() > 0.9
 
 
+def test_a_scene_repeated_four_times_scores_less(scorer):
+    """What a model does above its training size: one picture of the caption in each tile."""
+    texts = world.prompts(17, 24)
+    scenes = [world.scene_for(text, 3) for text in texts]
+    whole = [world.render(scene, 2 * NATIVE, 2 * NATIVE) for scene in scenes]
+    tiled = [np.tile(world.render(scene, NATIVE, NATIVE), (2, 2, 1)) for scene in scenes]
+    text = torch.nn.functional.normalize(scorer.text_features(texts), dim=-1)
+    said = np.array([scene.said["class"] for scene in scenes])
+    clip, right = [], []
+    for pictures in (whole, tiled):
+        pictures = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        image = torch.nn.functional.normalize(scorer.image_features(pictures), dim=-1)
+        clip.append(float((image * text).sum(-1).mean()))
+        found = scorer.attribute_probabilities(pictures)["class"].argmax(-1).tolist()
+        right.append(np.mean([world.ATTRIBUTES["class"][k] for k in found] == said))
+    assert clip[0] > 0.9 and clip[1] < 0.8 * clip[0], clip
+    assert right[0] >= 0.97 and right[1] < 0.5, right
+
+
 def test_features_do_not_depend_on_the_batch(scorer):
     pictures = torch.randint(0, 256, (3, 3, 160, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     together = scorer.image_features(pictures)
