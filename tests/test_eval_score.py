@@ -24,8 +24,8 @@ def place(tmp_path_factory):
     """A folder with a scorer, and a scored store of one method at two sizes."""
     folder = tmp_path_factory.mktemp("eval")
     make_scorer(folder / "scorer")
-    make_run(folder / "runs", "vanilla", (32, 32), noise=20)
-    make_run(folder / "runs", "vanilla", (64, 64), noise=20)
+    make_run(folder / "runs", "vanilla", (32, 32), noise=60)
+    make_run(folder / "runs", "vanilla", (64, 64), noise=60)
     assert run(folder) == 0
     return folder
 
