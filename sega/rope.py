@@ -59,17 +59,21 @@ def ramp(dim: int, theta: float, train_tokens: int, fast: float, slow: float) ->
     return ((torch.arange(dim // 2, dtype=torch.float64) - low) / (high - low)).clamp(0, 1)
 
 
-def yarn_image(dim: int, theta: float, scale: float, train_tokens: int, turns: float = 1.0) -> Tensor:
+def yarn_image(
+    dim: int, theta: float, scale: float, train_tokens: int, turns: float = 1.0, power: float = 1.0
+) -> Tensor:
     """YaRN as image code has it: slow pairs are interpolated, those next to them follow NTK, fast ones stay.
 
-    Two ramps in sequence with turn counts (1.25, 0.75) and (16, 2). `turns` multiplies all four counts; DyPE uses it.
-    turns = 0 is the limit in which no pair is slow: base frequencies.
+    Two ramps in sequence with turn counts (1.25, 0.75) and (16, 2). Each count r becomes turns * r^power; DyPE uses
+    one of the two. turns = 0 is the limit in which no pair is slow: base frequencies.
     """
     base = base_frequencies(dim, theta)
     if turns <= 0:
         return base
-    inner = ramp(dim, theta, train_tokens, 1.25 * turns, 0.75 * turns)
-    outer = ramp(dim, theta, train_tokens, 16 * turns, 2 * turns)
+    inner, outer = (
+        ramp(dim, theta, train_tokens, turns * fast**power, turns * slow**power)
+        for fast, slow in ((1.25, 0.75), (16.0, 2.0))
+    )
     slow = inner * base / scale + (1 - inner) * ntk(dim, theta, scale)
     return outer * slow + (1 - outer) * base
 
@@ -105,9 +109,16 @@ def dype_yarn(
     sigma: float,
     lambda_s: float = 1.0,
     lambda_t: float = 2.0,
+    rule: str = "product",
 ) -> Tensor:
-    """DyPE on YaRN: all turn counts times lambda_s * sigma^lambda_t. The paper has lambda_s = 2, the code 1."""
-    return yarn_image(dim, theta, scale, train_tokens, turns=lambda_s * sigma**lambda_t)
+    """DyPE on YaRN: all turn counts times lambda_s * sigma^lambda_t, or to its power.
+
+    "product" with lambda_s = 1 is the code since February 2026 and the paper's second version (eq. 16, 17), "power"
+    with lambda_s = 2 the code before.
+    """
+    strength = lambda_s * sigma**lambda_t
+    shape = {"turns": strength} if rule == "product" else {"power": strength}
+    return yarn_image(dim, theta, scale, train_tokens, **shape)
 
 
 def sega_ntk_factor(scale: float, dim: int, form: str = "code") -> float:

@@ -199,7 +199,7 @@ def test_a_tall_picture_on_qwen_takes_the_width():
 
 def test_dype_settles_its_automatic_values():
     assert load_method("dype").parameters() == {
-        "schedule": "pinned", "base": "yarn", "lambda_s": 1.0, "lambda_t": 2.0, "time": "sigma",
+        "schedule": "pinned", "base": "yarn", "lambda_s": 1.0, "lambda_t": 2.0, "rule": "product", "time": "sigma",
     }
     assert load_method("dype", overrides=["base=ntk"]).lambda_s == 2.0
     qwen = load_method("dype", "qwen")
