@@ -17,33 +17,41 @@ from sega.method import Axis, Method, Rope, build_method, check_grid, check_sigm
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What `variant` settles. The paper's formula has neither a reduced amplitude nor a floor.
+# What `variant` settles. The paper's formula has neither a reduced amplitude nor a floor. It names NTK without a form
+# of its own, and speaks of the frequency of a pair and of the latent.
 VARIANTS = {
-    "code": {"amplitude": 0.15, "gain": 1.5, "floor": 1.0},
-    "paper": {"amplitude": 1.0, "gain": 1.0, "floor": None},
-}
+    "code": {
+        "amplitude": 0.15, "gain": 1.5, "floor": 1.0, "ntk": "code", "source": "embedded", "band_map": "rank",
+    },
+    "paper": {
+        "amplitude": 1.0, "gain": 1.0, "floor": None, "ntk": "plain", "source": "latent", "band_map": "physical",
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SEGA(Method):
     """Spectrally guided magnitudes on NTK frequencies.
 
-    `amplitude`, `gain` and `floor` take the values of `variant` while "auto"; after construction they hold the values
-    in force. `floor` null means none. `docs/methods.md` explains every parameter.
+    `amplitude`, `gain`, `floor`, `ntk`, `source` and `band_map` take the values of `variant` while "auto"; after
+    construction they hold the values in force. `floor` null means none. The strength of the spectral part is
+    spread_min + (spread_max - spread_min)(1 - flatness^gamma). `docs/methods.md` explains every parameter.
     """
 
     variant: str = "code"
     kappa: float = 0.08
     gamma: float = 1.5
+    spread_min: float = 0.0
+    spread_max: float = 1.0
     amplitude: float | str = "auto"
     gain: float | str = "auto"
     floor: float | str | None = "auto"
     m_ref: str = "power"
-    ntk: str = "code"
+    ntk: str = "auto"
     frequencies: str = "ntk"
-    source: str = "embedded"
+    source: str = "auto"
     batch: str = "sample"
-    band_map: str = "rank"
+    band_map: str = "auto"
     binning: str = "reference"
     tie_axes: bool = True
 
@@ -59,7 +67,7 @@ class SEGA(Method):
         "binning": ("reference", "exact"),
     }
     NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {
-        key: (0, math.inf) for key in ("kappa", "gamma", "amplitude", "gain", "floor")
+        key: (0, math.inf) for key in ("kappa", "gamma", "spread_min", "spread_max", "amplitude", "gain", "floor")
     }
     OPTIONAL: ClassVar[tuple[str, ...]] = ("floor",)
     FLAGS: ClassVar[tuple[str, ...]] = ("tie_axes",)
@@ -71,6 +79,8 @@ class SEGA(Method):
         if self.floor == "none":
             object.__setattr__(self, "floor", None)
         super().__post_init__()
+        if self.spread_min > self.spread_max:
+            raise RequestError(f"sega: spread_min={self.spread_min} must not exceed spread_max={self.spread_max}")
 
     def needs(self) -> set[str]:
         needs = set() if self.uniform else {"tokens" if self.source == "embedded" else "latent"}
@@ -79,7 +89,8 @@ class SEGA(Method):
     @property
     def uniform(self) -> bool:
         """Whether every pair gets the reference magnitude whatever the content."""
-        return self.amplitude == 0 or self.gain == 0 or self.gamma == 0 or self.kappa == 0
+        least = self.spread_max == 0 or (self.gamma == 0 and self.spread_min == 0)
+        return least or self.amplitude == 0 or self.gain == 0 or self.kappa == 0
 
     def frequency_method(self) -> Method:
         """The direct method whose frequencies stand in for SEGA's own, with its default parameters."""
@@ -162,13 +173,14 @@ class SEGA(Method):
             raise RequestError("sega: the tokens hold NaN or infinity; the model overflows in this dtype")
         profiles = [spectrum.axis_profile(u, axis, self.binning) for axis in (0, 1)]
         radial = spectrum.radial_profile(u)
+        strength = spectrum.strength(u, radial, self.gamma)
         return {
             "profiles": profiles,
             "profile_height": profiles[0],
             "profile_width": profiles[1],
             "profile_radial": radial,
             "flatness": spectrum.flatness(radial),
-            "strength": spectrum.strength(u, radial, self.gamma),
+            "strength": self.spread_min + (self.spread_max - self.spread_min) * strength,
         }
 
     def magnitudes(

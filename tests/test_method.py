@@ -140,6 +140,19 @@ def test_sega_on_a_constant_latent_is_uniform():
     assert (rope.height.magnitudes == 2**0.08).all()
 
 
+def test_the_spread_of_sega_bounds_its_strength():
+    grid, tokens = (128, 96), latent((128, 96))
+    plain = load_method("sega").positions(grid, tokens=tokens).details["strength"]
+    spread = load_method("sega", overrides=["spread_min=0.2", "spread_max=0.7"])
+    assert spread.positions(grid, tokens=tokens).details["strength"] == pytest.approx(0.2 + 0.5 * plain)
+    off = load_method("sega", overrides=["spread_max=0"])
+    assert off.needs() == set() and (off.positions(grid).width.magnitudes == 2**0.08).all()
+    flat = load_method("sega", overrides=["gamma=0", "spread_min=0.5"])
+    assert flat.needs() == {"tokens"} and flat.positions(grid, tokens=tokens).details["strength"] == 0.5
+    with pytest.raises(RequestError, match="spread_min=2 must not exceed spread_max=1"):
+        load_method("sega", overrides=["spread_min=2"])
+
+
 def test_sega_records_what_it_saw():
     details = load_method("sega").positions((128, 96), tokens=latent((128, 96))).details
     assert details["profile_height"].shape == (64,) and details["profile_width"].shape == (48,)
@@ -151,8 +164,13 @@ def test_sega_records_what_it_saw():
 def test_sega_variant_settles_what_is_not_said():
     paper = load_method("sega", overrides=["variant=paper"])
     assert (paper.amplitude, paper.gain, paper.floor) == (1.0, 1.0, None)
-    mixed = load_method("sega", overrides=["variant=paper", "amplitude=0.15", "floor=1"])
+    assert (paper.ntk, paper.source, paper.band_map) == ("plain", "latent", "physical")
+    assert paper.needs() == {"latent"}
+    mixed = load_method("sega", overrides=["variant=paper", "amplitude=0.15", "floor=1", "source=embedded"])
     assert (mixed.amplitude, mixed.gain, mixed.floor) == (0.15, 1.0, 1)
+    assert (mixed.ntk, mixed.source, mixed.band_map) == ("plain", "embedded", "physical")
+    code = load_method("sega")
+    assert (code.ntk, code.source, code.band_map) == ("code", "embedded", "rank")
     assert load_method("sega", overrides=["floor=null"]).floor is None
     assert load_method("sega", overrides=["floor=none"]).floor is None
 
@@ -171,7 +189,7 @@ def test_sega_on_the_frequencies_of_another_method(other, model):
 
 @pytest.mark.parametrize(
     "override", ["ntk=plain", "kappa=0.2", "gamma=0.5", "amplitude=0.3", "gain=3", "floor=1.05", "m_ref=log",
-                 "band_map=physical", "binning=exact", "variant=paper"],
+                 "band_map=physical", "binning=exact", "variant=paper", "spread_min=0.9", "spread_max=0.5"],
 )
 def test_every_knob_of_sega_changes_the_result(override):
     grid = (96, 96)
