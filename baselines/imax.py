@@ -6,12 +6,12 @@ Arithmetic first, then the method. Latents are [B, C, 2H, 2W] in float32; L is t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from baselines.staged import ProportionalAttention, Staged
 from sega.errors import RequestError
-from sega.method import Rope, uniform_axis
+from sega.method import Method, Rope, check_grid, check_sigma, uniform_axis
 from sega.parts import Attention, Point, Request, Stage
 
 if TYPE_CHECKING:
@@ -31,17 +31,21 @@ def low_size(size: tuple[int, int], native: int, token: int) -> tuple[int, int]:
     return tuple(max(token, side // parts // token * token) for side in size)
 
 
-def clipped_ntk(dim: int, theta: float, factor: float, length: int, text: int, native: int) -> Tensor:
-    """max((theta factor)^(-2i/dim), omega_i/rho), rho = sqrt((length - text)/native) but at least 1; float64 [dim/2].
+def clipped_ntk(
+    dim: int, theta: float, factor: float, length: int, text: int, native: int, bounded: bool = True
+) -> Tensor:
+    """max((theta factor)^(-2i/dim), omega_i/rho), rho = sqrt((length - text)/native); float64 [dim/2].
 
     `length` counts all position ids. The code takes duplicated text for image here, so that at 4096 px with 16 copies
-    rho is 4.23 and not 4; and below native + text ids it raises frequencies above the base, which the bound excludes.
+    rho is 4.23 and not 4. Below native + text ids rho is under 1, so that the code raises every frequency above the
+    base; `bounded` keeps rho at 1 there.
     """
     import torch
 
     from sega.rope import base_frequencies
 
-    rho = math.sqrt(max(1.0, (length - text) / native))
+    rho = math.sqrt((length - text) / native)
+    rho = max(1.0, rho) if bounded else rho
     return torch.maximum(base_frequencies(dim, theta * factor), base_frequencies(dim, theta) / rho)
 
 
@@ -93,12 +97,40 @@ class Projection:
 
 
 @dataclass(frozen=True)
+class ClippedNTK(Method):
+    """Positions by `clipped_ntk` with the base change `factor`; `clip` "bounded" or "code".
+
+    `duplicated`: the text stands on the grid once per training-size tile, and its ids count.
+    """
+
+    factor: float = 1.0
+    clip: str = "bounded"
+    duplicated: bool = False
+
+    name: ClassVar[str] = "clipped_ntk"
+
+    def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
+        (height, width), _ = check_grid(grid), check_sigma(sigma)
+        geometry = self.geometry
+        copies = len(copy_places((height, width), geometry.train_tokens)) if self.duplicated else 1
+        sizes = height * width + copies * geometry.text_tokens, geometry.text_tokens, geometry.train_tokens**2
+        bounded = self.clip == "bounded"
+        axes = (
+            uniform_axis(clipped_ntk(dim, geometry.theta, self.factor, *sizes, bounded)) for dim in geometry.axes[1:]
+        )
+        return self.rope(*axes, text="base" if geometry.family == "qwen" else "shared")
+
+
+@dataclass(frozen=True)
 class IMax(Staged):
     """Two stages: the training size, then the target from fresh noise along the projected flow.
 
     Defaults are those of the read-me of the published code; its demo has 20 steps, guidance 5 and shift 10, its
     function `cosine_shift`. Positions of the second stage: clipped NTK, shared by the copies of the text. A ratio
     below 1.5 leaves the first stage alone, at the target size.
+
+    `clip`: "bounded" keeps the first stage the model as it is. "code" sends it through the clip too, which raises its
+    frequencies where it has fewer tokens than the training size; it is then no longer shared with other methods.
     """
 
     schedule: str = "own"
@@ -109,6 +141,7 @@ class IMax(Staged):
     projection: str = "cosine_decay"
     level: int = 1
     ntk_factor: float = 10.0
+    clip: str = "bounded"
     proportional_attention: bool = True
     text_duplication: bool | None = None
     shift_windows: bool = True
@@ -117,6 +150,7 @@ class IMax(Staged):
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Staged.CHOICES | {
         "schedule": ("own", "pinned", "stock"),
         "projection": ("cosine_decay", "cosine_shift", "constant", "disable"),
+        "clip": ("bounded", "code"),
     }
     NUMBERS: ClassVar[dict[str, tuple[float, float]]] = Staged.NUMBERS | {
         "base_shift": (0.01, math.inf),
@@ -145,36 +179,36 @@ class IMax(Staged):
         )
         small = low_size(request.size, native, self.geometry.token_pixels)
         if divisor(request.size, native) <= 1 or small == tuple(request.size):
-            return [self.base_stage(request.size, first)]
+            return [self.first_stage(request.size, first)]
         return [
-            self.base_stage(small, first),
+            self.first_stage(small, first),
             Stage(
                 request.size, self.steps, self.guidance, second, windows=self.shift_windows, positions=self.direct
             ),
         ]
 
+    def first_stage(self, size: tuple[int, int], schedule: str | float) -> Stage:
+        """The model as it is, or where `clip` changes them, with its positions and nothing else."""
+        width, height = (side // self.geometry.token_pixels for side in size)
+        stage = self.base_stage(size, schedule)
+        if self.clip == "bounded" or width * height >= self.geometry.train_tokens**2:
+            return stage
+        return replace(stage, plain=False, positions=ClippedNTK(self.geometry, clip="code"))
+
     def own_positions(self, grid: tuple[int, int]) -> Rope:
-        height, width = grid
-        geometry, copies = self.geometry, len(self.text_places(grid, 1))
-        length = height * width + copies * geometry.text_tokens
-        axes = (
-            uniform_axis(
-                clipped_ntk(
-                    dim, geometry.theta, self.ntk_factor, length, geometry.text_tokens, geometry.train_tokens**2
-                )
-            )
-            for dim in geometry.axes[1:]
-        )
-        return self.rope(*axes, text="base" if geometry.family == "qwen" else "shared")
+        own = ClippedNTK(self.geometry, factor=self.ntk_factor, clip=self.clip, duplicated=self.text_duplication)
+        return own.positions(grid)
+
+    # A first stage that is not plain has index 0: of the method only its positions apply there.
 
     def text_places(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
-        return copy_places(grid, self.geometry.train_tokens) if self.text_duplication else [(0, 0)]
+        return copy_places(grid, self.geometry.train_tokens) if index and self.text_duplication else [(0, 0)]
 
     def attention(self, index: int, run: Run | None) -> Attention | None:
-        return ProportionalAttention(self.geometry) if self.proportional_attention else None
+        return ProportionalAttention(self.geometry) if index and self.proportional_attention else None
 
     def flow(self, index: int, run: Run) -> Projection | None:
-        if self.projection == "disable":
+        if index == 0 or self.projection == "disable":
             return None
         from sega.filters import bicubic
 
