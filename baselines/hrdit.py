@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SHARES = (17 / 30, 10 / 30)
 """Of the steps, for each upscale."""
+TILE = 128  # tokens of a tile of FlexAttention's kernels
 
 
 def bundle_size(tokens: int, groups: int) -> int:
@@ -63,7 +64,8 @@ def hap_mask(length: int, text: int, halves: list[int], block: int, stride: int)
     """Pairs that are kept, bool [heads, N, N]; what the functions below must equal. Only for small N.
 
     A pair (q, k) is kept if either is text (the first `text` tokens), or if their blocks are at most half the band
-    apart, or if the block of k is a multiple of `stride`. `halves` is (w - 1)/2 per head.
+    apart, or if the block of k is a multiple of `stride`. Blocks are counted from the first image token, as in the
+    code. `halves` is (w - 1)/2 per head.
     """
     import torch
 
@@ -72,8 +74,8 @@ def hap_mask(length: int, text: int, halves: list[int], block: int, stride: int)
 
 
 def _kept(q, k, text: int, half, block: int, stride: int):
-    near = (q // block - k // block).abs() <= half
-    return (q < text) | (k < text) | near | (k // block % stride == 0)
+    of_q, of_k = (q - text) // block, (k - text) // block
+    return (q < text) | (k < text) | ((of_q - of_k).abs() <= half) | (of_k % stride == 0)
 
 
 def hap_chunked(
@@ -101,11 +103,11 @@ def hap_chunked(
     index = torch.arange(length, device=device)
     widest = max(halves)
     half = torch.tensor(halves[:1] if len(set(halves)) == 1 else halves, device=device)[:, None, None]
-    step = max(1, rows // block) * block
-    edges = [text, *range(text - text % step + step, length, step), length]
-    for start, stop in zip(edges, edges[1:], strict=False):
-        distance = torch.maximum(start // block - index // block, index // block - (stop - 1) // block)
-        keys = index[(index < text) | (distance <= widest) | (index // block % stride == 0)]
+    blocks = (index - text) // block
+    for start in range(text, length, max(1, rows // block) * block):
+        stop = min(start + max(1, rows // block) * block, length)
+        distance = torch.maximum(blocks[start] - blocks, blocks - blocks[stop - 1])
+        keys = index[(index < text) | (distance <= widest) | (blocks % stride == 0)]
         mask = _kept(index[start:stop, None], keys[None, :], text, half, block, stride)
         out[:, :, start:stop] = F.scaled_dot_product_attention(
             q[:, :, start:stop], k[:, :, keys], v[:, :, keys], attn_mask=mask, scale=scale
@@ -116,37 +118,44 @@ def hap_chunked(
 def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride: int, device=None):
     """`hap_mask` as a BlockMask for FlexAttention, made from the rule on blocks: no N x N mask exists on the way.
 
-    Tiles are the multiple of `block` next to 128 tokens, the size the kernels of FlexAttention expect. Its head
-    dimension is 1 where all heads have the same band.
+    Tiles have 128 tokens, the size the kernels of FlexAttention expect, and start at the first token of text, so that a
+    block may lie in two of them. Its head dimension is 1 where all heads have the same band.
     """
     import torch
     from torch.nn.attention.flex_attention import BlockMask
 
-    factor = -(-128 // block)
-    tile, tiles = block * factor, -(-length // (block * factor))
     same = len(set(halves)) == 1
     half = torch.tensor(halves, device=device)
-    first = torch.arange(tiles * factor, device=device) * block
-    last = first + block - 1
-
-    def tiled(token: Tensor) -> Tensor:
-        q, k = token[:, None], token[None, :]
-        inside = (q < length) & (k < length)
-        heads = [_kept(q, k, text, h, block, stride) & inside for h in halves[: 1 if same else None]]
-        return torch.stack(heads).unflatten(2, (tiles, factor)).unflatten(1, (tiles, factor)).transpose(2, 3).flatten(3)
+    pieces = torch.tensor(_pieces(length, text, block), device=device)
+    tiles, most = pieces.shape
+    q, k = pieces.flatten()[:, None], pieces.flatten()[None, :]
+    inside = (q < length) & (k < length)
+    kept_pieces = torch.stack([_kept(q, k, text, h, block, stride) & inside for h in halves[: 1 if same else None]])
+    tiled = kept_pieces.unflatten(2, (tiles, most)).unflatten(1, (tiles, most)).transpose(2, 3).flatten(3)
 
     def rows(tiles: Tensor) -> tuple[Tensor, Tensor]:
         return tiles.sum(-1)[None].int(), tiles.int().argsort(dim=-1, descending=True, stable=True)[None].int()
 
-    # A block whose first token is text holds some text, one whose last token is text holds nothing else.
-    full = tiled(last).all(-1)
-    partial = tiled(first).any(-1) & ~full
+    full = tiled.all(-1)
+    partial = tiled.any(-1) & ~full
 
     def kept(batch, head, q, k):
         return _kept(q, k, text, halves[0] if same else half[head], block, stride)
 
-    sizes = {"BLOCK_SIZE": tile, "mask_mod": kept, "seq_lengths": (length, length)}
+    sizes = {"BLOCK_SIZE": TILE, "mask_mod": kept, "seq_lengths": (length, length)}
     return BlockMask.from_kv_blocks(*rows(partial), *rows(full), **sizes)
+
+
+def _pieces(length: int, text: int, block: int) -> list[list[int]]:
+    """First tokens of the pieces of every tile: text, blocks and what lies beyond the sequence, cut at the tiles.
+
+    The rule on pairs is the same for all tokens of a piece. Tiles with fewer pieces repeat their last one.
+    """
+    end = -(-length // TILE) * TILE
+    starts = sorted({*range(0, end, TILE), *range(text, length, block), length} - {end})
+    pieces = [[start for start in starts if tile <= start < tile + TILE] for tile in range(0, end, TILE)]
+    most = max(map(len, pieces))
+    return [items + items[-1:] * (most - len(items)) for items in pieces]
 
 
 @lru_cache(maxsize=4)
@@ -223,10 +232,11 @@ class HRDiT(HiFlow):
     tokens, averaged over the `spa_ids` variants. `groups` is the number of bundles an axis may have: 80 for FLUX's 64
     tokens, in proportion for other models.
 
-    HAP (`hap`, off by default: it is there for speed): each query keeps text, a band of blocks around its own and
-    every `hap_stride`-th block. In tokens of the training side s (FLUX: 64) blocks are s, the stride s/2 and
-    `hap_alpha` s^2/2, the values of the published plan, which is the same for every layer and head.
-    `hap_backend`: "flex" is FlexAttention, "chunked" plain kernels on gathered keys, "auto" FlexAttention on GPUs.
+    HAP (`hap`; null: on, as the published runner has it at every step of the upscales): each query keeps text, a band
+    of blocks around its own and every `hap_stride`-th block, counted from the first image token. In tokens of the
+    training side s (FLUX: 64) blocks are s, the stride s/2 and `hap_alpha` s^2/2, the values of the published plan,
+    which is the same for every layer and head. `hap_backend`: "flex" is FlexAttention, "chunked" plain kernels on
+    gathered keys, "auto" FlexAttention on GPUs.
     """
 
     steps: tuple[int, ...] | None = None
@@ -234,7 +244,7 @@ class HRDiT(HiFlow):
     shift_windows: bool = False
     spa_steps: tuple[int, ...] = (3, 0)
     groups: int | None = None
-    hap: bool = False
+    hap: bool | None = None
     hap_alpha: float | None = None
     hap_beta: float = 0.0
     hap_block: int | None = None
@@ -258,6 +268,7 @@ class HRDiT(HiFlow):
         side = self.geometry.train_tokens
         defaults = {
             "groups": max(2, round(80 * side / 64)),
+            "hap": True,
             "hap_alpha": float(side**2 // 2),
             "hap_block": side,
             "hap_stride": max(1, side // 2),

@@ -27,9 +27,9 @@ CASES = {
     "imax": ("imax", []),
     "hiflow": ("hiflow", []),
     "scalediff": ("scalediff", []),
-    "hrdit": ("hrdit", []),
-    "hrdit-spa": ("hrdit", ["spa_steps=[3,3]"]),
-    "hrdit-hap": ("hrdit", ["hap=true"]),
+    "hrdit": ("hrdit", ["hap=false"]),
+    "hrdit-spa": ("hrdit", ["hap=false", "spa_steps=[3,3]"]),
+    "hrdit-hap": ("hrdit", []),
 }
 
 

@@ -17,9 +17,9 @@ CASES = {
     "imax": [],
     "hiflow": [],
     "scalediff": ["memory_mb=1"],
-    "hrdit": ["spa_steps=[0]"],
-    "hrdit-spa": ["spa_steps=[1]"],
-    "hrdit-hap": ["spa_steps=[0]", "hap=true"],
+    "hrdit": ["spa_steps=[0]", "hap=false"],
+    "hrdit-spa": ["spa_steps=[1]", "hap=false"],
+    "hrdit-hap": ["spa_steps=[0]"],
 }
 
 

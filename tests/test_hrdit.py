@@ -50,14 +50,14 @@ def test_band_widths():
 @pytest.mark.parametrize("halves", [[1, 1], [0, 2]])
 def test_pruned_attention_equals_the_dense_mask(rows, halves):
     q, k, v = torch.randn(3, 1, 2, 70, 8, generator=torch.Generator().manual_seed(0))
-    mask = hrdit.hap_mask(70, 5, halves, 8, 3)
+    mask = hrdit.hap_mask(70, 5, halves, 8, 3)  # image blocks begin at 5, 13, 21, ...
     assert not mask.all() and mask[:, :5].all() and mask[:, :, :5].all()
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3)
     out = hrdit.hap_chunked(q, k, v, 5, halves, 8, 3, 0.3, rows)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("length, text", [(300, 5), (600, 300), (512, 256)])
+@pytest.mark.parametrize("length, text", [(300, 5), (600, 300), (512, 256), (640, 0), (400, 120)])
 @pytest.mark.parametrize("halves", [[1, 1], [0, 2]])
 def test_block_mask_equals_the_dense_mask(length, text, halves):
     mask = hrdit.hap_mask(length, text, halves, 16, 11)
@@ -72,6 +72,25 @@ def test_block_mask_equals_the_dense_mask(length, text, halves):
             assert tiles[head, row, column].all()
     heads, rows = torch.arange(2)[:, None, None], torch.arange(length)
     assert torch.equal(blocks.mask_mod(0, heads, rows[:, None], rows[None, :]).expand(2, -1, -1), mask)
+
+
+def test_blocks_are_counted_from_the_first_image_token():
+    """FLUX at 2048 px: the blocks every query keeps are the image's 0, 32, 64, ..., behind 512 tokens of text."""
+    text, block, stride, length = 512, 64, 32, 512 + 128 * 128
+    query = text + 5 * block  # near the top, so that far keys are kept by the stride alone
+    keys = torch.arange(length)
+    kept = hrdit._kept(torch.tensor(query), keys, text, 2, block, stride)
+    far = keys[kept & (keys >= text + 8 * block)]
+    assert sorted(set(((far - text) // block).tolist())) == list(range(32, 256, 32))
+    near = keys[kept & (keys >= text) & (keys < text + 16 * block)]
+    assert sorted(set(((near - text) // block).tolist())) == [0, 3, 4, 5, 6, 7]
+
+
+def test_hap_is_on_unless_switched_off():
+    method = load_method("hrdit")
+    assert method.hap is True and method.variant == "code" and method.parameters()["hap"] is True
+    assert load_method("hrdit", overrides=["hap=false"]).hap is False
+    assert method.stages(Request((4096, 4096), 28, 4.5))[0].plain  # the first image is never pruned
 
 
 def test_flux_stages():
@@ -107,17 +126,17 @@ def test_an_image_depends_on_its_seed_alone(tiny_pipe):
 
 
 def test_without_its_additions_it_is_hiflow(tiny_pipe):
-    own = picture(tiny_pipe, "spa_steps=[0]", "ntk_factors=[4.0]")
+    own = picture(tiny_pipe, "spa_steps=[0]", "hap=false", "ntk_factors=[4.0]")
     settings = ["base_steps=3", "steps=[2]", "ntk_factors=[4.0]", "shift_windows=false"]
     plain = generate(tiny_pipe, load("hiflow", *settings), PROMPT, 0, (256, 256), steps=2, guidance=1.0)
     assert same(own, plain)
 
 
 def test_pruning(tiny_pipe):
-    full = np.asarray(picture(tiny_pipe).image).astype(int)
-    everything = np.asarray(picture(tiny_pipe, "hap=true", "hap_alpha=100000").image).astype(int)
+    full = np.asarray(picture(tiny_pipe, "hap=false").image).astype(int)
+    everything = np.asarray(picture(tiny_pipe, "hap_alpha=100000").image).astype(int)
     assert abs(everything - full).max() <= 1
-    assert abs(np.asarray(picture(tiny_pipe, "hap=true", "hap_alpha=16").image).astype(int) - full).max() > 0
+    assert abs(np.asarray(picture(tiny_pipe, "hap_alpha=16").image).astype(int) - full).max() > 0
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 64)])
@@ -127,7 +146,7 @@ def test_the_training_size_is_left_alone(tiny_pipe, size):
 
 
 def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(tiny_pipe):
-    method, seen = load("hrdit"), []
+    method, seen = load("hrdit", "hap=false"), []
 
     class Watched(hrdit.BundledAttention):
         def attend(self, call):
@@ -163,8 +182,8 @@ def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(tiny_pi
 @pytest.mark.slow
 def test_compiled_flex_attention_equals_the_dense_mask():
     q, k, v = torch.randn(3, 1, 2, 600, 32, generator=torch.Generator().manual_seed(0))
-    run, mask = hrdit._flex(600, 40, 2, 16, 11, q.device)
-    kept = hrdit.hap_mask(600, 40, [2], 16, 11)
+    run, mask = hrdit._flex(600, 43, 2, 16, 11, q.device)
+    kept = hrdit.hap_mask(600, 43, [2], 16, 11)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=kept, scale=0.3)
     torch.testing.assert_close(run(q, k, v, block_mask=mask, scale=0.3), expected, rtol=0, atol=1e-5)
 
