@@ -109,8 +109,13 @@ class HiFlow(Staged):
     `base_steps` times, of which upscale j takes the last `steps[j]`. `variant` sets what is null: "code" has ratios
     2, 4 with 16 and 10 of 30 steps and weights linear in the step; "paper" ratios 2, 3, 4, noise ratios 0.6, 0.3, 0.3
     (read as shares of the steps) and weights sigma/sigma_e (from secondary accounts of the paper).
+
+    `schedule`: "base" gives all stages the time shift that the scheduler has for the tokens of the base, as the code
+    does; "pinned" that of the training size. The two are the same where the base has the training size. "auto" is
+    base on FLUX, for which the code is, and pinned elsewhere.
     """
 
+    schedule: str = "auto"
     variant: str = "code"
     ratios: tuple[float, ...] | None = None
     steps: tuple[int, ...] | None = None
@@ -129,7 +134,7 @@ class HiFlow(Staged):
     name: ClassVar[str] = "hiflow"
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Staged.CHOICES | {
         # Stages share their time stamps, which the stock shift would pull apart.
-        "schedule": ("pinned",),
+        "schedule": ("base", "pinned"),
         "variant": tuple(VARIANTS),
         "weights": ("step", "time"),
         "structure": ("fft", "dwt"),
@@ -153,6 +158,8 @@ class HiFlow(Staged):
     def __post_init__(self) -> None:
         defaults = VARIANTS.get(self.variant, VARIANTS["code"])
         known: dict[str, Any] = {"ratios": defaults["ratios"], "weights": defaults["weights"]}
+        if self.schedule == "auto":
+            object.__setattr__(self, "schedule", "base" if self.geometry.family == "flux" else "pinned")
         if isinstance(self.base_steps, int):
             known["steps"] = tuple(max(1, round(self.base_steps * share)) for share in defaults["shares"])
         for key, value in known.items():
@@ -181,16 +188,27 @@ class HiFlow(Staged):
 
     def stages(self, request: Request) -> list[Stage]:
         base, *upscales = self.sizes(request.size)
-        stages = [self.base_stage(base, self.schedule)]
+        schedule = self.shift(base)
+        stages = [self.base_stage(base, schedule)]
         for j, size in enumerate(upscales):
             taken = _at(self.steps, j)
             stages.append(
                 Stage(
-                    size, self.base_steps, _at(self.guidance, j), self.schedule, first=self.base_steps - taken,
+                    size, self.base_steps, _at(self.guidance, j), schedule, first=self.base_steps - taken,
                     windows=self.shift_windows, positions=self.direct or self.stretched(j),
                 )
             )  # fmt: skip
         return stages
+
+    def shift(self, base: tuple[int, int]) -> str:
+        """The time shift of all stages, for a base of (width, height) pixels."""
+        from sega.schedules import shift_of
+
+        geometry = self.geometry
+        tokens = math.prod(side // geometry.token_pixels for side in base)
+        # FLUX's scheduler has its pinned value at the training size; by that name other methods share the base.
+        same = geometry.family == "flux" and tokens == geometry.train_tokens**2
+        return "pinned" if same or self.schedule == "pinned" else shift_of(tokens)
 
     def stretched(self, upscale: int) -> Method:
         """The method's own positions in an upscale."""

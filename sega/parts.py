@@ -39,7 +39,7 @@ class Stage:
     size: tuple[int, int]  # pixels (width, height)
     steps: int
     guidance: float
-    schedule: str | float = "pinned"  # "pinned", "stock", or a static shift h: h u / (1 + (h - 1) u)
+    schedule: str | float = "pinned"  # "pinned", "stock", `shift_of(tokens)`, or a static h: h u / (1 + (h - 1) u)
     first: int = 0
     last: int | None = None
     plain: bool = False  # the model as it is: no part of the method applies, and the result can be shared

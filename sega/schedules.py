@@ -30,6 +30,16 @@ def mu_for_tokens(
     return base_shift + (tokens - base_tokens) * (max_shift - base_shift) / (max_tokens - base_tokens)
 
 
+def shift_of(tokens: int) -> str:
+    """The name of the shift that the scheduler gives a picture of this many image tokens, for stages of other sizes."""
+    return f"{tokens} tokens"
+
+
+def tokens_of(name: str) -> int:
+    """The image tokens that a name made by `shift_of` stands for."""
+    return int(name.removesuffix(" tokens"))
+
+
 def shift_exponential(u: np.ndarray, mu: float) -> np.ndarray:
     """e^mu u / (1 + (e^mu - 1) u)."""
     return shift_static(u, math.exp(mu))

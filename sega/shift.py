@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from sega.parts import Stage
-from sega.schedules import mu_for_tokens
+from sega.schedules import mu_for_tokens, tokens_of
 
 Schedule = str | float | Callable[[bool], str | float]
 
@@ -45,10 +45,10 @@ def pin_shift(
 ):
     """A `set_timesteps` for this scheduler that applies the shift of a stage.
 
-    "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a
-    number h is the static shift h u / (1 + (h - 1) u). A function is asked for one of these, given whether the size is
-    beyond the training size. `line` is how the pipeline draws mu; `steps` those of the whole list of times, where a
-    stage takes only a part of it.
+    "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a name
+    by `shift_of` takes that of so many tokens; a number h is the static shift h u / (1 + (h - 1) u). A function is asked
+    for one of these, given whether the size is beyond the training size. `line` is how the pipeline draws mu; `steps`
+    those of the whole list of times, where a stage takes only a part of it.
     """
     line = line or TokenLine(scheduler.config)
     original = scheduler.set_timesteps
@@ -63,7 +63,7 @@ def pin_shift(
         taken = call.arguments.get("num_inference_steps") or len(_listed(call.arguments))
         chosen = schedule(mu is None or line.beyond(mu, taken)) if callable(schedule) else schedule
         if dynamic and mu is not None:
-            call.arguments["mu"] = _mu(scheduler.config, chosen, mu, line.pinned(steps or taken))
+            call.arguments["mu"] = _mu(scheduler.config, chosen, mu, line, steps or taken)
             return original(*call.args, **call.kwargs)
         if isinstance(chosen, str):
             return original(*call.args, **call.kwargs)
@@ -82,12 +82,15 @@ def _listed(arguments) -> list[float]:
     return arguments.get("timesteps") or [] if sigmas is None else sigmas
 
 
-def _mu(config, schedule: str | float, stock: float, pinned: float) -> float:
+def _mu(config, schedule: str | float, stock: float, line: TokenLine, steps: int) -> float:
     if schedule == "stock":
         return stock
     if schedule == "pinned":
+        pinned = line.pinned(steps)
         # At the training size the pipeline's line gives this value up to rounding; keep its very bits there.
         return stock if math.isclose(stock, pinned, rel_tol=1e-12) else pinned
+    if isinstance(schedule, str):
+        return line.mu(tokens_of(schedule), steps)
     return math.log(schedule) if config.get("time_shift_type", "exponential") == "exponential" else schedule
 
 
