@@ -67,7 +67,7 @@ class Attachment:
         for item in self.record:
             if item not in DETAILS:
                 raise RequestError(f"record={item!r} is unknown; it can be any of {', '.join(DETAILS)}")
-        self.adapter = adapter_for(target)
+        self.adapter = adapter_for(target) if run is None else run.adapter
         self.transformer = self.adapter.transformer
         self.scheduler = getattr(self.adapter.pipe, "scheduler", None)
         if exact_time and self.scheduler is None:
@@ -78,6 +78,7 @@ class Attachment:
         self.method, self.stage, self.index, self.exact_time = method, stage, index, exact_time
         self.positions = (stage and stage.positions) or method
         self.attention = method.attention(index, run)
+        self.adapter.read(method.sentences())
         if self.attention is not None and parallel.is_split(self.transformer):
             raise RequestError(parallel.refusal(method.name))
         self.watch = Watch(query) if "attention" in self.record else None
@@ -187,7 +188,9 @@ class Attachment:
             call = self.adapter.put_text(call, places)
         step = Step(index, self._sigma(call, index), grid, self.index, branch, len(call["hidden_states"]))
         if self.attention is not None and self.attention.rehearse(step):
-            self._timed(call, replace(step, details={"rehearsal": True}), needs)
+            sentence = self.attention.rehearsal_text(step)
+            measured = call if sentence is None else self.adapter.put_sentence(call, sentence)
+            self._timed(measured, replace(step, details={"rehearsal": True}), needs)
         return self._timed(call, step, needs)
 
     def _timed(self, call: dict[str, Any], step: Step, needs: set[str]):

@@ -65,11 +65,20 @@ class TextCache:
         return load_file(self.path(sentence))
 
 
-def sentences(prompts: Iterable[str], stages: list[Stage], negative: str | None, guided: float | None) -> list[str]:
-    """Every sentence that images of these prompts need; the negative one where guidance above `guided` is by it."""
+def sentences(
+    prompts: Iterable[str],
+    stages: list[Stage],
+    negative: str | None,
+    guided: float | None,
+    measured: tuple[str, ...] = (),
+) -> list[str]:
+    """Every sentence that images of these prompts need; the negative one where guidance above `guided` is by it.
+
+    `measured` are those the method's measuring pass reads.
+    """
     needed = [prompt + stage.suffix for prompt in prompts for stage in stages]
     unconditional = None not in (guided, negative) and any(stage.guidance > guided for stage in stages)
-    return [*needed, *([negative] if unconditional else [])]
+    return [*needed, *([negative] if unconditional else []), *measured]
 
 
 def prepare(
@@ -86,7 +95,8 @@ def prepare(
     about = {"weights": identity["model"]["weights"], "dtype": model["dtype"]}
     cache = TextCache(model["text_cache"], about | {key: geometry[key] for key in ("family", "text_tokens")})
     prompts = (prompt.text for prompt, _ in items)
-    needed = sentences(prompts, cell.stages, model["negative_prompt"], GUIDED.get(geometry["family"]))
+    negative, guided = model["negative_prompt"], GUIDED.get(geometry["family"])
+    needed = sentences(prompts, cell.stages, negative, guided, cell.method.sentences())
     missing = cache.missing(needed)
     if missing:
         import gc

@@ -123,6 +123,10 @@ class Attention:
         """
         return False
 
+    def rehearsal_text(self, step: Step) -> str | None:
+        """The sentence that a measuring pass reads in place of the call's text, one of the method's `sentences`."""
+        return None
+
     def factor(self, call: Call) -> Tensor | float | None:
         """What the logits are multiplied by: a number, [heads], or [B, heads]. None leaves them alone."""
         return None
@@ -161,6 +165,10 @@ class Parts:
     def flow(self, index: int, run: Run) -> Callable[[Point], Tensor] | None:
         """What turns each step's Point of stage `index` into the velocity to follow, [B, C, 2H, 2W]."""
         return None
+
+    def sentences(self) -> tuple[str, ...]:
+        """Sentences a measuring pass may read besides prompt and negative prompt; they are encoded beforehand."""
+        return ()
 
     def text_places(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
         """Positions (row, column) of the copies of the text; one copy at the origin by default."""

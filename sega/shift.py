@@ -46,9 +46,9 @@ def pin_shift(
     """A `set_timesteps` for this scheduler that applies the shift of a stage.
 
     "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a name
-    by `shift_of` takes that of so many tokens; a number h is the static shift h u / (1 + (h - 1) u). A function is asked
-    for one of these, given whether the size is beyond the training size. `line` is how the pipeline draws mu; `steps`
-    those of the whole list of times, where a stage takes only a part of it.
+    by `shift_of` takes that of so many tokens; a number h is the static shift h u / (1 + (h - 1) u). A function is
+    asked for one of these, given whether the size is beyond the training size. `line` is how the pipeline draws mu;
+    `steps` those of the whole list of times, where a stage takes only a part of it.
     """
     line = line or TokenLine(scheduler.config)
     original = scheduler.set_timesteps

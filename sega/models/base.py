@@ -48,6 +48,13 @@ class Adapter:
         """The unshifted times of a stage as the pipeline itself would list them."""
         return stage.grid()
 
+    def read(self, sentences: tuple[str, ...]) -> None:
+        """Encode what `put_sentence` will be asked for, before the transformer runs."""
+
+    def put_sentence(self, call: dict[str, Any], sentence: str) -> dict[str, Any]:
+        """The call with the text of a sentence that was read; unchanged where it could not be encoded."""
+        return call
+
     def run(self, forward, call: dict[str, Any]):
         """The transformer's output for a call."""
         return forward(**call)

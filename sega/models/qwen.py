@@ -27,6 +27,10 @@ class QwenAdapter(FluxAdapter):
 
     family = "qwen"
 
+    def __init__(self, target):
+        super().__init__(target)
+        self.sentences: dict[str, Tensor] = {}  # sentence -> its embedding [1, T, D], of those that were read
+
     def check(self, geometry: Geometry) -> None:
         """Refuse a geometry that is not this model's, and layered pictures."""
         if self.transformer.config.get("use_layer3d_rope"):
@@ -87,6 +91,23 @@ class QwenAdapter(FluxAdapter):
             "Qwen-Image's text sits on the diagonal behind the picture and can't be repeated at places of its grid; "
             "set text_duplication=false"
         )
+
+    @torch.no_grad()
+    def read(self, sentences: tuple[str, ...]) -> None:
+        """Encode what `put_sentence` will be asked for. A bare transformer, and a pipeline without encoders, can't."""
+        encoders = self.texts is not None or getattr(self.pipe, "text_encoder", None) is not None
+        for sentence in set(sentences) - set(self.sentences) if encoders else ():
+            words = self.words(sentence) if self.texts else {"prompt_embeds": self.pipe.encode_prompt(sentence)[0]}
+            self.sentences[sentence] = words["prompt_embeds"]
+
+    def put_sentence(self, call: dict[str, Any], sentence: str) -> dict[str, Any]:
+        """The call with the text of a sentence that was read, unpadded; unchanged where it could not be encoded."""
+        if sentence not in self.sentences:
+            return call
+        like = call["encoder_hidden_states"]
+        text = self.sentences[sentence].to(like).expand(len(like), -1, -1)
+        lengths = {"txt_seq_lens": [text.shape[1]] * len(like)} if call.get("txt_seq_lens") is not None else {}
+        return call | {"encoder_hidden_states": text, "encoder_hidden_states_mask": None} | lengths
 
     def ids(self, call: dict[str, Any]) -> Tensor:
         """Position ids [T + S, 3] of the joint sequence, text first."""
