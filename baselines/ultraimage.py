@@ -1,27 +1,24 @@
 """UltraImage (thu-ml/DiT-Extrapolation): one stretched pair against repetition, sharper heads against blur.
 
-Arithmetic first, then the method. Joint sequences are text first, then image; h is the entropy of a head, lambda the
-factor on its logits.
+Frequencies first, then the method; its attention half is in `focus.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.staged import ProportionalAttention
+from baselines.focus import Focus, LayeredProportion, focus_factor
 from sega.errors import RequestError
 from sega.geometry import Geometry
 from sega.method import Axis, Method, Rope, base_axis, check_grid, check_sigma, uniform_axis
-from sega.parts import Attention, Call, Point, Request, Stage
+from sega.parts import Attention, Point, Request, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from baselines.imax import IMax
-    from sega.method import Step
     from sega.sampling import Run
 
 PAIRS = {"flux": (64, (9,)), "qwen": (83, (8, 9))}
@@ -61,119 +58,23 @@ def interpolated(base: Tensor, pairs: tuple[int, ...], factor: float) -> Tensor:
     return frequencies
 
 
-def attention_rows(q: Tensor, k: Tensor, block: int, budget_mb: float, scale: float | None = None) -> Iterator[Tensor]:
-    """softmax(q k^T scale) of one head in row chunks, float32 [rows, S'], from the first row to the last.
+@dataclass(frozen=True)
+class Unpadded(Method):
+    """The positions of `method` for the picture's own `grid`, also on steps that shifted windows pad."""
 
-    q and k are [S, d]. Rows and columns are padded with zero queries and keys to S', a multiple of `block`, as in the
-    published kernel; `scale` is 1/sqrt(d) by default. A chunk holds whole blocks, as many as keep the logits and one
-    copy of them below `budget_mb`, at least one; the S x S map never exists.
-    """
-    import torch.nn.functional as F
+    method: Method | None = None
+    grid: tuple[int, int] = (1, 1)
 
-    length, dim = q.shape
-    padding = -length % block
-    k = F.pad(k.float(), (0, 0, 0, padding))
-    step = block * max(1, int(budget_mb * 2**20 / (2 * 4 * block * len(k))))
-    scale = dim**-0.5 if scale is None else scale
-    for start in range(0, len(k), step):
-        rows = q[start : start + step].float()
-        rows = F.pad(rows, (0, 0, 0, min(step, len(k) - start) - len(rows)))
-        yield (rows * scale @ k.T).softmax(dim=-1)
+    name: ClassVar[str] = "unpadded"
 
+    def parameters(self) -> dict[str, Any]:
+        return {"of": self.method.name, "grid": list(self.grid)}
 
-def block_attention(rows: Tensor, block: int) -> Tensor:
-    """p_IJ = (1/block) sum_{i in I, j in J} P_ij of attention rows [r block, c block]; [r, c], rows sum to 1."""
-    return rows.unflatten(1, (-1, block)).sum(-1).unflatten(0, (-1, block)).mean(1)
+    def needs(self) -> set[str]:
+        return self.method.needs()
 
-
-def head_entropies(q: Tensor, k: Tensor, block: int, kind: str = "block", budget_mb: float = 256.0) -> Tensor:
-    """Entropy of each head, float32 [heads], from rotated queries and keys [heads, S, d] of the joint sequence.
-
-    "block" (the code): h_I = -sum_J p_IJ ln p_IJ over blocks of `block` tokens, mean over I. "token" (the paper): the
-    same with single tokens, unpadded.
-    """
-    import torch
-
-    size = block if kind == "block" else 1
-    return torch.stack([_entropies(*head, size, budget_mb).mean() for head in zip(q, k, strict=True)])
-
-
-def block_entropies(q: Tensor, k: Tensor, block: int, budget_mb: float = 256.0) -> Tensor:
-    """h_I of each block of rows, float32 [heads, ceil(S / block)]; arguments as in `head_entropies`."""
-    import torch
-
-    return torch.stack([_entropies(*head, block, budget_mb) for head in zip(q, k, strict=True)])
-
-
-def _entropies(q: Tensor, k: Tensor, block: int, budget_mb: float) -> Tensor:
-    import torch
-
-    parts = []
-    for rows in attention_rows(q, k, block, budget_mb):
-        p = block_attention(rows, block) if block > 1 else rows
-        parts.append(-torch.special.xlogy(p, p).sum(-1))
-    return torch.cat(parts)
-
-
-def focus_factor(
-    entropy: Tensor,
-    low: float,
-    high: float,
-    h_min: float | Tensor,
-    h_max: float | Tensor,
-    power: float = 2.0,
-    clip: bool = True,
-) -> Tensor:
-    """lambda = low + (high - low) (1 - (h - h_min)/(h_max - h_min))^power, elementwise.
-
-    `clip` keeps the fraction in [0, 1]; the code does not, so that with power 2 an entropy above h_max raises lambda
-    again.
-    """
-    import torch
-
-    fraction = (entropy - h_min) / torch.as_tensor(h_max - h_min).clamp(min=1e-12)
-    return low + (high - low) * (1 - (fraction.clamp(0, 1) if clip else fraction)) ** power
-
-
-class Focus(Attention):
-    """Measures the entropy of every head in one pass before the first step, then sharpens each by its own factor.
-
-    Factors belong to one image and one branch of classifier-free guidance.
-    """
-
-    def __init__(self, method: UltraImage):
-        self.method, self.proportional = method, ProportionalAttention(method.geometry)
-        self.entropies: dict[str, list[Tensor]] = {}  # branch -> per layer [B, heads]
-        self.factors: dict[str, list[Tensor]] = {}
-
-    def rehearse(self, step: Step) -> bool:
-        if not self.method.beyond(step.grid):
-            return False
-        if step.index == 0:
-            self.entropies[step.branch] = []
-            self.factors.pop(step.branch, None)
-        return step.index == 0
-
-    def factor(self, call: Call) -> Tensor | None:
-        if not self.method.beyond(call.grid):
-            return None
-        branch = call.step.branch
-        if branch not in self.factors:
-            self.factors[branch] = self.method.factors(self.entropies[branch], call.grid, call.q.shape[1])
-        factor = self.factors[branch][call.layer]
-        return factor * self.proportional.factor(call) if self.method.proportional_attention else factor
-
-    def attend(self, call: Call) -> Tensor:
-        if "rehearsal" not in call.step.details:
-            return super().attend(call)
-        import torch
-
-        q, k = call.rotate(call.q), call.rotate(call.k)
-        samples = zip(q.transpose(1, 2), k.transpose(1, 2), strict=True)
-        method = self.method
-        heads = [head_entropies(*sample, method.block, method.entropy, method.memory_mb) for sample in samples]
-        self.entropies[call.step.branch].append(torch.stack(heads))
-        return call.dense(q, k, call.v)
+    def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
+        return self.method.positions(self.grid, sigma, tokens)
 
 
 @dataclass(frozen=True)
@@ -196,9 +97,14 @@ class UltraImage(Method):
 
     `mode` "direct" is one stage of fresh noise at the target with a static `shift`, 30 steps and guidance 7 on FLUX;
     "auto" steps and guidance are those of the run on Qwen-Image, "run" makes them so on FLUX. "guided" is the
-    published FLUX run: I-Max's two stages with cosine_decay and shifted windows, without copies of the text, with
-    these positions in place of clipped NTK; `base_steps`, `base_guidance` and `base_shift` are those of its first
-    stage. `proportional_attention` (null: only in guided mode without focus, as in the code) multiplies all logits.
+    published FLUX run: two stages with I-Max's cosine_decay and shifted windows, without copies of the text, with
+    these positions in place of clipped NTK. Its first stage is square and of the training size whatever the target,
+    and is enlarged to the target's shape; `base_steps`, `base_guidance` and `base_shift` are its own. Positions and
+    thresholds are those of the target, also on steps that shifted windows pad.
+
+    `proportional_attention` (null: only in guided mode without focus, as in the code) multiplies all logits; in guided
+    mode with focus the measuring pass attends under it. `proportional_length` is its reference length: "code", that
+    of the newest published code, for guided FLUX, whose default it is; "native", text and training size, elsewhere.
     """
 
     mode: str = "direct"
@@ -220,6 +126,7 @@ class UltraImage(Method):
     block: int | None = None
     memory_mb: float = 256.0
     proportional_attention: bool | None = None
+    proportional_length: str | None = None
     base_steps: int = 30
     base_guidance: float = 3.5
     base_shift: float = 3.0
@@ -231,6 +138,7 @@ class UltraImage(Method):
         "correction": ("code", "paper", "none"),
         "constants": ("code", "paper"),
         "entropy": ("block", "token"),
+        "proportional_length": ("code", "native"),
     }
     NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {
         "shift": (0.01, math.inf),
@@ -258,6 +166,7 @@ class UltraImage(Method):
             "h_min": (0.44 if flux else 0.04) if code else None,
             "block": max(1, round(128 * native / 4608)) if flux else 128,
             "proportional_attention": self.mode == "guided" and not self.focus,
+            "proportional_length": "code" if flux and self.staged else "native",
         }
         for key, value in defaults.items():
             if getattr(self, key) is None:
@@ -275,6 +184,8 @@ class UltraImage(Method):
             value = getattr(self, key)
             if not (key == "steps" and value == "run") and not (isinstance(value, int) and value >= 1):
                 raise RequestError(f"{self.name}: {key}={value} must be a whole number of at least 1")
+        if self.proportional_length == "code" and not (flux and self.staged):
+            raise RequestError(f"{self.name}: proportional_length=code is that of mode=guided on FLUX; use native here")
         if self.guidance != "run" and not (isinstance(self.guidance, int | float) and self.guidance >= 0):
             raise RequestError(f"{self.name}: guidance={self.guidance} must be a number of at least 0, auto or run")
 
@@ -333,34 +244,44 @@ class UltraImage(Method):
         flux = self.geometry.family == "flux"
         return (self.shift if beyond else "pinned") if flux else "stock"
 
-    def guided(self, request: Request) -> IMax:
-        """I-Max's stages and flow with the parameters of this method."""
-        from baselines.imax import IMax
-
-        steps, guidance = self.steps_and_guidance(request)
-        return IMax(
-            self.geometry, schedule=self.schedule, base_steps=self.base_steps, base_guidance=self.base_guidance,
-            base_shift=self.base_shift, steps=steps, guidance=guidance, shift=self.shift, projection="cosine_decay",
-            text_duplication=False, shift_windows=True,
-        )  # fmt: skip
-
     def steps_and_guidance(self, request: Request) -> tuple[int, float]:
         return (
             request.steps if self.steps == "run" else self.steps,
             request.guidance if self.guidance == "run" else self.guidance,
         )
 
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Tokens (height, width) of a picture of (width, height) pixels."""
+        return tuple(side // self.geometry.token_pixels for side in reversed(size))
+
     def stages(self, request: Request) -> list[Stage]:
-        if self.staged:
-            return self.guided(request).stages(request)
-        beyond = self.beyond(tuple(side // self.geometry.token_pixels for side in reversed(request.size)))
+        grid = self.grid(request.size)
+        beyond = self.beyond(grid)
         steps, guidance = self.steps_and_guidance(request) if beyond else (request.steps, request.guidance)
-        return [Stage(request.size, steps, guidance, self.hand_schedule(beyond))]
+        if not self.staged:
+            return [Stage(request.size, steps, guidance, self.hand_schedule(beyond))]
+        native = self.geometry.train_tokens * self.geometry.token_pixels
+        first, second = (self.schedule if self.schedule != "own" else h for h in (self.base_shift, self.shift))
+        size = (native, native) if beyond else request.size
+        base = Stage(size, self.base_steps, self.base_guidance, first, plain=True)
+        own = Unpadded(self.geometry, method=self, grid=grid)
+        return [base, Stage(request.size, steps, guidance, second, windows=True, positions=own)][: 1 + beyond]
+
+    def sentences(self) -> tuple[str, ...]:
+        """Qwen-Image's code measures the unconditional pass with an empty prompt, whatever the negative prompt."""
+        return ("",) if self.focus and self.geometry.family == "qwen" else ()
 
     def attention(self, index: int, run: Run | None) -> Attention | None:
+        # Double-stream blocks come first.
+        blocks = run.adapter.transformer.transformer_blocks if self.proportional_length == "code" else ()
+        proportional = LayeredProportion(self.geometry, len(blocks))
         if self.focus:
-            return Focus(self)
-        return ProportionalAttention(self.geometry) if self.proportional_attention else None
+            return Focus(self, proportional, self.grid(run.stages[index].size) if self.staged else None)
+        return proportional if self.proportional_attention else None
 
     def flow(self, index: int, run: Run) -> Callable[[Point], Tensor] | None:
-        return self.guided(run.request).flow(index, run) if self.staged else None
+        from baselines.imax import IMax
+
+        if not self.staged:
+            return None
+        return IMax(self.geometry, projection="cosine_decay", text_duplication=False).flow(index, run)

@@ -40,6 +40,7 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
 
     from sega import load_method
     from sega.attach import Attachment
+    from sega.models import adapter_for
     from sega.models.flux import image_ids
     from sega.parts import Request
 
@@ -52,7 +53,9 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
         joint_attention_dim=64, pooled_projection_dim=64, guidance_embeds=False, axes_dims_rope=(16, 56, 56),
     ).eval().to(device)  # fmt: skip
     stages = method.stages(Request((size, size), 28, 4.5))
-    index, run = len(stages) - 1, SimpleNamespace(generator=torch.Generator().manual_seed(0))
+    index, run = len(stages) - 1, SimpleNamespace(
+        generator=torch.Generator().manual_seed(0), adapter=adapter_for(transformer), stages=stages
+    )
     inputs = {
         "hidden_states": torch.randn(1, side * side, 64),
         "encoder_hidden_states": torch.randn(1, text, 64),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small import load
 
-from baselines import ultraimage
+from baselines import focus, ultraimage
 from sega import attach, load_method
 from sega.errors import RequestError
 from sega.geometry import Geometry, load_geometry
@@ -53,13 +53,13 @@ def test_clipping_keeps_factors_inside_their_range():
 def test_block_entropies(budget_mb):
     q, k, size = golden("block/q")[0], golden("block/k")[0], int(VALUES["block/size"])
     sums = [
-        torch.cat([ultraimage.block_attention(p, size) for p in ultraimage.attention_rows(*head, size, budget_mb)])
+        torch.cat([focus.block_attention(p, size) for p in focus.attention_rows(*head, size, budget_mb)])
         for head in zip(q, k, strict=True)
     ]
     torch.testing.assert_close(torch.stack(sums) * size, golden("block/avg")[0], rtol=0, atol=ATTENTION_ATOL)
-    entropies = ultraimage.block_entropies(q, k, size, budget_mb)
+    entropies = focus.block_entropies(q, k, size, budget_mb)
     torch.testing.assert_close(entropies, golden("block/entropy")[0], rtol=0, atol=ATTENTION_ATOL)
-    heads = ultraimage.head_entropies(q, k, size, budget_mb=budget_mb)
+    heads = focus.head_entropies(q, k, size, budget_mb=budget_mb)
     torch.testing.assert_close(
         ultraimage.focus_factor(heads, *QWEN), golden("block/lambda_per_head")[0], rtol=0, atol=FACTOR_ATOL
     )
@@ -71,14 +71,14 @@ def test_padding_is_zero_queries_and_keys():
     plain = (padded[0] @ padded[1].transpose(1, 2) / 8**0.5).softmax(-1).view(1, 3, 8, 3, 8).sum((2, 4)) / 8
     expected = -(plain * plain.log()).sum(-1)
     for budget_mb in (1e-6, 0.003, 1):
-        torch.testing.assert_close(ultraimage.block_entropies(q, k, 8, budget_mb), expected)
+        torch.testing.assert_close(focus.block_entropies(q, k, 8, budget_mb), expected)
 
 
 def test_token_entropy():
     q, k = torch.randn(2, 3, 21, 8, generator=torch.Generator().manual_seed(0))
     p = (q @ k.transpose(1, 2) / 8**0.5).softmax(-1)
     expected = -(p * p.log()).sum(-1).mean(-1)
-    torch.testing.assert_close(ultraimage.head_entropies(q, k, 8, kind="token", budget_mb=1e-3), expected)
+    torch.testing.assert_close(focus.head_entropies(q, k, 8, kind="token", budget_mb=1e-3), expected)
 
 
 def test_dominant_pairs():
@@ -253,7 +253,7 @@ def test_guided_mode_keeps_imax_stages():
     base, target = method.stages(Request((4096, 4096), 28, 4.5))
     assert (base.size, base.plain, base.schedule, base.guidance) == ((1024, 1024), True, 3.0, 3.5)
     assert (target.steps, target.guidance, target.schedule, target.windows) == (30, 7.0, 6.0, True)
-    assert target.positions is None and method.staged and not load_method("ultraimage", "flux").staged
+    assert target.positions.grid == (256, 256) and method.staged and not load_method("ultraimage", "flux").staged
 
 
 def test_qwen_keeps_the_settings_of_the_run():
