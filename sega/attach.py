@@ -1,15 +1,17 @@
 """Put a method on a stock diffusers model, and take it off without a trace.
 
-What is touched, all on the instance: what makes rotary tables (`transformer.pos_embed`), `transformer.forward`,
-`transformer.cache_context`, a hook on the input projection, `scheduler.set_timesteps`; where a method offers these
-parts, also the attention processors and `scheduler.step`.
+What is touched, all on the instance: what makes rotary tables (`transformer.pos_embed`), the call of the transformer
+(`_call_impl`, what `transformer(...)` runs; `forward` belongs to offloading and caches), `transformer.cache_context`
+and `scheduler.set_timesteps`; where a method has a flow, also `scheduler.step`. Only while the transformer runs there
+are a hook on the input projection and other attention processors, so that between calls adapters come and go freely.
+The hook gets its tokens in time because every transformer embeds the latent before it makes rotary tables.
 """
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +19,13 @@ import torch
 from torch import Tensor
 
 from sega import parallel
+from sega.clock import Clock
 from sega.errors import RequestError
 from sega.method import Method, Rope, Step
-from sega.models import adapter_for
+from sega.models import adapter_for, check_whole
 from sega.observe import Watch, latent_spectrum
 from sega.parts import Attention, Call, Stage
+from sega.patches import Patches, is_patched
 from sega.shift import pin_shift
 from sega.steering import Steering
 
@@ -72,8 +76,13 @@ class Attachment:
         self.scheduler = getattr(self.adapter.pipe, "scheduler", None)
         if exact_time and self.scheduler is None:
             raise RequestError("exact_time reads the scheduler: attach to the pipeline, not to the transformer alone")
-        if isinstance(getattr(self.transformer, self.adapter.positions), Positions):
+        if is_patched(self.transformer, "_call_impl"):
             raise RequestError("a method is already attached to this model; remove it first")
+        if self.scheduler is not None and is_patched(self.scheduler, "set_timesteps"):
+            raise RequestError(
+                "a method is attached to another pipeline with this scheduler; remove it, or give this one its own: "
+                "pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config)"
+            )
         self.adapter.check(method.geometry)
         self.method, self.stage, self.index, self.exact_time = method, stage, index, exact_time
         self.positions = (stage and stage.positions) or method
@@ -87,8 +96,13 @@ class Attachment:
         if self.watch and self.attention is None:
             self.attention = Attention()  # the stock attention, through the seam where it can be watched
         self.steps: list[Step] = []
-        self.branch, self.rope, self.call = "cond", None, {}
-        self._undo: list = []
+        self.clock = Clock(self.scheduler)
+        self.rope, self.call = None, {}
+        self._processors: dict[int, tuple] = {}  # layer -> the model's processor and the one that stands in for it
+        for layer, module in self._attention_layers():
+            self._processor(layer, module)  # what can't be carried is refused now
+        self.steering = None
+        self.patches = Patches()
         try:
             self._attach(run)
         except BaseException:
@@ -96,44 +110,26 @@ class Attachment:
             raise
 
     def _attach(self, run) -> None:
-        transformer = self.transformer
-        # Offloading wraps `forward`, and after every image anew: what stays is the inner one.
-        name = "_old_forward" if hasattr(transformer, "_hf_hook") else "forward"
-        self.original_forward = getattr(transformer, name)
-        self._replace(transformer, name, self._wrapped_forward())
+        transformer, patches = self.transformer, self.patches
+        self.original_call = transformer._call_impl
+        patches.method(transformer, "_call_impl", self._call)
+        patches.method(transformer, "compile", lambda *_, **__: check_whole(transformer, compiling=True))
         if hasattr(transformer, "cache_context"):
-            self._replace(transformer, "cache_context", self._follow_branch(transformer.cache_context))
-        name = self.adapter.positions
-        self.original_positions = getattr(transformer, name)
-        # A plain attribute can't be given back once a module has taken its name.
-        put = setattr if isinstance(self.original_positions, torch.nn.Module) else object.__setattr__
-        put(transformer, name, Positions(self))
-        self._undo.append(lambda: put(transformer, name, self.original_positions))
-        self._undo.append(self.adapter.input_layer.register_forward_hook(self._see_tokens).remove)
-        if self.attention is not None:
-            for layer, module in enumerate(self.adapter.attention_layers()):
-                self._undo.append(functools.partial(module.set_processor, module.processor))
-                module.set_processor(self._processor(layer, module))
-        self.steering = None
+            patches.method(transformer, "cache_context", self._follow_branch(transformer.cache_context))
+        self.original_positions = getattr(transformer, self.adapter.positions)
+        patches.part(transformer, self.adapter.positions, Positions(self))
         if self.scheduler is not None:
             schedule = self.stage.schedule if self.stage else self.method.hand_schedule
             line, steps = self.adapter.shift(self.method.geometry), self.stage and self.stage.steps
             shift = pin_shift(self.scheduler, schedule, self._start, line, steps)
-            self._replace(self.scheduler, "set_timesteps", shift)
+            patches.method(self.scheduler, "set_timesteps", shift)
             if run is not None:
                 self.steering = Steering(self, run)
-                self._replace(self.scheduler, "step", self.steering.wrap(self.scheduler.step))
-
-    def _replace(self, owner, name: str, value) -> None:
-        """Set an instance attribute, to be taken away again (or put back where the instance had its own)."""
-        mine = vars(owner).get(name)
-        setattr(owner, name, value)
-        self._undo.append(lambda: delattr(owner, name) if mine is None else setattr(owner, name, mine))
+                patches.method(self.scheduler, "step", self.steering.wrap(self.scheduler.step))
 
     def remove(self) -> None:
         """Take the method off. Doing it twice is harmless."""
-        while self._undo:
-            self._undo.pop()()
+        self.patches.undo()
 
     def __enter__(self) -> Attachment:
         return self
@@ -142,27 +138,36 @@ class Attachment:
         self.remove()
 
     def _start(self) -> None:
+        """A generation begins: the pipeline asks the scheduler for its times."""
+        self._check_pipeline()
         self.steps.clear()
-        self.branch = "cond"
+        self.clock.start()
+
+    def _check_pipeline(self) -> None:
+        """Refuse to run on while the pipeline uses another scheduler or transformer than it had."""
+        pipe = self.adapter.pipe
+        if pipe is None:
+            return
+        for name, own in (("transformer", self.transformer), ("scheduler", self.scheduler)):
+            found = getattr(pipe, name, None)
+            if found is not own:
+                check_whole(found)
+                raise RequestError(
+                    f"the {name} of the pipeline was replaced while {self.method.name} was attached, so the method "
+                    "would not reach it; remove the method first, and attach it again afterwards"
+                )
 
     def _follow_branch(self, original):
         """`cache_context(name)` tells the two calls of true classifier-free guidance apart."""
 
-        @functools.wraps(original)
         def cache_context(name: str, *args, **kwargs):
-            self.branch = name
+            self.clock.branch = name
             return original(name, *args, **kwargs)
 
         return cache_context
 
-    def _wrapped_forward(self):
-        @functools.wraps(self.original_forward)
-        def forward(*args, **kwargs):
-            return self._forward(*args, **kwargs)
-
-        return forward
-
-    def _forward(self, *args, **kwargs):
+    def _call(self, *args, **kwargs):
+        self._check_pipeline()
         call = self.adapter.bind(args, kwargs)
         if self.steering is not None:
             call = self.steering.inputs(call)
@@ -172,10 +177,28 @@ class Attachment:
         # Rotary tables have no batch dimension, so what depends on the content runs one sample at a time.
         single = content or (self.adapter.alone and self.attention is not None)
         calls = self.adapter.samples(call) if single and len(call["hidden_states"]) > 1 else [call]
-        index, outputs = self._next_index(self.adapter.sigma(call)), []
-        for sample, branch in zip(calls, self.adapter.branches(self.branch, len(calls)), strict=True):
-            outputs.append(self._one(sample, index, needs, branch))
+        sigma, last, outputs = self.adapter.sigma(call), self.steps[-1] if self.steps else None, []
+        index, branch = self.clock.locate(sigma, last)
+        if self.clock.begins(sigma, last):
+            self.steps.clear()
+        with self._while_running():
+            for sample, name in zip(calls, self.adapter.branches(branch, len(calls)), strict=True):
+                outputs.append(self._one(sample, index, needs, name))
         return outputs[0] if len(outputs) == 1 else self.adapter.join(outputs)
+
+    @contextmanager
+    def _while_running(self) -> Iterator[None]:
+        """The parts that others may replace between calls: attention processors, and the input projection (a LoRA)."""
+        with ExitStack() as undo:
+            for layer, module in self._attention_layers():
+                undo.callback(module.set_processor, module.processor)
+                module.set_processor(self._processor(layer, module))
+            undo.enter_context(self.adapter.input_layer.register_forward_hook(self._see_tokens))
+            yield
+
+    def _attention_layers(self) -> list[tuple[int, torch.nn.Module]]:
+        """Attention modules by number, where the method has a part in them."""
+        return [] if self.attention is None else list(enumerate(self.adapter.attention_layers()))
 
     def _beyond(self, grid: tuple[int, int]) -> bool:
         geometry = self.method.geometry
@@ -186,7 +209,8 @@ class Attachment:
         places = self.method.text_places(grid, self.index)
         if places != [(0, 0)]:
             call = self.adapter.put_text(call, places)
-        step = Step(index, self._sigma(call, index), grid, self.index, branch, len(call["hidden_states"]))
+        sigma = self.clock.sigma(index) if self.exact_time else self.adapter.sigma(call)
+        step = Step(index, sigma, grid, self.index, branch, len(call["hidden_states"]))
         if self.attention is not None and self.attention.rehearse(step):
             sentence = self.attention.rehearsal_text(step)
             measured = call if sentence is None else self.adapter.put_sentence(call, sentence)
@@ -202,7 +226,7 @@ class Attachment:
         if self.watch:
             self.watch.clear()
         started = time.perf_counter()
-        out = self.adapter.run(self.original_forward, call)
+        out = self.adapter.run(self.original_call, call)
         if call["hidden_states"].is_cuda:
             torch.cuda.synchronize(call["hidden_states"].device)
         step.seconds = time.perf_counter() - started
@@ -216,16 +240,6 @@ class Attachment:
         clean = packed.float() - step.sigma * velocity.float()
         step.details["spectrum"] = latent_spectrum(self.adapter.unpack(packed, step.grid))
         step.details["spectrum_clean"] = latent_spectrum(self.adapter.unpack(clean, step.grid))
-
-    def _next_index(self, sigma: float) -> int:
-        """0 for the first call of a generation, one more for each further time."""
-        if not self.steps or (self.scheduler is None and sigma > self.steps[-1].sigma):
-            self.steps.clear()
-            return 0
-        return self.steps[-1].index + (self.branch != "uncond")
-
-    def _sigma(self, call: dict[str, Any], index: int) -> float:
-        return float(self.scheduler.sigmas[index]) if self.exact_time else self.adapter.sigma(call)
 
     def _see_tokens(self, module, inputs, output: Tensor) -> None:
         step = self.steps[-1]
@@ -250,7 +264,17 @@ class Attachment:
         return parallel.as_split(table, self.original_positions)
 
     def _processor(self, layer: int, module):
-        stock, layers, geometry = module.processor, len(self.adapter.attention_layers()), self.method.geometry
+        """What stands in for the processor that the layer has now."""
+        stock, made = self._processors.get(layer, (None, None))
+        if made is None or stock is not module.processor:
+            stock = module.processor
+            made = self.adapter.processor(self._attend(layer, stock), stock)
+            self._processors[layer] = (stock, made)
+        return made
+
+    def _attend(self, layer: int, stock):
+        """The attention of a layer, by the method."""
+        layers, geometry = len(self.adapter.attention_layers()), self.method.geometry
 
         def attend(q, k, v, table, dispatch):
             # Blocks may lie on other devices than the inputs.
@@ -274,7 +298,7 @@ class Attachment:
             call = Call(q, k, v, text, step.grid, layer, layers, step, ids, rotate, text_ids, dense)
             return self.attention.attend(call)
 
-        return self.adapter.processor(attend)
+        return attend
 
     def _keep(self, step: Step) -> None:
         """Reduce a step to what is recorded."""

@@ -27,11 +27,24 @@ TRANSFORMERS = {
 def adapter_for(target):
     """The adapter of a pipeline or a transformer, found by the name of the transformer's class."""
     transformer = getattr(target, "transformer", target)
+    check_whole(transformer)
     names = [cls.__name__ for cls in type(transformer).__mro__]
     for name in names:
         if name in ADAPTERS:
             return _adapter(name)(target)
     raise RequestError(f"no adapter for {names[0]}; methods can be attached to {', '.join(ADAPTERS)}")
+
+
+def check_whole(transformer, compiling: bool = False) -> None:
+    """Refuse a transformer that is compiled as a whole, or that somebody is about to compile so."""
+    wrapped = hasattr(transformer, "_orig_mod")  # by torch.compile(transformer)
+    if not (compiling or wrapped or getattr(transformer, "_compiled_call_impl", None) is not None):
+        return
+    back = "pipe.transformer = pipe.transformer._orig_mod" if wrapped else "a transformer without compile()"
+    raise RequestError(
+        "a method can't reach into a transformer that is compiled as a whole; compile its blocks instead: "
+        f"{back}, then pipe.transformer.compile_repeated_blocks(), or model.compile=true with run.py"
+    )
 
 
 def text_encoder_of(pipe):

@@ -76,3 +76,31 @@ class Adapter:
     def embedded(self, output: Tensor, call: dict[str, Any], grid: tuple[int, int]) -> Tensor:
         """The embedded tokens [B, H*W, C] of the picture in the output of the input projection."""
         return output[:, : grid[0] * grid[1]]
+
+
+def check_processor(stock, *carried: type) -> None:
+    """Refuse an attention processor whose work is not known here, so that it is not dropped in silence."""
+    if type(stock) not in carried:
+        raise RequestError(
+            f"attention goes through {type(stock).__name__} here, whose work would be lost where a method changes "
+            "attention or record=attention watches it; restore the model's own processors, or use a method that "
+            "changes positions only"
+        )
+
+
+def check_shared(options: dict[str, Any] | None, name: str) -> None:
+    """Refuse tensors among the options of attention where a batch runs one sample at a time.
+
+    Nothing says whether such a tensor belongs to all samples or holds one entry for each.
+    """
+    for key, value in (options or {}).items():
+        if _holds_tensor(value):
+            raise RequestError(
+                f"{name}[{key!r}] holds tensors, which can't be divided over a batch; give one prompt at a time"
+            )
+
+
+def _holds_tensor(value) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensor, value)))

@@ -12,12 +12,13 @@ import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor, FluxIPAdapterAttnProcessor
 from torch import Tensor
 
 from sega.errors import RequestError
 from sega.geometry import Geometry
 from sega.method import Rope
-from sega.models.base import Adapter
+from sega.models.base import Adapter, check_processor, check_shared
 from sega.models.flux_tables import rotary_table
 from sega.models.tiles import OVERLAP, tiled
 
@@ -25,6 +26,8 @@ BATCHED = (
     "hidden_states", "encoder_hidden_states", "pooled_projections", "timestep", "guidance",
     "controlnet_block_samples", "controlnet_single_block_samples",
 )  # fmt: skip
+IMAGES = ("ip_adapter_image_embeds", "ip_hidden_states")
+"""Lists in `joint_attention_kwargs`: a tensor [N, ...] for each IP-Adapter, N a multiple of B."""
 
 
 class FluxAdapter(Adapter):
@@ -80,8 +83,13 @@ class FluxAdapter(Adapter):
 
     def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
         """The call of a batch as one call per sample."""
-        batch = len(call["hidden_states"])
-        return [call | {key: _sample(call.get(key), i, batch) for key in BATCHED} for i in range(batch)]
+        batch, options = len(call["hidden_states"]), call.get("joint_attention_kwargs") or {}
+        check_shared({key: options[key] for key in options if key not in IMAGES}, "joint_attention_kwargs")
+        calls = [call | {key: _sample(call.get(key), i, batch) for key in BATCHED} for i in range(batch)]
+        for i, sample in enumerate(calls if options else ()):
+            own = {key: _images(options[key], i, batch) for key in IMAGES if key in options}
+            sample["joint_attention_kwargs"] = options | own
+        return calls
 
     def put_latent(self, call: dict[str, Any], latent: Tensor) -> dict[str, Any]:
         """The call with another latent [B, C, 2H, 2W], whose grid may differ."""
@@ -111,9 +119,11 @@ class FluxAdapter(Adapter):
         """x [B, S, heads, d] turned by a table of S rows."""
         return apply_rotary_emb(x, table, sequence_dim=1)
 
-    def processor(self, attend):
-        """An attention processor that leaves the attention itself to `attend(q, k, v, text, table, dense)`."""
-        return Processor(attend)
+    def processor(self, attend, stock):
+        """What does the work of the processor `stock` and leaves attention to `attend(q, k, v, table, dispatch)`."""
+        check_processor(stock, FluxAttnProcessor, FluxIPAdapterAttnProcessor)
+        own = Processor(attend)
+        return ImageProcessor(own, stock) if isinstance(stock, FluxIPAdapterAttnProcessor) else own
 
     def pack(self, latent: Tensor) -> Tensor:
         """[B, C, 2H, 2W] -> [B, H*W, 4C], index (channel, dy, dx) within a token."""
@@ -221,6 +231,33 @@ class Processor:
         return image, attn.to_add_out(out[:, :text].contiguous())
 
 
+class ImageProcessor(torch.nn.Module):
+    """What `FluxIPAdapterAttnProcessor` adds to joint attention: attention to the tokens of images.
+
+    A module that holds the adapter's own, so that offloading finds its weights.
+    """
+
+    def __init__(self, joint: Processor, stock: FluxIPAdapterAttnProcessor):
+        super().__init__()
+        self.joint, self.stock = joint, stock
+
+    def __call__(
+        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None,
+        ip_hidden_states=None, ip_adapter_masks=None,
+    ):  # fmt: skip
+        if ip_hidden_states is None:
+            raise RequestError("an IP-Adapter is loaded and needs ip_adapter_image; or call pipe.unload_ip_adapter()")
+        image, text = self.joint(attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb)
+        heads, added = (-1, attn.head_dim), torch.zeros_like(image)
+        query = attn.norm_q(attn.to_q(hidden_states).unflatten(-1, heads))
+        layers = (self.stock.scale, self.stock.to_k_ip, self.stock.to_v_ip)
+        for tokens, scale, *to_k_v in zip(ip_hidden_states, *layers, strict=True):
+            k, v = (layer(tokens).reshape(len(query), -1, *query.shape[2:]) for layer in to_k_v)
+            found = dispatch_attention_fn(query, k, v, backend=self.stock._attention_backend)
+            added += scale * found.flatten(2, 3).to(query.dtype)
+        return image, text, added
+
+
 def image_ids(grid: tuple[int, int], device) -> Tensor:
     """float32 [H*W, 3]: (0, row, column), row-major."""
     height, width = grid
@@ -243,3 +280,12 @@ def _sample(value, index: int, batch: int):
     if isinstance(value, list | tuple):
         return [_sample(item, index, batch) for item in value]
     return value[index : index + 1] if value is not None and value.dim() and len(value) == batch else value
+
+
+def _images(value, index: int, batch: int):
+    """The images of IP-Adapters for one sample: the processors of diffusers deal them out in equal shares."""
+    if not isinstance(value, Tensor):
+        return [_images(item, index, batch) for item in value]
+    if len(value) % batch:
+        raise RequestError(f"an IP-Adapter gets {len(value)} images for a batch of {batch}; give each sample as many")
+    return value.chunk(batch)[index]

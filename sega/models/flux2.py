@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_flux2 import Flux2AttnProcessor, Flux2ParallelSelfAttnProcessor
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor
 
 from sega.errors import RequestError
 from sega.geometry import Geometry
 from sega.method import Rope, base_axis
+from sega.models.base import check_processor
 from sega.models.flux import FluxAdapter
 from sega.models.flux_tables import rotary_table
 from sega.shift import TokenLine
@@ -97,8 +99,9 @@ class Flux2Adapter(FluxAdapter):
         words = base_axis(self.transformer.config.axes_dims_rope[3], geometry.theta)
         return rotary_table(ids, rope, geometry, words)
 
-    def processor(self, attend):
-        """An attention processor that leaves the attention itself to `attend(q, k, v, table, dense)`."""
+    def processor(self, attend, stock):
+        """What does the work of the processor `stock` and leaves attention to `attend(q, k, v, table, dispatch)`."""
+        check_processor(stock, Flux2AttnProcessor, Flux2ParallelSelfAttnProcessor)
         return Processor(attend)
 
     @staticmethod

@@ -11,12 +11,16 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb_qwen
+from diffusers.models.transformers.transformer_qwenimage import (
+    QwenDoubleStreamAttnProcessor2_0,
+    apply_rotary_emb_qwen,
+)
 from torch import Tensor
 
 from sega.errors import RequestError
 from sega.geometry import Geometry
 from sega.method import Axis, Rope, base_axis
+from sega.models.base import check_processor, check_shared
 from sega.models.flux import FluxAdapter
 from sega.models.qwen_calls import extent, picture_shapes, position_arguments, split, unpadded
 from sega.models.qwen_tables import STOCK_ROWS, axis_table, centred_positions, image_table, text_start, text_table
@@ -77,6 +81,7 @@ class QwenAdapter(FluxAdapter):
 
         Where prompts differ in length the pipeline pads the shorter ones and masks the padding; alone they have none.
         """
+        check_shared(call.get("attention_kwargs"), "attention_kwargs")
         return [unpadded(sample) for sample in split(call)]
 
     def put_latent(self, call: dict[str, Any], latent: Tensor) -> dict[str, Any]:
@@ -144,8 +149,9 @@ class QwenAdapter(FluxAdapter):
         joint = table if isinstance(table, Tensor) else torch.cat([table[1], table[0]])
         return apply_rotary_emb_qwen(x, joint, use_real=False)
 
-    def processor(self, attend):
-        """An attention processor that leaves the attention itself to `attend(q, k, v, table, dense)`."""
+    def processor(self, attend, stock):
+        """What does the work of the processor `stock` and leaves attention to `attend(q, k, v, table, dispatch)`."""
+        check_processor(stock, QwenDoubleStreamAttnProcessor2_0)
         return Processor(attend)
 
     @staticmethod

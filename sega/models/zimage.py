@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_z_image import ZSingleStreamAttnProcessor
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from torch import Tensor
 
 from sega.errors import RequestError
 from sega.geometry import Geometry
 from sega.method import Rope
+from sega.models.base import check_processor, check_shared
 from sega.models.flux import FluxAdapter, image_ids
 from sega.models.flux_tables import rotary_table
 from sega.parts import Stage
@@ -79,6 +81,8 @@ class ZImageAdapter(FluxAdapter):
 
     def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
         """The call of a batch as one call per sample."""
+        # The samples of a ControlNet are as long as the longest prompt of the batch makes them.
+        check_shared({key: call.get(key) for key in ("controlnet_block_samples", "joint_attention_kwargs")}, "the call")
         keys = ("hidden_states", "t", "cap_feats")
         return [call | {key: call[key][i : i + 1] for key in keys} for i in range(len(call["hidden_states"]))]
 
@@ -136,8 +140,9 @@ class ZImageAdapter(FluxAdapter):
         turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * table.unsqueeze(-2)
         return torch.view_as_real(turned).flatten(-2).type_as(x)
 
-    def processor(self, attend):
-        """An attention processor that leaves the attention itself to `attend(q, k, v, table, dense)`."""
+    def processor(self, attend, stock):
+        """What does the work of the processor `stock` and leaves attention to `attend(q, k, v, table, dispatch)`."""
+        check_processor(stock, ZSingleStreamAttnProcessor)
         return Processor(attend, self)
 
     def branches(self, branch: str, count: int) -> list[str]:
