@@ -157,6 +157,11 @@ class Attachment:
                     "would not reach it; remove the method first, and attach it again afterwards"
                 )
 
+    def _check_cache(self, reason: str) -> None:
+        """Refuse a cache of diffusers where a step has more calls than one: it takes the next one for the next step."""
+        if getattr(self.transformer, "is_cache_enabled", False):
+            raise RequestError(f"{self.method.name} {reason}, or switch the cache off: transformer.disable_cache()")
+
     def _follow_branch(self, original):
         """`cache_context(name)` tells the two calls of true classifier-free guidance apart."""
 
@@ -177,6 +182,8 @@ class Attachment:
         # Rotary tables have no batch dimension, so what depends on the content runs one sample at a time.
         single = content or (self.adapter.alone and self.attention is not None)
         calls = self.adapter.samples(call) if single and len(call["hidden_states"]) > 1 else [call]
+        if len(calls) > 1:
+            self._check_cache("runs the samples of a batch one at a time; give one prompt at a time")
         sigma, last, outputs = self.adapter.sigma(call), self.steps[-1] if self.steps else None, []
         index, branch = self.clock.locate(sigma, last)
         if self.clock.begins(sigma, last):
@@ -212,6 +219,7 @@ class Attachment:
         sigma = self.clock.sigma(index) if self.exact_time else self.adapter.sigma(call)
         step = Step(index, sigma, grid, self.index, branch, len(call["hidden_states"]))
         if self.attention is not None and self.attention.rehearse(step):
+            self._check_cache("runs the transformer twice in a step, to measure")
             sentence = self.attention.rehearsal_text(step)
             measured = call if sentence is None else self.adapter.put_sentence(call, sentence)
             self._timed(measured, replace(step, details={"rehearsal": True}), needs)

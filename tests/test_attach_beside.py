@@ -290,6 +290,22 @@ def test_a_bare_transformer_measures_the_heads_of_every_generation(pipe):
         assert torch.equal(pipe.transformer(**call | {"hidden_states": noise(size=(256, 256))})[0], answers[1])
 
 
+def test_a_cache_of_steps_is_refused_where_a_step_has_several_calls(pipe):
+    from diffusers import FirstBlockCacheConfig
+
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.05))
+    cached = latent(pipe, steps=3)
+    with attach(pipe, load_method("sega", "tiny")):
+        assert (latent(pipe, steps=3) - cached).abs().max() > 1e-2
+        with pytest.raises(RequestError, match=r"sega runs the samples of a batch.*disable_cache\(\)"):
+            latent(pipe, [PROMPT, OTHER])
+    with attach(pipe, load_method("ultraimage", "tiny")):
+        with pytest.raises(RequestError, match=r"ultraimage runs the transformer twice.*disable_cache\(\)"):
+            latent(pipe, size=(256, 256))
+        pipe.transformer.disable_cache()
+        latent(pipe, size=(256, 256), steps=1)
+
+
 def test_a_compiled_transformer_is_refused_with_the_way_that_works(pipe):
     own = pipe.transformer
     pipe.transformer = torch.compile(own, backend="eager")
