@@ -226,9 +226,8 @@ class Attachment:
         return self._timed(call, step, needs)
 
     def _timed(self, call: dict[str, Any], step: Step, needs: set[str]):
-        count = step.grid[0] * step.grid[1]
         if "latent" in needs or "latent" in self.record:
-            step.latent = _squeeze(call["hidden_states"][:, :count].detach())
+            step.latent = _squeeze(self.adapter.latent(call, step.grid).detach())
         self.steps.append(step)
         self.rope, self.call = None, call
         if self.watch:
@@ -239,7 +238,7 @@ class Attachment:
             torch.cuda.synchronize(call["hidden_states"].device)
         step.seconds = time.perf_counter() - started
         if "spectrum" in self.record:
-            self._spectra(step, call["hidden_states"][:, :count], self.adapter.velocity(out, step.grid))
+            self._spectra(step, self.adapter.latent(call, step.grid), self.adapter.velocity(out, step.grid))
         self._keep(step)
         return out
 

@@ -63,6 +63,12 @@ class Adapter:
         """What the samples of a batch are called where each runs alone; `branch` is that of the call."""
         return [branch] * count
 
+    def latent(self, call: dict[str, Any], grid: tuple[int, int]) -> Tensor:
+        """The packed latent [B, H*W, 4C] of the picture in a call, without references and further channels."""
+        config = self.transformer.config
+        channels = (config.get("out_channels") or 0) * (config.get("patch_size") or 1) ** 2
+        return call["hidden_states"][:, : grid[0] * grid[1], : channels or None]
+
     def velocity(self, out, grid: tuple[int, int]) -> Tensor:
         """The packed velocity [B, H*W, 4C] in an output of the transformer."""
         return out[0][:, : grid[0] * grid[1]]

@@ -56,16 +56,14 @@ class FluxAdapter(Adapter):
         """The arguments of a transformer call by name, with position ids in float32.
 
         The pipeline makes ids in the dtype of the latents. bfloat16 holds no odd integer above 256, so ids that are
-        not exact are made anew from the grid, which the first row tells.
+        not exact are made anew from the grid, which the first row tells; likewise those of a reference image.
         """
         call = dict(self.signature.bind_partial(self.transformer, *args, **kwargs).arguments)
         call.pop("self")
         img_ids, txt_ids = (ids[0] if ids.dim() == 3 else ids for ids in (call["img_ids"], call["txt_ids"]))
         call["txt_ids"] = txt_ids.float()
         if img_ids.dtype in (torch.bfloat16, torch.float16):
-            (height, width), first = grid_of_rows(img_ids), img_ids[0].float()
-            exact = image_ids((height, width), img_ids.device) + first
-            call["img_ids"] = torch.cat([exact, img_ids[height * width :].float()])
+            call["img_ids"] = exact_ids(img_ids)
         else:
             call["img_ids"] = img_ids.float()
         return call
@@ -263,6 +261,16 @@ def image_ids(grid: tuple[int, int], device) -> Tensor:
     height, width = grid
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float().to(device)
+
+
+def exact_ids(ids: Tensor) -> Tensor:
+    """Row-major ids [S, 3] of one image after the other, in float32, from ids whose large values are rounded."""
+    parts = []
+    while len(ids):
+        height, width = grid_of_rows(ids)
+        parts.append(image_ids((height, width), ids.device) + ids[0].float())
+        ids = ids[height * width :]
+    return torch.cat(parts)
 
 
 def grid_of_rows(ids: Tensor) -> tuple[int, int]:
