@@ -1,23 +1,27 @@
-"""Train the autoencoder of the embedded model on crops of rendered scenes (L1 + MSE + a small KL).
-
-The decoder is refined once more by itself, with the encoder frozen, so that the generator can be trained on the latents
-meanwhile.
-"""
+"""Train the autoencoder of the embedded model on crops of rendered scenes (L1 + MSE + a small KL)."""
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sega.embedded import world
-from sega.embedded.model import build_autoencoder
+from sega.embedded import record, world
+from sega.embedded.model import NATIVE, build_autoencoder
+from sega.embedded.pool import GRIDS, LARGE, TOKEN_PIXELS, Pool, read
 
-SIZES = ((128, 1600), (256, 500), (512, 200))  # side in px, scenes rendered
 CROP = 64
+CROPS = {"cuda": 96, "cpu": 16}
+"""Crops a step."""
+GROUPS = 4
+"""Parts of a batch, each from one shard, so that a batch mixes sizes."""
+SCENE_SHARDS = 64
+"""How many shards of scenes are held; the large ones are all held."""
+RENEWED = 300
+"""Steps after which new shards are read."""
 
 
 def render_pool(side: int, count: int, seed: int) -> torch.Tensor:
@@ -27,17 +31,44 @@ def render_pool(side: int, count: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-def crops(pools: list[torch.Tensor], batch: int, generator: torch.Generator) -> torch.Tensor:
-    """Random crops of one random pool, float [batch, 3, CROP, CROP] in -1..1; half the batches are mirrored."""
-    pool = pools[int(torch.randint(len(pools), (1,), generator=generator))]
-    side = pool.shape[-1]
-    which = torch.randint(len(pool), (batch,), generator=generator)
-    corner = torch.randint(side - CROP + 1, (batch, 2), generator=generator)
-    cut = torch.stack(
-        [pool[i, :, y : y + CROP, x : x + CROP] for i, (y, x) in zip(which, corner.tolist(), strict=True)]
-    )
-    cut = cut.float() / 127.5 - 1
-    return cut.flip(-1) if torch.rand((), generator=generator) < 0.5 else cut
+class Crops:
+    """Random crops of the shards rendered so far, held on the device by kind: scenes, 384 px, 768 px."""
+
+    def __init__(self, pool: Pool, device: str, seed: int):
+        self.pool, self.device = pool, device
+        self.held: dict[str, dict[str, torch.Tensor]] = {"scenes": {}} | {f"large{side}": {} for side, _ in LARGE}
+        self.shared = torch.Generator().manual_seed(seed)
+        self.own = torch.Generator(device).manual_seed(seed)
+        for kind in self.held:
+            pool.wait(kind, len(GRIDS) if kind == "scenes" else 1)
+        self.renew()
+
+    def renew(self) -> None:
+        """Read the shards that are new."""
+        for kind, shards in self.held.items():
+            for path in self.pool.paths(kind)[:SCENE_SHARDS]:
+                if path.name not in shards and path.exists():
+                    shards[path.name] = read(path)[0].to(self.device)
+
+    def _draw(self, count: int) -> int:
+        return int(torch.randint(count, (1,), generator=self.shared))
+
+    def batch(self, size: int) -> torch.Tensor:
+        """Float32 [size, 3, CROP, CROP] in -1..1: half of the groups from scenes, half from any kind; half mirrored."""
+        return torch.cat([self._group(size // GROUPS) for _ in range(GROUPS)])
+
+    def _group(self, size: int) -> torch.Tensor:
+        kinds = list(self.held.values())
+        shards = list(kinds[self._draw(len(kinds)) if self._draw(2) else 0].values())
+        shard = shards[self._draw(len(shards))]
+        which, top, left = (
+            torch.randint(high, (size, 1, 1), generator=self.own, device=self.device)
+            for high in (len(shard), shard.shape[-2] - CROP + 1, shard.shape[-1] - CROP + 1)
+        )
+        span = torch.arange(CROP, device=self.device)
+        cut = shard[which, :, top + span[None, :, None], left + span[None, None, :]].permute(0, 3, 1, 2)
+        cut = cut.float() / 127.5 - 1
+        return cut.flip(-1) if self._draw(2) else cut
 
 
 @torch.no_grad()
@@ -45,25 +76,55 @@ def psnr(vae, pool: torch.Tensor) -> float:
     """Reconstruction of a pool of renders, dB."""
     errors = []
     for picture in pool:
-        x = picture[None].float() / 127.5 - 1
+        x = picture[None].to(vae.device).float() / 127.5 - 1
         y = vae.decode(vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
         errors.append((x - y).square().mean() / 4)
     return float(-10 * torch.stack(errors).mean().log10())
 
 
-def train_autoencoder(folder: Path, seconds: float, device: str = "cpu", seed: int = 1) -> dict:
-    """Train for `seconds`, write `vae/` under `folder` with its scaling and shift, return the record of the run."""
+def quality(vae, sides: Sequence[int], count: int, seed: int) -> dict[str, float]:
+    """Reconstruction of `count` fresh renders for each side in px, dB."""
+    return {str(side): round(psnr(vae, render_pool(side, count, seed)), 2) for side in sides}
+
+
+@torch.no_grad()
+def set_scale(vae, pool: Pool) -> None:
+    """Write the shift and scale into the autoencoder's config that give latents of native renders mean 0 and
+    deviation 1."""
+    native = pool.wait("scenes", len(GRIDS))[GRIDS.index((NATIVE // TOKEN_PIXELS,) * 2)]
+    x = read(native)[0].to(vae.device).float() / 127.5 - 1
+    z = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(8)])
+    vae.register_to_config(shift_factor=float(z.mean()), scaling_factor=float(1 / z.std()))
+
+
+def train_autoencoder(
+    work: Path,
+    pool: Pool,
+    budget: record.Budget,
+    device: str = "cpu",
+    seed: int = 1,
+    checks: int = 16,
+    start_from: Path | None = None,
+) -> dict:
+    """Train for the `budget`, write `work/vae` with its scaling and shift, return the record of the run.
+
+    `checks` fresh renders of each size measure the result. `start_from` is a folder of weights to go on from.
+    """
+    from diffusers import AutoencoderKL
+
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    pools = [render_pool(side, count, seed) for side, count in SIZES]
-    vae = build_autoencoder().to(device, memory_format=torch.channels_last)
+    vae = build_autoencoder()
+    if start_from is not None:
+        vae = AutoencoderKL.from_pretrained(start_from / "pipeline" / "vae", torch_dtype=torch.float32)
+    vae = vae.to(device, memory_format=torch.channels_last).train()
+    crops, batch = Crops(pool, device, seed), CROPS["cuda" if device.startswith("cuda") else "cpu"]
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-3, betas=(0.9, 0.99))
     start, step, curve = time.time(), 0, []
-    while (done := (time.time() - start) / seconds) < 1:
+    while (done := budget.done(step, start)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - done) ** 0.8 + 1e-5
-        x = crops(pools, 16, generator).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16):
+        x = crops.batch(batch).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
             y = vae.decode(posterior.sample()).sample
         y = y.float()
@@ -76,52 +137,15 @@ def train_autoencoder(folder: Path, seconds: float, device: str = "cpu", seed: i
         if step % 100 == 0:
             curve.append((step, round(float(loss), 4)))
             print(f"autoencoder step {step}, {100 * done:.0f} %, loss {float(loss):.4f}", flush=True)
-    vae = vae.to("cpu").eval()
-    with torch.no_grad():
-        z = torch.cat([vae.encode(p[None].float() / 127.5 - 1).latent_dist.mode() for p in pools[0][:200]])
-    vae.register_to_config(shift_factor=float(z.mean()), scaling_factor=float(1 / z.std()))
-    quality = {str(side): psnr(vae, render_pool(side, 8, seed + 1)) for side, _ in SIZES}
-    vae.save_pretrained(folder / "vae", safe_serialization=True)
-    record = {"steps": step, "seconds": round(time.time() - start), "psnr_db": quality, "curve": curve}
-    (folder / "autoencoder.json").write_text(json.dumps(record))
-    return record
-
-
-def refine_decoder(folder: Path, seconds: float, device: str = "cpu", seed: int = 2) -> dict:
-    """Train the decoder of `folder/vae` for `seconds` more with the encoder frozen; write it and return the record."""
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    pools = [render_pool(side, count, seed) for side, count in SIZES]
-    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device, memory_format=torch.channels_last)
-    before = {str(side): psnr(vae, render_pool(side, 8, 5)) for side, _ in SIZES}
-    vae.encoder.requires_grad_(False)
-    optimizer = torch.optim.AdamW(vae.decoder.parameters(), lr=1e-3, weight_decay=1e-3, betas=(0.9, 0.99))
-    start, step = time.time(), 0
-    while (done := (time.time() - start) / seconds) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 50) * (1 - done) + 1e-5
-        x = crops(pools, 16, generator).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16):
-            with torch.no_grad():
-                z = vae.encode(x).latent_dist.mode()
-            y = vae.decode(z).sample
-        loss = (x - y.float()).abs().mean() + 2 * (x - y.float()).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        if step % 100 == 0:
-            print(f"decoder step {step}, {100 * done:.0f} %, loss {float(loss):.4f}", flush=True)
-    vae = vae.to("cpu").eval()
-    vae.save_pretrained(folder / "vae", safe_serialization=True)
-    record = {
-        "steps": step,
-        "seconds": round(time.time() - start),
-        "psnr_db_before": before,
-        "psnr_db": {str(side): psnr(vae, render_pool(side, 8, 5)) for side, _ in SIZES},
-    }
-    (folder / "decoder.json").write_text(json.dumps(record))
-    return record
+        if step % RENEWED == 0:
+            crops.renew()
+    took = round(time.time() - start)
+    vae.eval()
+    set_scale(vae, pool)
+    found = {
+        "steps": step, "seconds": took, "crops_a_step": batch, "curve": curve,
+        "psnr_db": quality(vae, (NATIVE, 2 * NATIVE, 4 * NATIVE), checks, seed + 1),
+        **record.machine(device), "started_from": record.started_from(start_from, "autoencoder", ["vae"]),
+    }  # fmt: skip
+    vae.cpu().save_pretrained(work / "vae", safe_serialization=True)
+    return record.write(work, "autoencoder", found)

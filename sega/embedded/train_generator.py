@@ -1,103 +1,79 @@
 """Train the transformer and the text encoders of the embedded model by rectified flow on rendered scenes.
 
 Loss: mean square of the velocity eps - x0 at sigma = sigmoid(N(0.4, 1.1)). Muon moves the matrices of the blocks,
-AdamW the rest; modulation and output start at zero; the written weights are an exponential moving average. The
-whole scene is shown at several grids up to 16x16 tokens, so that positions are read relative to each other.
-Captions are dropped for a tenth of the samples. The text encoders start from
-`folder/text` and move slowly. Tokens where the caption's object may stand weigh up to `FOCUS` times more: the weight
-depends on the caption alone, so what is learned stays the mean velocity, only sooner where it is hard.
+AdamW the rest; modulation, output and the guidance embedding start at zero; the written weights are an exponential
+moving average. The whole scene is shown at every grid, so that positions are read relative to each other. Captions
+are dropped for a tenth of the samples. Tokens where the caption's object may stand weigh up to `FOCUS` times more:
+the weight depends on the caption alone, so what is learned stays the mean velocity, only sooner where it is hard.
 
-On a CPU, `workers` processes of one thread each share every step (gradients averaged through gloo).
+The base phase is told guidance 1. Distillation then teaches the model to give, in one call, the velocity that the
+base has under classifier-free guidance; its scale is drawn for each sample and told to the model, as FLUX.1-dev was
+made.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import os
 import time
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
-from sega.embedded import world
-from sega.embedded.model import assemble, build_text_encoders, build_tokenizer, build_transformer
+from sega.embedded import record, world
+from sega.embedded.latents import Latents
+from sega.embedded.model import TEXT_TOKENS, THETA, assemble, build_text_encoders, build_tokenizer, build_transformer
+from sega.embedded.pool import GRIDS, Pool
+from sega.errors import RequestError
 
-GRIDS = ((16, 16), (16, 16), (12, 16), (16, 16), (16, 16), (16, 12), (16, 16), (16, 16), (12, 12), (16, 16))
-"""Token grids (height, width) of the training pictures, in the order shards of them are made."""
-SHARD = 192
-TOKENS_A_STEP = 5120
+TOKENS = {"cuda": 115_000, "cpu": 24_000}
+"""Tokens a step, text included: 0.1 s on an H100, about 5 s on two cores."""
 TIME_MEAN, TIME_DEVIATION = 0.4, 1.1
 DROP = 0.1
-FOCUS = 5.0
+FOCUS = 3.0
 PLACE_WORD = 6
 """Where a caption names the object's place, in words."""
-EMA, DISTILLED_EMA = 0.998, 0.99
-MUON_LR, ADAM_LR, TEXT_LR = 1.5e-3, 1.2e-3, 2e-4
+GUIDANCE = (1.0, 4.5)
+"""Guidance scales of the distillation, uniform."""
+END = 2
+"""The end token: an empty caption is this one and padding."""
+MUON_LR, ADAM_LR, TEXT_LR = 2.5e-3, 2e-3, 2e-4
+ENCODING = 0.1
+"""Share of the time that may go into encoding more renders."""
+LOGGED, SAVED = 50, 300  # steps between entries of the curve, seconds between writings
+MODULES = ("transformer", "text_encoder_2", "text_encoder")
 
 
-def make_shards(folder: Path, vae_folder: Path, first: int, count: int, every: int, device: str, seed: int) -> None:
-    """Render and encode shards first, first+every, ...
+@dataclass(frozen=True)
+class Phase:
+    """What the base phase and the distillation do differently."""
 
-    A shard holds packed latents, float16 [SHARD, H*W, 32], and caption tokens, int16 [SHARD, 24].
-    """
-    from diffusers import AutoencoderKL, FluxPipeline
-
-    torch.set_num_threads(1)
-    os.nice(10)
-    vae = AutoencoderKL.from_pretrained(vae_folder).to(device).eval()
-    tokenizer = build_tokenizer()
-    for index in range(first, count, every):
-        path = folder / f"{index:05d}.pt"
-        if path.exists():
-            continue
-        rng = np.random.default_rng([seed, 3, index])
-        height, width = GRIDS[index % len(GRIDS)]
-        scenes = [world.sample_scene(rng) for _ in range(SHARD)]
-        ids = tokenizer([world.caption(s) for s in scenes], padding="max_length", return_tensors="pt").input_ids
-        latents = []
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            for chunk in range(0, SHARD, 32):
-                x = np.stack([world.render(s, width * 8, height * 8) for s in scenes[chunk : chunk + 32]])
-                x = torch.from_numpy(x).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-                z = (vae.encode(x).latent_dist.mode().float() - vae.config.shift_factor) * vae.config.scaling_factor
-                latents.append(FluxPipeline._pack_latents(z, len(z), z.shape[1], z.shape[2], z.shape[3]).cpu())
-        torch.save(
-            {"grid": (height, width), "latents": torch.cat(latents).half(), "ids": ids.short()},
-            path.with_suffix(".tmp"),
-        )
-        path.with_suffix(".tmp").rename(path)
+    part: str  # name of its record
+    out: str  # folder it writes
+    rate: float  # factor on the learning rates
+    warmup: int  # steps
+    average: float  # largest decay of the moving average
 
 
-class Pool:
-    """The shards made so far, by grid."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.seen, self.shards = folder, set(), {}
-
-    def refresh(self) -> None:
-        for path in sorted(self.folder.glob("*.pt")):
-            if path.name not in self.seen:
-                shard = torch.load(path, weights_only=True)
-                self.seen.add(path.name)
-                self.shards.setdefault(tuple(shard["grid"]), []).append(shard)
-
-    def batch(self, grid: tuple[int, int], size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        shards = self.shards[grid]
-        pick = torch.randint(len(shards) * SHARD, (size,), generator=generator).tolist()
-        return (
-            torch.stack([shards[i // SHARD]["latents"][i % SHARD] for i in pick]).float(),
-            torch.stack([shards[i // SHARD]["ids"][i % SHARD] for i in pick]).long(),
-        )
+PHASES = {
+    phase.part: phase
+    for phase in (
+        Phase("generator", "base", rate=1.0, warmup=100, average=0.999),
+        Phase("distillation", "pipeline", rate=0.4, warmup=50, average=0.997),
+    )
+}
 
 
 def start_at_zero(transformer) -> None:
-    """Zero the modulation and the output, so that training starts at the identity."""
+    """Zero the modulation, the output and the guidance embedding, so that training starts at the identity."""
     for name, module in transformer.named_modules():
-        if isinstance(module, torch.nn.Linear) and (name == "proj_out" or ("norm" in name and name.endswith("linear"))):
+        if isinstance(module, torch.nn.Linear) and (
+            name == "proj_out"
+            or ("norm" in name and name.endswith("linear"))
+            or name.endswith("guidance_embedder.linear_2")
+        ):
             torch.nn.init.zeros_(module.weight)
             torch.nn.init.zeros_(module.bias)
 
@@ -115,26 +91,26 @@ def optimizers(transformer, t5, clip) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(groups, lr=ADAM_LR, weight_decay=0.01, betas=(0.9, 0.98))]
 
 
-def place_weights(ids: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Weight of each token's error, float [batch, height*width] of mean 1, for captions of tokens [batch, TEXT_TOKENS].
+def rate_factor(step: int, done: float, warmup: int) -> float:
+    """Factor on the learning rates: up over `warmup` steps, flat, and from 30 % of the time down to almost 0."""
+    return min(1.0, (step + 1) / warmup) * min(1.0, max(0.0, (1 - done) / 0.7)) + 1e-3
 
-    It rises with the chance that the token shows the object, given the place the caption names.
+
+@lru_cache
+def place_weights(height: int, width: int, device: str) -> torch.Tensor:
+    """Weights of the error of each token, float [vocabulary, height*width], by the word that names the place; mean 1.
+
+    A weight rises with the chance that the token shows the object. Words that name no place weigh all tokens alike.
     """
-    places = world.ATTRIBUTES["place"]
-    words = build_tokenizer().convert_tokens_to_ids(list(places))
-    chance = torch.from_numpy(np.stack([world.object_chance(place, height, width) for place in places]))
-    weight = 1 + (FOCUS - 1) * chance.flatten(1)
-    weight = weight / weight.mean(1, keepdim=True)
-    said = ids[:, PLACE_WORD]
-    return torch.stack([weight[words.index(w)] for w in said.tolist()])
+    tokenizer = build_tokenizer()
+    weights = torch.ones(len(tokenizer), height * width)
+    for place in world.ATTRIBUTES["place"]:
+        weight = 1 + (FOCUS - 1) * world.object_chance(place, height, width).ravel()
+        weights[tokenizer.convert_tokens_to_ids(place)] = torch.from_numpy(weight / np.mean(weight))
+    return weights.to(device)
 
 
-def plain_attention(query, key, value, **_: object) -> torch.Tensor:
-    """Softmax attention, [batch, heads, tokens, dim]: at few tokens on a CPU the faster one to go back through."""
-    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return torch.softmax(logits.float(), -1).to(query.dtype) @ value
-
-
+@lru_cache
 def _image_ids(height: int, width: int, device: str) -> torch.Tensor:
     ids = torch.zeros(height, width, 3, device=device)
     ids[..., 1] = torch.arange(height, device=device)[:, None]
@@ -142,188 +118,156 @@ def _image_ids(height: int, width: int, device: str) -> torch.Tensor:
     return ids.reshape(-1, 3)
 
 
-def _velocity(
-    parts, noisy: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor, grid: tuple[int, int]
-) -> torch.Tensor:
+def velocity(parts, noisy, sigma, ids, grid: tuple[int, int], guidance: torch.Tensor) -> torch.Tensor:
+    """Predicted velocity, float32 like `noisy` [B, h*w, 32], for sigma [B], caption tokens [B, 24] and guidance [B]."""
     transformer, t5, clip = parts
     device = noisy.device
     with torch.autocast(device.type, torch.bfloat16):
-        velocity = transformer(
+        found = transformer(
             hidden_states=noisy,
             encoder_hidden_states=t5(input_ids=ids).last_hidden_state,
             pooled_projections=clip(input_ids=ids).pooler_output,
             timestep=sigma,
-            img_ids=_image_ids(*grid, device),
-            txt_ids=torch.zeros(ids.shape[1], 3, device=device),
+            guidance=guidance,
+            img_ids=_image_ids(*grid, str(device)),
+            txt_ids=torch.zeros(TEXT_TOKENS, 3, device=device),
             return_dict=False,
         )[0]
-    return velocity.float()
+    return found.float()
 
 
-def _loss(
-    parts, latents, ids, grid, device: str, generator: torch.Generator, teacher=None, guidance=1.0
-) -> torch.Tensor:
-    sigma = torch.sigmoid(TIME_MEAN + TIME_DEVIATION * torch.randn(len(latents), generator=generator)).to(device)
-    noise = torch.randn(latents.shape, generator=generator).to(device)
-    empty = torch.zeros_like(ids)
-    empty[:, 0] = 2
-    weight = place_weights(ids, *grid).to(device)[..., None]
-    latents, ids, empty = latents.to(device), ids.to(device), empty.to(device)
-    noisy = (1 - sigma[:, None, None]) * latents + sigma[:, None, None] * noise
+def loss_of(parts, latents, ids, grid: tuple[int, int], generator: torch.Generator, teacher=None) -> torch.Tensor:
+    """Loss of one batch of latents [B, h*w, 32] and caption tokens; towards the guided `teacher` where there is one."""
+    count, device = len(latents), latents.device
+    sigma = torch.sigmoid(TIME_MEAN + TIME_DEVIATION * torch.randn(count, generator=generator, device=device))
+    noise = torch.randn(latents.shape, generator=generator, device=device)
+    noisy = torch.lerp(latents, noise, sigma[:, None, None])
+    weight = place_weights(*grid, str(device))[ids[:, PLACE_WORD]][..., None]
+    empty, one = torch.zeros_like(ids), torch.ones(count, device=device)
+    empty[:, 0] = END
     if teacher is None:
-        drop = torch.rand(len(ids), generator=generator) < DROP
-        ids = torch.where(drop[:, None].to(device), empty, ids)
-        target = noise - latents
+        guidance, target = one, noise - latents
+        drop = torch.rand(count, generator=generator, device=device) < DROP
+        ids = torch.where(drop[:, None], empty, ids)
     else:
+        low, high = GUIDANCE
+        guidance = low + (high - low) * torch.rand(count, generator=generator, device=device)
         with torch.no_grad():
-            plain = _velocity(teacher, noisy, sigma, empty, grid)
-            target = plain + guidance * (_velocity(teacher, noisy, sigma, ids, grid) - plain)
-    return (weight * (_velocity(parts, noisy, sigma, ids, grid) - target).square()).mean()
+            plain = velocity(teacher, noisy, sigma, empty, grid, one)
+            said = velocity(teacher, noisy, sigma, ids, grid, one)
+            target = plain + guidance[:, None, None] * (said - plain)
+    return (weight * (velocity(parts, noisy, sigma, ids, grid, guidance) - target).square()).mean()
 
 
-def _load(module, folder: Path) -> None:
-    module.load_state_dict(type(module).from_pretrained(folder, torch_dtype=torch.float32).state_dict())
-
-
-def _worker(
-    rank: int,
-    workers: int,
-    folder: Path,
-    seconds: float,
-    device: str,
-    seed: int,
-    start_from: Path | None,
-    guidance: float | None,
-) -> None:
-    if device == "cpu":
-        torch.set_num_threads(1)
-        torch.nn.functional.scaled_dot_product_attention = plain_attention  # this process does nothing but train
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
-    torch.manual_seed(seed)
+def _starting_weights(work: Path, part: str, start_from: Path | None) -> tuple[torch.nn.ModuleList, dict | None]:
+    """The modules a phase starts with, on the CPU in float32, and what they were taken over from."""
     t5, clip = build_text_encoders()
     transformer = build_transformer()
     start_at_zero(transformer)
-    if start_from is not None:
-        for module, name in ((transformer, "transformer"), (t5, "text_encoder_2"), (clip, "text_encoder")):
-            _load(module, start_from / name)
-    if (folder / "text").is_dir() and guidance is None:
-        _load(t5, folder / "text" / "text_encoder_2")
-        _load(clip, folder / "text" / "text_encoder")
-    parts = torch.nn.ModuleList([transformer, t5, clip]).to(device)
-    average = copy.deepcopy(parts).requires_grad_(False)
-    teacher = None if guidance is None else copy.deepcopy(average)
-    steppers = optimizers(*parts)
-    rates = [group["lr"] * (1 if guidance is None else 0.4) for s in steppers for group in s.param_groups]
-    parameters = [p for p in parts.parameters() if p.requires_grad]
-    shared = torch.Generator().manual_seed(seed)
-    own = torch.Generator().manual_seed(seed * 1000 + rank)
-    pool = Pool(folder / "shards")
-    while len(pool.shards) < len(set(GRIDS)):
-        time.sleep(2)
-        pool.refresh()
-    before = _record_of(start_from)
-    start, step, done, curve, seen, smooth = time.time(), 0, 0.0, [], 0, None
-    saved = start
-    while done < 1:
-        grid = GRIDS[int(torch.randint(len(GRIDS), (1,), generator=shared))]
-        size = max(TOKENS_A_STEP // (grid[0] * grid[1]) // workers, 1)
-        loss = _loss(parts, *pool.batch(grid, size, own), grid, device, own, teacher, guidance or 1.0)
-        loss.backward()
-        gradients = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().cpu() for p in parameters]
-        message = torch.cat([*gradients, torch.tensor([(time.time() - start) / seconds, float(loss.detach())])])
-        if workers > 1:
-            dist.all_reduce(message)
-            message /= workers
-        done, mean_loss = float(message[-2]), float(message[-1])
-        message = message * min(1.0, 1.0 / (float(message[:-2].norm()) + 1e-6))
-        offset = 0
-        for p in parameters:
-            p.grad = message[offset : offset + p.numel()].view_as(p).to(device)
-            offset += p.numel()
-        factor = min(1, (step + 1) / 60) * min(1, max(0.0, (1 - done) / 0.8)) + 1e-3
-        for rate, group in zip(rates, [g for s in steppers for g in s.param_groups], strict=True):
-            group["lr"] = rate * factor
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad()
-        decay = min(EMA if teacher is None else DISTILLED_EMA, (step + 1) / (step + 10))
-        torch._foreach_lerp_(list(average.parameters()), list(parts.parameters()), 1 - decay)
-        step, seen = step + 1, seen + size * workers
-        smooth = mean_loss if smooth is None else 0.98 * smooth + 0.02 * mean_loss
-        if step % 50 == 0:
-            pool.refresh()
-            curve.append((step, round(smooth, 4)))
-            if rank == 0:
-                print(f"generator step {step}, {100 * done:.1f} %, loss {smooth:.4f}, {seen} pictures", flush=True)
-        if rank == 0 and (time.time() - saved > 300 or done >= 1):
-            saved = time.time()
-            record = {
-                "steps": step,
-                "seconds": round(saved - start),
-                "pictures": seen,
-                "distinct": SHARD * len(pool.seen),
-                "loss": round(smooth, 4),
-                "workers": workers,
-                "device": device,
-                "curve": curve,
-                "guidance": guidance,
-                "started_from": before,
-            }
-            _write(folder, average, record)
-    dist.barrier()
-    dist.destroy_process_group()
+    taken: list[tuple[str, Path]] = []
+    before = None
+    if part == "distillation":
+        if not (work / "base").is_dir():
+            raise RequestError(f"no model to distil in {work / 'base'}: train it first with --part generator")
+        taken = [(name, work / "base") for name in MODULES]
+    elif start_from is not None:
+        taken = [(name, start_from / "pipeline") for name in MODULES]
+        last = "distillation" if "distillation" in record.read(start_from) else "generator"
+        before = record.started_from(start_from, last, list(MODULES))
+    elif (work / "text").is_dir():
+        taken = [(name, work / "text") for name in MODULES[1:]]
+        before = record.started_from(work, "text", list(MODULES[1:]))
+    modules = dict(zip(MODULES, (transformer, t5, clip), strict=True))
+    for name, folder in taken:
+        module = modules[name]
+        module.load_state_dict(type(module).from_pretrained(folder / name, torch_dtype=torch.float32).state_dict())
+    return torch.nn.ModuleList(modules.values()), before
 
 
-def _record_of(pipeline: Path | None) -> dict | None:
-    """The record of the run that made a pipeline, which lies beside its folder or, installed, in training.json."""
-    if pipeline is None:
-        return None
-    own, package = pipeline.parent / "generator.json", pipeline.parent / "training.json"
-    if own.is_file():
-        return json.loads(own.read_text())
-    return json.loads(package.read_text())["generator"] if package.is_file() else None
+def _mean(losses: list[torch.Tensor]) -> float:
+    """Mean of the last LOGGED losses."""
+    return round(float(torch.stack(losses[-LOGGED:]).mean()), 4)
 
 
-def _write(folder: Path, average, record: dict) -> None:
+def _write(work: Path, phase: Phase, average, vae_folder: Path, found: dict) -> dict:
     from diffusers import AutoencoderKL
 
     transformer, t5, clip = copy.deepcopy(average).cpu().half()
-    pipe = assemble(transformer, AutoencoderKL.from_pretrained(folder / "vae").half(), t5, clip)
-    pipe.save_pretrained(folder / "pipeline", safe_serialization=True)
-    name = "generator" if record["guidance"] is None else "distillation"
-    (folder / f"{name}.json").write_text(json.dumps(record))
+    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float16)
+    assemble(transformer, vae, t5, clip).save_pretrained(work / phase.out, safe_serialization=True)
+    return record.write(work, phase.part, found)
 
 
 def train_generator(
-    folder: Path,
-    seconds: float,
+    work: Path,
+    pool: Pool,
+    budget: record.Budget,
     device: str = "cpu",
-    workers: int = 2,
-    shards: int = 240,
+    part: str = "generator",
+    tokens: int | None = None,
     seed: int = 1,
     start_from: Path | None = None,
-    guidance: float | None = None,
 ) -> dict:
-    """Train for `seconds` with the autoencoder in `folder/vae`, write `folder/pipeline` (float16), return the record.
+    """Train one phase for the `budget`, write a pipeline folder (float16) into `work`, return its record.
 
-    `start_from` is a pipeline folder whose weights training goes on from. With `guidance` it is the teacher:
-    its velocity under classifier-free guidance of this scale is what the model learns to give in one call, as
-    FLUX.1-dev was made; the record is then `distillation.json`.
+    `part` is `generator`, which writes `base`, or `distillation`, which starts from that and writes `pipeline`.
+    `tokens` are those of a step. `start_from` is a folder of weights whose pipeline the generator goes on from.
+    Raises RequestError where the autoencoder or the base is missing.
     """
-    folder = folder.resolve()
-    (folder / "shards").mkdir(exist_ok=True)
-    (folder / "rendezvous").unlink(missing_ok=True)
-    makers = workers
-    spawn = mp.get_context("spawn")
-    jobs = [
-        spawn.Process(
-            target=make_shards, args=(folder / "shards", folder / "vae", i, shards, makers, "cpu", seed), daemon=True
-        )
-        for i in range(makers)
-    ]
-    for job in jobs:
-        job.start()
-    mp.spawn(_worker, (workers, folder, seconds, device, seed, start_from, guidance), nprocs=workers)
-    for job in jobs:
-        job.terminate()
-    return json.loads((folder / ("generator.json" if guidance is None else "distillation.json")).read_text())
+    from diffusers import AutoencoderKL
+
+    phase, vae_folder = PHASES[part], work / "vae"
+    if start_from is not None and not vae_folder.is_dir():
+        vae_folder = start_from / "pipeline" / "vae"
+    if not vae_folder.is_dir():
+        raise RequestError(f"no autoencoder in {vae_folder}: train it first with --part autoencoder")
+    torch.manual_seed(seed)
+    parts, before = _starting_weights(work, part, start_from)
+    parts = parts.to(device)
+    average = copy.deepcopy(parts).requires_grad_(False)
+    teacher = copy.deepcopy(average) if part == "distillation" else None
+    parameters = [p for p in parts.parameters() if p.requires_grad]
+    steppers = optimizers(*parts)
+    groups = [group for stepper in steppers for group in stepper.param_groups]
+    rates = [group["lr"] * phase.rate for group in groups]
+    grids, generator = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+    tokens = tokens or TOKENS["cuda" if device.startswith("cuda") else "cpu"]
+    latents = Latents(pool, AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32), device)
+    while latents.seconds < ENCODING / 2 * budget.seconds and latents.encode_next():
+        pass
+    start, busy, saved = time.time(), time.process_time(), time.time()
+    step, seen, done, curve, losses = 0, 0, 0.0, [], []
+    encoded = latents.seconds
+    while done < 1:
+        grid = GRIDS[int(torch.randint(len(GRIDS), (1,), generator=grids))]
+        size = max(tokens // (grid[0] * grid[1] + TEXT_TOKENS), 1)
+        for rate, group in zip(rates, groups, strict=True):
+            group["lr"] = rate * rate_factor(step, done, phase.warmup)
+        loss = loss_of(parts, *latents.batch(grid, size, generator), grid, generator, teacher)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for stepper in steppers:
+            stepper.step()
+            stepper.zero_grad()
+        decay = min(phase.average, (step + 1) / (step + 10))
+        torch._foreach_lerp_(list(average.parameters()), list(parts.parameters()), 1 - decay)
+        step, seen = step + 1, seen + size
+        losses.append(loss.detach())
+        if latents.seconds - encoded < ENCODING * (time.time() - start):
+            latents.encode_next()
+        if step % LOGGED == 0:
+            curve.append((step, _mean(losses)))
+            print(f"{part} step {step}, {100 * done:.1f} %, loss {curve[-1][1]:.4f}, {seen} pictures", flush=True)
+        done = budget.done(step, start)
+        if time.time() - saved > SAVED or done >= 1:
+            saved = time.time()
+            found = {
+                "steps": step, "seconds": round(saved - start), "busy_seconds": round(time.process_time() - busy),
+                "pictures": seen, "distinct": latents.distinct, "tokens_a_step": tokens,
+                "loss": _mean(losses), "curve": curve,
+                "guidance": [1.0, 1.0] if teacher is None else list(GUIDANCE), "grids": GRIDS, "theta": THETA,
+                "parameters": sum(p.numel() for p in parts[0].parameters()),
+                **record.machine(device), "started_from": before,
+            }  # fmt: skip
+            _write(work, phase, average, vae_folder, found)
+    return found
