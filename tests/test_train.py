@@ -6,13 +6,10 @@ import time
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from sega.embedded import pool, record, train, train_autoencoder, train_scorer
 from sega.embedded.model import THETA, build_tokenizer, build_transformer
 from sega.errors import RequestError
-from sega.geometry import CONF
 
 PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
 SMALL = ["--device", "cpu", "--threads", "1", "--scenes", "16", "--families", "1", "--tokens", "900", "--checks", "1"]
@@ -50,15 +47,11 @@ def test_every_part_leaves_its_record(trained):
 
 
 def test_the_trained_folder_loads_and_guidance_changes_what_it_makes(trained):
-    from sega import attach, load_method
-    from sega.models.loading import find_weights, load_pipeline
+    from sega import attach, load_method, load_pipeline
     from sega.sampling import generate
 
     method = load_method("vanilla", "tiny")
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("config", overrides=["model=tiny", f"model.path={trained / 'pipeline'}"])
-    model = OmegaConf.to_container(config.model, resolve=True)
-    pipe = load_pipeline(model, find_weights(model), "cpu")
+    pipe = load_pipeline("tiny", "cpu", path=str(trained / "pipeline"))
     pipe.set_progress_bar_config(disable=True)
     assert pipe.transformer.time_text_embed.guidance_embedder.linear_2.weight.abs().max() > 0
 
@@ -162,6 +155,13 @@ def test_renderers_make_the_shards_that_are_missing_and_their_end_is_noticed(tmp
     pictures, ids = pool.read(path)
     assert pictures.shape == (pool.SHARD, 3, 96, 96) and ids.shape == (pool.SHARD, 24)
     assert kept.read_bytes() == b"kept" and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("words", [["--steps", "0"], ["--generator-minutes", "-1"], ["--text-minutes", "inf"]])
+def test_a_length_of_training_is_a_number_above_zero(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(words)
+    assert stopped.value.code == 2 and f"{words[1]} is not a number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from sega.errors import RequestError
@@ -24,6 +25,18 @@ SCENES = {"cpu": 320, "cuda": 2048}
 """Shards of 64 scenes to render: about 6 MB each on disk."""
 
 
+def positive(kind: type) -> Callable[[str], float]:
+    """A reader of option values that takes numbers above 0 alone."""
+
+    def number(word: str) -> float:
+        value = kind(word)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{word} is not a number above 0")
+        return value
+
+    return number
+
+
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, help="what to train (default: all), in this order")
@@ -31,22 +44,30 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--work", type=Path, default=Path("results/cache/train"), help="folder of renders, weights and records"
     )
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of the training on a CPU")
     parser.add_argument(
-        "--workers", type=int, help="processes that render (default: 1 on a CPU, all cores but one else)"
+        "--threads", type=positive(int), default=os.cpu_count() or 1, help="threads of the training on a CPU"
     )
-    parser.add_argument("--scenes", type=int, help=f"shards of 64 scenes of 6 MB to render (default: {SCENES})")
-    parser.add_argument("--families", type=int, help="shards of 64 renders for the scorer")
-    parser.add_argument("--steps", type=int, help="steps of every part, in place of its minutes")
-    parser.add_argument("--tokens", type=int, help="tokens in a step of the generator")
-    parser.add_argument("--checks", type=int, help="fresh renders that measure the autoencoder and the scorer")
+    parser.add_argument(
+        "--workers", type=positive(int), help="processes that render (default: 1 on a CPU, all cores but one else)"
+    )
+    parser.add_argument(
+        "--scenes", type=positive(int), help=f"shards of 64 scenes of 6 MB to render (default: {SCENES})"
+    )
+    parser.add_argument("--families", type=positive(int), help="shards of 64 renders for the scorer")
+    parser.add_argument("--steps", type=positive(int), help="steps of every part, in place of its minutes")
+    parser.add_argument("--tokens", type=positive(int), help="tokens in a step of the generator")
+    parser.add_argument(
+        "--checks", type=positive(int), help="fresh renders that measure the autoencoder and the scorer"
+    )
     parser.add_argument(
         "--start-from", type=Path, help="folder of weights, as sega/embedded/weights, that every part goes on from"
     )
     parser.add_argument("--install", action="store_true", help="copy the result over the weights in the package")
     for part in PARTS:
         cpu, cuda = (MINUTES[kind][part] for kind in ("cpu", "cuda"))
-        parser.add_argument(f"--{part}-minutes", type=float, help=f"default: {cpu:g} on a CPU, {cuda:g} on a GPU")
+        parser.add_argument(
+            f"--{part}-minutes", type=positive(float), help=f"default: {cpu:g} on a CPU, {cuda:g} on a GPU"
+        )
     return parser.parse_args(words)
 
 
@@ -67,9 +88,7 @@ def main(words: list[str] | None = None) -> None:
     if kind == "cuda" and not torch.cuda.is_available():
         raise RequestError("no CUDA device here: leave --device out, or write --device cpu")
     if args.scenes is not None and args.scenes < len(GRIDS):
-        raise RequestError(
-            f"--scenes {args.scenes} is too few: every grid needs one, so write {len(GRIDS)} or more"
-        )
+        raise RequestError(f"--scenes {args.scenes} is too few: every grid needs one, so write {len(GRIDS)} or more")
     if kind == "cuda":
         torch.set_float32_matmul_precision("high")
     else:
@@ -108,10 +127,7 @@ def main(words: list[str] | None = None) -> None:
                 found = train_generator(
                     args.work, pool, budgets[part], device, part, args.tokens, start_from=args.start_from
                 )
-            print(
-                f"{part}: { ({key: found[key] for key in ('loss', 'psnr_db', 'accuracy') if key in found}) }",
-                flush=True,
-            )
+            print(part, {key: found[key] for key in ("loss", "psnr_db", "accuracy") if key in found}, flush=True)
     print(f"trained in {args.work}: run.py model=tiny model.path={args.work / 'pipeline'} uses it, --install ships it")
     if args.install:
         record.install(args.work)

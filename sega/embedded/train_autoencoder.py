@@ -135,8 +135,8 @@ def train_autoencoder(
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            curve.append((step, round(float(loss), 4)))
-            print(f"autoencoder step {step}, {100 * done:.0f} %, loss {float(loss):.4f}", flush=True)
+            curve.append((step, round(loss.item(), 4)))
+            print(f"autoencoder step {step}, {100 * done:.0f} %, loss {loss.item():.4f}", flush=True)
         if step % RENEWED == 0:
             crops.renew()
     took = round(time.time() - start)

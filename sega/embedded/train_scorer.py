@@ -161,8 +161,8 @@ def train_scorer(
         model.logit_scale.data.clamp_(max=4.6)
         step += 1
         if step % 50 == 0:
-            curve.append((step, round(float(loss), 4)))
-            print(f"scorer step {step}, {100 * done:.0f} %, loss {float(loss):.4f}", flush=True)
+            curve.append((step, round(loss.item(), 4)))
+            print(f"scorer step {step}, {100 * done:.0f} %, loss {loss.item():.4f}", flush=True)
     took = round(time.time() - start)
     save_scorer(model, work / "scorer")
     scorer = Scorer(open_clip.create_model(f"local-dir:{work / 'scorer'}"), device)

@@ -49,8 +49,8 @@ def train_text(work: Path, budget: record.Budget, device: str = "cpu", batch: in
         optimizer.step()
         step += 1
         if step % 50 == 0:
-            curve.append((step, round(float(loss), 4)))
-            print(f"text step {step}, {100 * done:.0f} %, loss {float(loss):.4f}", flush=True)
+            curve.append((step, round(loss.item(), 4)))
+            print(f"text step {step}, {100 * done:.0f} %, loss {loss.item():.4f}", flush=True)
     right = [
         [round(float((g.argmax(-1) == labels[:, k]).float().mean()), 4) for k, g in enumerate(guess)]
         for guess in guesses
