@@ -129,8 +129,8 @@ paper-%: conf/experiment/%.yaml $(STAMP)
 	$(RUN) -m eval store=$(PAPER)/runs $(if $(PICTURES),reference.path=$(PICTURES))
 	$(RUN) -m eval.report store=$(PAPER)/runs out=$(PAPER)/report
 
-train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (hours on a CPU, minutes on a GPU)
-	$(RUN) -m sega.embedded.train
+train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (set for 3 hours on a CPU, 10 minutes on a GPU; ARGS=--install ships them)
+	$(RUN) -m sega.embedded.train $(ARGS)
 
 # Every image of the reference is made once; what stops goes on with the next `make`, and a second terminal with the same
 # line takes a share. bfloat16, as the real models are run: on CPUs that multiply it, it takes half the time of float32.
@@ -168,9 +168,13 @@ reference: cells card ## make results/embedded: images (hours; resumable), score
 	$(RUN) -m eval.report store=$(REFERENCE)/sega/runs out=$(REFERENCE)/sega/report base=sega
 	$(RUN) scripts/front_page.py
 
-card: $(STAMP) ## measure the embedded model at its native size and write its card
-	$(RUN) run.py model=tiny method=vanilla res=128 prompts.seed=12 prompts.count=256 store=results/cache/card
-	$(RUN) scripts/embedded_card.py results/cache/card/tiny/vanilla/128x128/* $(REFERENCE)
+CARD = $(REFERENCE)/runs
+NATIVE = $(shell awk '/^native:/{print $$2}' conf/model/tiny.yaml)
+NATIVE_RUN = $$(ls -dt $(CARD)/tiny/vanilla/$(NATIVE)x$(NATIVE)/* | head -1)
+card: $(STAMP) ## measure the embedded model at its native size and write its card (CARD: a store of runs)
+	$(RUN) run.py model=tiny model.dtype=bfloat16 method=vanilla res=$(NATIVE) prompts.seed=11 prompts.count=256 store=$(CARD)
+	$(RUN) scripts/embedded_measure.py $(NATIVE_RUN) $(REFERENCE)
+	$(RUN) scripts/embedded_card.py $(NATIVE_RUN) $(REFERENCE)
 
 clean: ## remove the demo's results (never results/runs)
 	rm -rf results/demo

@@ -1,8 +1,8 @@
-"""The model card of the embedded model, from a run at native size: `python scripts/embedded_card.py <run folder> <out>`.
+"""The model card of the embedded model: `python scripts/embedded_card.py <run folder> <out folder>`.
 
-Writes `README.md`, `samples.png` and `training.png`. Attribute accuracy is measured with the scorer on the generated
-pictures and on renders of the same captions; the FID of the generated pictures stands beside the FID of two sets of
-renders, which is what a perfect generator would get at this number of pictures.
+Writes `README.md`, `samples.png` and `training.png` into the out folder. Every number comes from a record:
+`card.json` there (of `scripts/embedded_measure.py`), `training.json` of the weights, and `cpu-training.json` in the
+out folder where there is one, which is the `training.json` of a run from nothing on a CPU.
 """
 
 from __future__ import annotations
@@ -13,54 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from embedded_measure import load_run, renders
 from PIL import Image
 
-from sega.embedded import world
+from sega.embedded import record, world
 from sega.embedded.model import WEIGHTS
-from sega.embedded.scorer import FEATURES, Scorer, load_scorer
+from sega.embedded.scorer import FEATURES
+from sega.embedded.train import MINUTES
 from sega.errors import RequestError
 
 SAMPLES = (6, 8)  # rows, columns of the sample grid
-
-
-def load_run(folder: Path) -> tuple[list[str], torch.Tensor]:
-    """Prompts and pictures, uint8 [N, 3, H, W], of a run. Raises RequestError where there is none."""
-    if not (folder / "images.jsonl").is_file():
-        raise RequestError(f"{folder} is no run: it has no images.jsonl")
-    rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
-    rows = sorted({row["file"]: row for row in rows}.values(), key=lambda row: row["file"])
-    pictures = [np.asarray(Image.open(folder / row["file"]).convert("RGB")) for row in rows]
-    return [row["prompt"] for row in rows], torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-
-
-def renders(prompts: list[str], side: int, seed: int) -> torch.Tensor:
-    """One render of each caption, uint8 [N, 3, side, side]; `seed` draws what captions leave free."""
-    pictures = [world.render(world.scene_for(text, seed * 100_003 + i), side, side) for i, text in enumerate(prompts)]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-
-
-def accuracies(scorer: Scorer, prompts: list[str], pictures: torch.Tensor) -> dict[str, float]:
-    """Share of pictures that show what their caption says, for each scored attribute and their mean."""
-    said = [world.parse_caption(text) for text in prompts]
-    hits: dict[str, list[bool]] = {name: [] for name in world.SCORED}
-    for start in range(0, len(pictures), 64):
-        found = scorer.attribute_probabilities(pictures[start : start + 64])
-        for name in world.SCORED:
-            best = found[name].argmax(-1).tolist()
-            hits[name] += [
-                world.ATTRIBUTES[name][i] == s[name] for i, s in zip(best, said[start : start + 64], strict=True)
-            ]
-    values = {name: float(np.mean(h)) for name, h in hits.items()}
-    return values | {"mean": float(np.mean(list(values.values())))}
-
-
-def fid(a: torch.Tensor, b: torch.Tensor) -> float:
-    """FID as `python -m eval` computes it with the embedded features."""
-    from eval import distances, networks
-
-    network = networks.load(networks.find("embedded", {"clip": {"path": None}}), "cpu")
-    sets = [torch.cat([network.image(x[i : i + 64]) for i in range(0, len(x), 64)]).double().numpy() for x in (a, b)]
-    return distances.fid(*sets)
+CURVES = ("autoencoder", "generator", "distillation", "scorer")
 
 
 def sample_grid(prompts: list[str], pictures: torch.Tensor, path: Path) -> None:
@@ -76,84 +39,150 @@ def sample_grid(prompts: list[str], pictures: torch.Tensor, path: Path) -> None:
     Image.fromarray(torch.cat(lines, dim=1).permute(1, 2, 0).numpy()).save(path, optimize=True)
 
 
-def curves(record: dict, path: Path) -> None:
+def curves(training: dict, path: Path) -> None:
     """Loss curves of the trained parts."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    parts = [part for part in ("autoencoder", "generator", "scorer") if part in record]
-    figure, axes = plt.subplots(1, len(parts), figsize=(4 * len(parts), 2.8), layout="constrained")
+    parts = [part for part in CURVES if training.get(part, {}).get("curve")]
+    figure, axes = plt.subplots(1, len(parts), figsize=(3.6 * len(parts), 2.8), layout="constrained")
     for axis, part in zip(np.atleast_1d(axes), parts, strict=True):
-        axis.plot(*zip(*record[part]["curve"], strict=True))
+        axis.plot(*zip(*training[part]["curve"], strict=True))
         axis.set(title=part, xlabel="step", ylabel="loss", yscale="log")
     figure.savefig(path, dpi=110)
 
 
-def phases(record: dict) -> list[dict]:
-    """The runs that made the generator, the last first."""
-    found, run = [], record.get("distillation") or record["generator"]
-    while run:
-        found.append(run)
-        run = run.get("started_from")
-    return found
+def where(run: dict) -> str:
+    """The time and the device of a run."""
+    device = run["device"] + (f", {run['threads']} thread(s)" if run.get("threads") else "")
+    return f"{run['seconds'] / 60:.1f} minutes on {device}"
 
 
-def phase(run: dict) -> str:
-    """One run of training in a sentence."""
-    aim = f", distilled from itself at guidance {run['guidance']}" if run.get("guidance") else ""
+def before(run: dict) -> str:
+    """What a run started from, as the end of a sentence."""
+    earlier = run.get("started_from")
+    if not earlier:
+        return ""
+    steps = earlier["record"].get("steps")
+    return f"; {', '.join(earlier['modules'])} went on from an earlier run" + (f" of {steps} steps" if steps else "")
+
+
+def flow(run: dict) -> str:
+    """A phase of the generator in a sentence."""
     return (
-        f"{run['steps']} steps, {run['pictures']} pictures ({run['distinct']} distinct), {run['seconds'] / 60:.0f} minutes "
-        f"on {run['workers']} {run['device']} worker(s), final loss {run['loss']:.4f}{aim}"
+        f"{run['steps']} steps of about {run['tokens_a_step']:,} tokens, {run['pictures']:,} pictures "
+        f"({run['distinct']:,} distinct), {where(run)}, final loss {run['loss']:.4f}{before(run)}"
     )
 
 
+def loss_after(run: dict, pictures: float) -> float:
+    """The loss of a run after it had seen that many pictures, read from its curve between the entries on both sides."""
+    steps, losses = zip(*run["curve"], strict=True)
+    return float(np.interp(pictures / run["pictures"] * run["steps"], steps, losses))
+
+
+def accuracy_table(scorer: dict) -> str:
+    """Accuracy of the scorer by attribute: sides in px, for all objects and for small ones."""
+    sides = list(scorer["all"])
+    head = [f"{side} px" for side in sides] + [f"small, {side} px" for side in sides]
+    lines = [f"| attribute | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    for name in world.ATTRIBUTES:
+        values = [scorer[kind][side][name] for kind in ("all", "small") for side in sides]
+        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    return "\n".join(lines)
+
+
+def cpu_section(cpu: dict, reference: dict) -> str:
+    """What a CPU's measured rate and the loss curve of the installed run say about training on that CPU."""
+    run = cpu["generator"]
+    rate, minutes = run["pictures"] / run["busy_seconds"], MINUTES["cpu"]["generator"]
+    if run["seconds"] > 0.9 * 60 * minutes:
+        return f"On a CPU, from nothing: {flow(run)}."
+    seen = 60 * minutes * rate
+    read = [loss_after(reference, count) for count in (seen, 2 * seen)]
+    minute = run["seconds"] / 60
+    return f"""**What a CPU gives.** Nobody has trained this model on a CPU to the end. What follows is a measured rate and a reading of the curve above.
+The generator was trained from nothing on {run["threads"]} thread(s) of a CPU ({run["tokens_a_step"]:,} tokens a step, bfloat16 autocast) for {minute:.1f} minutes, in which
+other programs left it {run["busy_seconds"] / 60:.1f} minutes of processor time: **{rate:.1f} pictures for each second of processor time** ({run["pictures"]} pictures
+in {run["steps"]} steps; mean loss {run["loss"]:.2f}). Of three hours `make train-embedded` gives the generator {minutes:.0f} minutes. At this rate they see about
+{seen:,.0f} pictures on one thread, and at most {2 * seen:,.0f} on two. The run on {reference["device"]} had a loss of {read[0]:.3f} and {read[1]:.3f} after as many
+pictures, and {reference["loss"]:.3f} at its end. That run had larger steps ({reference["tokens_a_step"]:,} tokens) and its learning rate was still high there; a run
+that ends there may end lower."""
+
+
+def time_table() -> str:
+    """Minutes of each part on a GPU and on a CPU."""
+    return ", ".join(f"{part} {MINUTES['cuda'][part]:g} and {MINUTES['cpu'][part]:g}" for part in record.PARTS)
+
+
 def card(run: Path, out: Path) -> None:
-    """Measure and write the card."""
-    scorer, record = load_scorer(), json.loads((WEIGHTS / "training.json").read_text())
+    """Write the card. Raises RequestError where `card.json` or a part of it is missing."""
     prompts, pictures = load_run(run)
-    side, n = pictures.shape[-1], len(pictures)
-    truth, other = renders(prompts, side, 1), renders(prompts, side, 2)
-    made, real = accuracies(scorer, prompts, pictures), accuracies(scorer, prompts, truth)
-    out.mkdir(parents=True, exist_ok=True)
+    measured = json.loads((out / "card.json").read_text()) if (out / "card.json").is_file() else {}
+    missing = {"scorer", "autoencoder", "model"} - set(measured)
+    if missing:
+        raise RequestError(
+            f"{out / 'card.json'} lacks {', '.join(sorted(missing))}: run scripts/embedded_measure.py {run} {out}"
+        )
+    training, model, scorer = record.read(WEIGHTS), measured["model"], measured["scorer"]
+    cpu = json.loads((out / "cpu-training.json").read_text()) if (out / "cpu-training.json").is_file() else None
     sample_grid(prompts, pictures, out / "samples.png")
-    curves(record, out / "training.png")
-    rows = "\n".join(f"| {k} | {made[k]:.3f} | {real[k]:.3f} | {made[k] / real[k]:.2f} |" for k in made)
-    generator, autoencoder, decoder = (record.get(part, {}) for part in ("generator", "autoencoder", "decoder"))
-    quality = (decoder or autoencoder)["psnr_db"]
-    sizes = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
+    curves(training, out / "training.png")
+    made, real = model["generated"], model["rendered"]
+    rows = "\n".join(f"| {k} | {made[k]:.3f} | {real[k]:.3f} | {made[k] / real[k]:.3f} |" for k in made)
+    base, distilled, autoencoder = training["generator"], training["distillation"], training["autoencoder"]
+    megabytes = sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) / 1e6
+    low, high = distilled["guidance"]
+    decibels = ", ".join(f"{v:.1f} dB at {k} px" for k, v in measured["autoencoder"]["psnr_db"].items())
+    counts = ", ".join(f"{count} at {side} px" for side, count in scorer["small_renders"].items())
+    on_cpu = f"\n{cpu_section(cpu, base)}\n" if cpu else ""
+    times = time_table()
     text = f"""# The embedded model
 
 A `FluxPipeline` of stock classes trained on the procedural world of `sega/embedded/world.py`. Whatever is measured with it is a
-property of this small world, not of FLUX. Written by `python scripts/embedded_card.py` from the run `{json.loads((run / "run.json").read_text())["hash"]}`.
+property of this small world, not of FLUX. Native size {model["side"]} px; guidance is embedded, as in FLUX.1-dev. This page is written by `make card`;
+its numbers are in [card.json](card.json).
 
 ![generated pictures over renders of the same captions](samples.png)
 
 Odd rows are generated, even rows are renders of the same captions (with another horizon, place and texture, which a caption leaves free).
 
-## Quality at the native size ({side} px, N = {n})
+## Quality at the native size ({model["side"]} px, N = {model["images"]}, {model["dtype"]}, run `{model["run"]}`)
 
 | attribute | generated | rendered | ratio |
 |---|---|---|---|
 {rows}
 
-FID (scorer features, {FEATURES} dimensions, N = {n}): generated against renders **{fid(pictures, truth):.3f}**; two sets of renders
-{fid(other, truth):.3f}.
+FID (scorer features, {FEATURES} dimensions, N = {model["images"]}): generated against renders **{model["fid"]:.3f}**; two sets of renders {model["fid_of_renders"]:.3f}.
+
+Autoencoder, on {measured["autoencoder"]["renders"]} fresh renders of each size: {decibels}.
+
+Scorer: zero-shot accuracy on {scorer["renders"]:,} fresh renders of each size, and on those of them whose object is small (radius below
+{scorer["small_below"]} of the height; {counts}):
+
+{accuracy_table(scorer)}
 
 ## Recipe
 
-* Generator: {"; before that ".join(map(phase, phases(record)))}. Muon and AdamW, EMA, bf16 autocast; grids of 12 to 16 tokens a side; tokens
-  where the object may stand weigh up to 5 times more.
-* Autoencoder: {autoencoder["steps"]} steps{f", then {decoder['steps']} of the decoder alone" if decoder else ""}; reconstruction {", ".join(f"{v:.1f} dB at {k} px" for k, v in quality.items())}.
-* Scorer: open_clip, {record["scorer"]["steps"]} steps of 64 pictures; zero-shot accuracy on fresh renders of 128 px:
-  {", ".join(f"{k} {v:.2f}" for k, v in record["scorer"]["accuracy"]["128"].items())}.
-* All weights together: {sizes / 1e6:.1f} MB. `make train-embedded` trains them again from nothing.
+* Generator: {flow(base)}.
+  Muon for the matrices of the blocks, AdamW for the rest, EMA, bfloat16 autocast; grids of 12 to 32 tokens a side, always the whole scene;
+  tokens where the object may stand weigh up to 3 times more.
+* Distillation from its own velocity under classifier-free guidance of {low:g} to {high:g}: {flow(distilled)}.
+* Autoencoder: {autoencoder["steps"]} steps of {autoencoder["crops_a_step"]} crops of 64 px, {where(autoencoder)}.
+* Scorer: open_clip, {training["scorer"]["steps"]} steps of 64 pictures, {where(training["scorer"])}{before(training["scorer"])}.
+* All weights together: {megabytes:.1f} MB. `make train-embedded` trains such weights from nothing into `results/cache/train`. Its times
+  are set for 10 minutes on a large GPU and 3 hours on a CPU (minutes on each: {times}); this code has not been run on a GPU. `ARGS=--install` copies them into the package;
+  `ARGS="--part scorer --start-from sega/embedded/weights"` trains one part on from what ships; `python -m sega.embedded.train --help` lists the rest.
 
 ![loss curves](training.png)
-"""
+{on_cpu}"""
     (out / "README.md").write_text(text)
-    print(f"attribute accuracy {made['mean']:.3f} generated, {real['mean']:.3f} rendered; card in {out / 'README.md'}")
+    print(
+        f"attribute accuracy {made['mean']:.3f} generated, {real['mean']:.3f} rendered; FID {model['fid']:.3f}, of two sets of "
+        f"renders {model['fid_of_renders']:.3f}; card in {out / 'README.md'}"
+    )
 
 
 if __name__ == "__main__":

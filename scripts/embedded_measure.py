@@ -92,7 +92,7 @@ def measure_autoencoder() -> dict:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(PIPELINE / "vae", torch_dtype=torch.float32).eval()
-    return {"renders": 16, "psnr_db": quality(vae, SIDES, 16, SEED)}
+    return {"renders": 8, "psnr_db": quality(vae, SIDES, 8, SEED)}
 
 
 def measure_model(run: Path) -> dict:

@@ -89,7 +89,7 @@ def test_a_cpu_rate_is_read_against_the_curve_and_a_whole_run_replaces_it(script
     reference = {"device": "GPU", "steps": 100, "pictures": 100_000, "curve": [[25, 1.0], [50, 0.5], [100, 0.25]],
                  "tokens_a_step": 115_000, "loss": 0.25}  # fmt: skip
     assert card.loss_after(reference, 37_500) == pytest.approx(0.75)
-    said = card.cpu_section(CPU, reference)
+    said = " ".join(card.cpu_section(CPU, reference).split())
     assert (
         "Nobody has trained this model on a CPU to the end" in said
         and f"about {60 * MINUTES['cpu']['generator'] * 6:,.0f}" in said
