@@ -168,7 +168,7 @@ reference: cells card ## make results/embedded: images (hours; resumable), score
 	$(RUN) -m eval.report store=$(REFERENCE)/sega/runs out=$(REFERENCE)/sega/report base=sega
 	$(RUN) scripts/front_page.py
 
-CARD = $(REFERENCE)/runs
+CARD = $(REFERENCE)/card/runs
 NATIVE = $(shell awk '/^native:/{print $$2}' conf/model/tiny.yaml)
 NATIVE_RUN = $$(ls -dt $(CARD)/tiny/vanilla/$(NATIVE)x$(NATIVE)/* | head -1)
 card: $(STAMP) ## measure the embedded model at its native size and write its card (CARD: a store of runs)
