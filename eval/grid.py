@@ -42,16 +42,16 @@ def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float)
     cell = (CELL, round(CELL * height / width))
     sheet = Image.new("RGB", (MARGIN + len(keys) * (cell[0] + 6), HEADER + len(shown) * (cell[1] + 6)), "white")
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (4, 6), methods[0].run.model, MARGIN - 8, 13)
-    _text(draw, (4, 24), f"{width}×{height} px", MARGIN - 8, 13)
+    write(draw, (4, 6), methods[0].run.model, MARGIN - 8, 13)
+    write(draw, (4, 24), f"{width}×{height} px", MARGIN - 8, 13)
     if methods[0].scale:
-        _text(draw, (4, 42), f"{methods[0].scale:g}× training", MARGIN - 8, 12)
+        write(draw, (4, 42), f"{methods[0].scale:g}× training", MARGIN - 8, 12)
     for k, key in enumerate(keys):
         prompt = methods[0].pictures[key].prompt or key[0]
-        _text(draw, (MARGIN + k * (cell[0] + 6), 6), f"{prompt} (seed {key[1]})", cell[0] - 4, 11, lines=4)
+        write(draw, (MARGIN + k * (cell[0] + 6), 6), f"{prompt} (seed {key[1]})", cell[0] - 4, 11, lines=4)
     for r, row in enumerate(shown):
         top = HEADER + r * (cell[1] + 6)
-        _text(draw, (4, top + 6), row.label, MARGIN - 8, 13, lines=8)
+        write(draw, (4, top + 6), row.label, MARGIN - 8, 13, lines=8)
         for k, key in enumerate(keys):
             try:
                 picture = Image.fromarray(images.read(row.pictures[key].path))
@@ -84,8 +84,8 @@ def with_inset(picture: Image.Image, cell: tuple[int, int], place: tuple[float, 
     return shown
 
 
-def _text(draw, place: tuple[int, int], text: str, width: int, size: int, lines: int = 1) -> None:
-    font = _font(size)
+def write(draw, place: tuple[int, int], text: str, width: int, size: int, lines: int = 1) -> None:
+    font = typeface(size)
     words, rows = text.replace("\n", " ").split(" "), [""]
     for word in words:
         longer = f"{rows[-1]} {word}".strip()
@@ -100,7 +100,7 @@ def _text(draw, place: tuple[int, int], text: str, width: int, size: int, lines:
 
 
 @cache
-def _font(size: int):
+def typeface(size: int):
     import matplotlib
     from PIL import ImageFont
 
