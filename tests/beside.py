@@ -1,7 +1,6 @@
 """What people add to a FLUX pipeline besides a method, at random and small."""
 
 import torch
-from conftest import build
 
 PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
 OTHER = "a blue plain cone in the middle standing on sand under a night sky with light from the left"
@@ -10,8 +9,18 @@ IMAGES = 6  # numbers that describe an image to the IP-Adapter
 
 
 def fresh_pipe():
-    """A pipeline of one double and one single block that a test may leave changed."""
-    return build(heads=2, double=1, single=1)
+    """A pipeline of one double and one single block, native at 192 px, that a test may leave changed."""
+    from sega.embedded import model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        t5, clip = model.build_text_encoders()
+        transformer, vae = model.build_transformer(heads=2, double=1, single=1), model.build_autoencoder()
+        for parameter in transformer.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    pipe = model.assemble(*(part.eval() for part in (transformer, vae, t5, clip)))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def noise(count=1, size=SIZE, seed=0):
