@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sega.files import set_aside
+
 LEASE = 60.0
 """Seconds without a sign of life after which a worker counts as dead."""
 
@@ -51,7 +53,7 @@ class Claim:
         _held.pop(self.path, None)
         for number in sorted(_numbers(self.folder, self.name)):
             if number <= self.number:
-                (self.folder / f"{self.name}.{number}").unlink(missing_ok=True)
+                _remove(self.folder / f"{self.name}.{number}")
 
 
 class Claims:
@@ -75,7 +77,7 @@ class Claims:
         # A slower look at an older state of things must not stand beside a newer claim.
         if not claim.holds() or (last and (_look(last) or (None,))[0] != look[0]):
             _held.pop(claim.path, None)
-            claim.path.unlink(missing_ok=True)
+            _remove(claim.path)
             return None
         return claim
 
@@ -119,22 +121,23 @@ class Claims:
 
     def _is_dead(self, path: Path, look: tuple[str, int]) -> bool:
         body = _body(look[0])
-        if body.get("machine") == _machine() is not None and not _runs(body["pid"], body["born"]):
+        if body.get("machine") == _machine() is not None and not _runs(body.get("pid"), body.get("born")):
             return True
         first = self._seen.get(path)
         if first is None or first[0] != look:
             self._seen[path] = (look, time.monotonic())
             return False
-        return time.monotonic() - first[1] > body.get("lease", self.lease)
+        lease = body.get("lease")
+        return time.monotonic() - first[1] > (lease if isinstance(lease, int | float) else self.lease)
 
 
 def _listed(folder: Path) -> list[tuple[str, int]]:
     try:
         names = os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     pairs = [name.rpartition(".") for name in names]
-    return [(name, int(number)) for name, _, number in pairs if number.isdigit()]
+    return [(name, int(number)) for name, _, number in pairs if number.isdecimal() and number.isascii()]
 
 
 def _numbers(folder: Path, name: str) -> list[int]:
@@ -144,17 +147,27 @@ def _numbers(folder: Path, name: str) -> list[int]:
 def _look(path: Path) -> tuple[str, int] | None:
     """Content and time of a claim. It is opened first, since network file systems only then ask the server."""
     try:
-        with path.open() as file:
+        with path.open(errors="replace") as file:
             return file.read(), os.fstat(file.fileno()).st_mtime_ns
     except FileNotFoundError:
         return None
+    except IsADirectoryError:  # no worker made it; it goes as the claim of one that says nothing
+        return "", 0
 
 
 def _body(text: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
-    except ValueError:  # its worker died, or is just about to write it
+        body = json.loads(text)
+    except (ValueError, RecursionError):  # its worker died, or is just about to write it
         return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError):
+        set_aside(path, path.parent.parent)
 
 
 def _create(path: Path, lease: float) -> bool:
@@ -169,6 +182,9 @@ def _create(path: Path, lease: float) -> bool:
             return False
         except FileNotFoundError:  # the folder: nobody has claimed yet, or the last one just took it away
             path.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        except NotADirectoryError:  # a file in its place
+            set_aside(path.parent)
             continue
         try:
             with file:
@@ -236,5 +252,5 @@ def _born(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _runs(pid: int, born: str | None) -> bool:
+def _runs(pid: Any, born: Any) -> bool:
     return born is not None and _born(pid) == born

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sega.claims import Claims, clock_difference
-from sega.errors import RequestError, near
-from sega.store import FAILED_KEYS, ROW_KEYS, digest, file_sha, read_rows, rewrite
+from sega.errors import RequestError, answer, near
+from sega.files import digest, file_sha, locked, read_record, set_aside
+from sega.png import agrees, own_row
+from sega.rows import FAILED_KEYS, ROW_KEYS, lines, parse, read_rows, write_lines
+from sega.store import append, cells, settle
 
 HELP = """usage: python -m sega.store verify|ls|gc [store=results/runs] [apply=true]
 
@@ -20,10 +22,14 @@ HELP = """usage: python -m sega.store verify|ls|gc [store=results/runs] [apply=t
   ls       a line for each cell: images, failed, size, workers at it
   gc       what workers that died left behind, images without records, empty folders
 
-verify and gc only say what they would do; apply=true does it. verify then drops damaged rows and images, so that the
-next run makes them again; it never touches what is sound. Exit status: 0 nothing found, 1 something found, 2 a wrong
-request."""
+verify and gc only say what they would do; apply=true does it. verify then writes rows again from the images that carry
+them, and drops the rows of damaged images, so that the next run makes these again; it never touches what is sound. gc
+moves what it takes away to <store>/.removed/<date>, which you may delete. Exit status: 0 nothing found, 1 something
+found, 2 a wrong request."""
 
+ROWS, FAILED = "images.jsonl", "failed.jsonl"
+STALE = 3600.0
+"""Seconds without a change after which a scratch file that no worker claims is litter."""
 KEYS = {"store": "results/runs", "apply": "false"}
 
 
@@ -41,17 +47,14 @@ def main(words: list[str]) -> int:
     if {"-h", "--help", "help"} & set(words) or not words:
         print(HELP)
         return 0 if words else 2
-    try:
-        command, store, apply = _read(words)
-        if command == "ls":
-            return _list(store)
-        return _report(_verify(store) if command == "verify" else _garbage(store), apply)
-    except RequestError as error:
-        print(f"sega.store: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"sega.store: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    return answer("sega.store", partial(_command, words))
+
+
+def _command(words: list[str]) -> int:
+    command, store, apply = _read(words)
+    if command == "ls":
+        return _list(store)
+    return _report(_verify(store, apply) if command == "verify" else _garbage(store, apply), apply)
 
 
 def _read(words: list[str]) -> tuple[str, Path, bool]:
@@ -88,20 +91,15 @@ def _report(findings: Iterator[Finding], apply: bool) -> int:
     return int(found > mended)
 
 
-def cells(store: Path) -> list[Path]:
-    """Folders of cells, by their place; with or without a record."""
-    return sorted(path for path in store.glob("*/*/*x*/*") if path.is_dir() and path.parts[-3] != "base")
-
-
 def _list(store: Path) -> int:
     rows = []
     for cell in cells(store):
         model, method, size, name = cell.parts[-4:]
-        done, failed = read_rows(cell / "images.jsonl", ROW_KEYS)[0], read_rows(cell / "failed.jsonl", FAILED_KEYS)[0]
+        done, failed = read_rows(cell / ROWS, ROW_KEYS)[0], read_rows(cell / FAILED, FAILED_KEYS)[0]
         latest = {row["file"]: row for row in done}
         left = {row["file"] for row in failed} - set(latest)
         megabytes = sum(path.stat().st_size for path in cell.iterdir() if path.is_file()) / 1e6
-        last = max((row.get("finished", "") for row in done), default="")
+        last = max((str(row.get("finished", "")) for row in done), default="")
         standing = Claims(cell).standing()
         workers = {
             f"{body.get('host', '?')}:{body.get('pid', '?')}" for body in standing.values() if not body["dead"]
@@ -117,7 +115,7 @@ def _list(store: Path) -> int:
     return 0
 
 
-def _verify(store: Path) -> Iterator[Finding]:
+def _verify(store: Path, apply: bool) -> Iterator[Finding]:
     difference = clock_difference(store)
     if difference is not None and abs(difference) > 5:
         yield Finding(
@@ -127,28 +125,28 @@ def _verify(store: Path) -> Iterator[Finding]:
     for cell in cells(store):
         yield from _verify_record(cell)
         yield from _verify_rows(cell)
-    for folder in sorted(path.parent for path in store.glob("*/base/*/*/base.json")):
+        if apply:
+            settle(cell, Claims(cell))
+    for folder in _bases(store):
         yield from _verify_bases(folder)
 
 
 def _verify_record(cell: Path) -> Iterator[Finding]:
-    path = cell / "run.json"
+    path, record = cell / "run.json", read_record(cell / "run.json")
     if not path.exists():
-        if (cell / "images.jsonl").exists():
+        if (cell / ROWS).exists() or any(cell.glob("*.png")):
             yield Finding(f"{path} is missing; the next run of the cell writes it again")
         return
-    try:
-        record = json.loads(path.read_text())
-        identity, config = record["identity"], record.get("config")
-    except (ValueError, KeyError, TypeError) as error:
-        yield Finding(f"{path} is damaged ({error}); the next run of the cell writes it again")
+    identity = record.get("identity") if record else None
+    if not isinstance(identity, dict):
+        yield Finding(f"{path} is damaged; the next run of the cell writes it again")
         return
     if digest(identity) != cell.name:
         yield Finding(
             f"{path} describes cell {digest(identity)}, not the one it lies in; move the folder out of the store"
         )
         return
-    now = _hash_now(config, identity)
+    now = _hash_now(record.get("config"), identity)
     if now and now != cell.name:
         yield Finding(
             f"{cell}: its configuration means {now} today (defaults or methods have changed since); its images are "
@@ -170,32 +168,64 @@ def _hash_now(config: Any, identity: dict[str, Any]) -> str | None:
 
 
 def _verify_rows(cell: Path) -> Iterator[Finding]:
-    path = cell / "images.jsonl"
-    rows, _ = read_rows(path, ROW_KEYS)
-    bad = []
-    for row in {row["file"]: row for row in rows}.values():
-        image = cell / row["file"]
-        if not image.exists():
-            bad.append((row, f"{image} is missing although images.jsonl lists it"))
-        elif file_sha(image) != row["sha256"]:
-            bad.append((row, f"{image} is damaged"))
-        if _seconds(row.get("finished")) > time.time() + 60:
-            yield Finding(f"{image} is of a later time than now ({row['finished']}): the clock of its worker was ahead")
-
-    def drop(path: Path, keys: set[str], files: set[str]) -> Callable[[], None]:
-        def mend() -> None:
-            with Claims(cell).hold("images.jsonl", wait=True):
-                rewrite(path, [row for row in read_rows(path, keys)[0] if row["file"] not in files])
-
-        return mend
-
-    for record, keys in ((path, ROW_KEYS), (cell / "failed.jsonl", FAILED_KEYS)):
+    for record, keys in ((cell / ROWS, ROW_KEYS), (cell / FAILED, FAILED_KEYS)):
+        if record.is_dir():
+            yield Finding(f"{record} is a folder", "set aside in .removed", partial(set_aside, record))
         for number in read_rows(record, keys)[1]:
-            yield Finding(f"{record}: line {number} is damaged", "the line is dropped", drop(record, keys, set()))
-    for row, text in bad:
-        yield Finding(
-            text, "its row is dropped, and the next run makes it again", drop(path, ROW_KEYS, {row["file"]})
-        )
+            yield Finding(f"{record}: line {number} is damaged", "the line is dropped", partial(_drop, record, keys))
+    rows = {row["file"]: row for row in read_rows(cell / ROWS, ROW_KEYS)[0]}
+    busy = _busy(cell)
+    for name in sorted(rows.keys() | {path.name for path in cell.glob("*.png")}):
+        if name not in busy:
+            yield from _verify_image(cell / name, rows.get(name))
+    scores = cell / "scores.json"
+    if scores.exists() and read_record(scores) is None:
+        yield Finding(f"{scores} is damaged; python -m eval scores the cell again")
+
+
+def _verify_image(image: Path, row: dict[str, Any] | None) -> Iterator[Finding]:
+    trouble = None
+    if image.is_symlink() or image.is_dir():
+        trouble = f"is a {'link' if image.is_symlink() else 'folder'} and not an image"
+    elif not image.exists():
+        trouble = f"is missing although {ROWS} lists it"
+    elif row is None or file_sha(image) != row["sha256"] or not agrees(image, row):
+        own = own_row(image)
+        if own:
+            what = f"has no row in {ROWS}" if row is None else f"carries another row than {ROWS} has"
+            yield Finding(f"{image} {what}", "written again from the image", partial(_add, image.parent / ROWS, own))
+            return
+        trouble = "is damaged"
+    if row is None:
+        return  # nothing can tell whether it is whole: gc
+    if trouble:
+        remedy = "its row is dropped, and the next run makes it again"
+        yield Finding(f"{image} {trouble}", remedy, partial(_drop, image.parent / ROWS, ROW_KEYS, row["file"]))
+        return
+    if _seconds(row.get("finished")) > time.time() + 60:
+        yield Finding(f"{image} is of a later time than now ({row['finished']}): the clock of its worker was ahead")
+    steps = row.get("steps")
+    for name, sha in steps.items() if isinstance(steps, dict) else ():
+        path = image.parent / name
+        if not path.is_file() or file_sha(path) != sha:
+            yield Finding(f"{path} is {'damaged' if path.exists() else 'missing'}; a run with record= makes it again")
+
+
+def _drop(record: Path, keys: set[str], file: str | None = None) -> None:
+    """Drop the damaged lines of a record, and the row of one file."""
+    with Claims(record.parent).hold(ROWS, wait=True):
+        kept = [line for line in lines(record) if (row := parse(line, keys)) and row["file"] != file]
+        write_lines(record, kept)
+
+
+def _add(record: Path, row: dict[str, Any]) -> None:
+    with Claims(record.parent).hold(ROWS, wait=True):
+        append(record, row)
+
+
+def _busy(cell: Path) -> set[str]:
+    """Files that a living worker, as far as can be told, may be writing right now."""
+    return {name for name, body in Claims(cell).standing().items() if not body["dead"]}
 
 
 def _seconds(text: Any) -> float:
@@ -208,45 +238,74 @@ def _seconds(text: Any) -> float:
 
 
 def _verify_bases(folder: Path) -> Iterator[Finding]:
-    from safetensors import SafetensorError, safe_open
+    from sega.tensors import DamagedError, read
 
+    record = read_record(folder / "base.json")
+    if record is None or digest(record) != folder.name:
+        yield Finding(f"{folder / 'base.json'} is missing or damaged; the next run that needs it writes it again")
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(path, "numpy") as file:
-                file.metadata()
-        except SafetensorError as error:
-            yield Finding(f"{path} is damaged ({error})", "removed, and made again when it is needed", path.unlink)
+            read(path)
+        except DamagedError as error:
+            aside = partial(set_aside, path)
+            yield Finding(f"{path} is damaged ({error})", "set aside in .removed, and made again when needed", aside)
 
 
-def _garbage(store: Path) -> Iterator[Finding]:
-    for folder in sorted({path.parent for path in store.rglob(".claims")}):
+def _garbage(store: Path, apply: bool) -> Iterator[Finding]:
+    places = [*cells(store), *_bases(store)]
+    away = partial(set_aside, root=store)
+    to = f"moved to {store / '.removed'}"
+    for folder in places:
         claims = Claims(folder)
         dead = [name for name, body in claims.standing().items() if body["dead"]]
+        for path in sorted(folder.glob(".*.tmp")):
+            if _is_litter(path, dead):
+                yield Finding(f"{path}: left by a worker that died", to, partial(away, path))
         for name in dead:
-            yield Finding(f"{folder / '.claims' / name}: its worker has died", "removed", lambda c=claims: c.sweep())
-    for path in sorted(store.rglob(".*.tmp")):
-        if not _is_claimed(path):
-            yield Finding(f"{path}: left by a worker that died", "removed", lambda p=path: p.unlink(missing_ok=True))
-    for path in sorted(store.rglob(".locks")):
-        yield Finding(f"{path}: locks of an earlier version", "removed", lambda p=path: _remove(p))
+            yield Finding(f"{folder / '.claims' / name}: its worker has died", "removed", claims.sweep)
+        locks = folder / ".locks"
+        if locks.is_dir() and all(_is_free(path) for path in locks.iterdir()):
+            yield Finding(f"{locks}: locks of an earlier version", to, partial(away, locks))
     for cell in cells(store):
-        listed = {row["file"] for row in read_rows(cell / "images.jsonl", ROW_KEYS)[0]}
-        busy = set(Claims(cell).standing())
-        for path in sorted(cell.glob("*.png")):
-            if path.name not in listed | busy:
-                yield Finding(f"{path}: no row of images.jsonl names it", "removed", path.unlink)
+        yield from _orphans(cell, away, to)
+        if apply and (cell / ROWS).exists():
+            settle(cell, Claims(cell))
         if not any(cell.iterdir()):
             yield Finding(f"{cell} is empty", "removed", cell.rmdir)
 
 
-def _is_claimed(scratch: Path) -> bool:
-    """Whether a living worker, as far as can be told, may still be writing a scratch file `.<name>.<digits>.tmp`."""
+def _orphans(cell: Path, away: Callable[[Path], Path], to: str) -> Iterator[Finding]:
+    """Images without a row. Where they are most of a cell it is the record that is wrong, and nothing is moved."""
+    listed, busy = {row["file"] for row in read_rows(cell / ROWS, ROW_KEYS)[0]}, _busy(cell)
+    images = [path for path in sorted(cell.glob("*.png")) if path.is_file()]
+    orphans = [path for path in images if path.name not in listed | busy]
+    own = {path: row for path in orphans if (row := own_row(path))}
+    bare = [path for path in orphans if path not in own]
+    for path, row in own.items():
+        text = f"{path}: no row of {ROWS} names it, and it carries its own"
+        yield Finding(text, "its row is written again", partial(_add, cell / ROWS, row))
+    if bare and 2 * len(bare) > len(images):
+        yield Finding(f"{cell}: no row of {ROWS} names {len(bare)} of its {len(images)} images; most of a cell is "
+                      f"never taken away: bring {ROWS} back, or move the images yourself")  # fmt: skip
+        return
+    for path in bare:
+        yield Finding(f"{path}: no row of {ROWS} names it", to, partial(away, path))
+
+
+def _bases(store: Path) -> list[Path]:
+    return sorted(path for path in store.glob("*/base/*/*") if path.is_dir() and not path.parts[-4].startswith("."))
+
+
+def _is_litter(scratch: Path, dead: list[str]) -> bool:
+    """Whether nobody is writing a scratch file `.<name>.<digits>.tmp`: its worker died, or it is old and unclaimed."""
     name = scratch.name[1:].rsplit(".", 2)[0]
-    standing = Claims(scratch.parent).standing()
-    return any(not body["dead"] and name.startswith(Path(claimed).stem) for claimed, body in standing.items())
+    if any(name.startswith(Path(claimed).stem) for claimed in _busy(scratch.parent)):
+        return False
+    ahead = clock_difference(scratch.parent) or 0.0
+    old = time.time() - ahead - scratch.stat().st_mtime > STALE
+    return old or any(name.startswith(Path(claimed).stem) for claimed in dead)
 
 
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+def _is_free(path: Path) -> bool:
+    with locked(path, wait=False) as mine:
+        return mine

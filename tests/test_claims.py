@@ -150,6 +150,26 @@ def test_a_late_look_does_not_take_over_from_the_living(tmp_path, monkeypatch):
     assert [item.name for item in (tmp_path / ".claims").iterdir()] == ["a.png.0"]
 
 
+@pytest.mark.parametrize("content", [b"", b"5", b"\xff\xfe", b"[" * 100_000, b'{"lease": "long", "machine": 1}', None])
+def test_a_damaged_claim_is_one_of_the_dead_after_the_lease(tmp_path, content):
+    path = foreign(tmp_path, "a.png")
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    claims = Claims(tmp_path, lease=0.1)
+    assert claims.take("a.png") is None and claims.standing()["a.png"]
+    time.sleep(0.2)
+    claim = claims.take("a.png")
+    assert claim.inherited and claim.holds()
+    claim.release()
+    assert Claims(tmp_path).standing() == {}
+
+
+def test_a_file_in_the_place_of_the_claims_is_set_aside(tmp_path):
+    (tmp_path / ".claims").write_text("mine")
+    assert Claims(tmp_path).standing() == {} and Claims(tmp_path).take("a.png").holds()
+    assert next((tmp_path / ".removed").rglob(".claims")).read_text() == "mine"
+
+
 def test_taking_over_clears_what_was_half_written_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path, "tiny", "sega", (64, 64), {"steps": 1})
     folder.open({})

@@ -81,6 +81,87 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_names_the_file_and_leaves_no_scratch(folder, tmp_path):
+    """The limit of a file's size stands for a full disk."""
+    import resource
+    import signal
+
+    noise = Image.frombytes("RGB", (64, 64), bytes(range(256)) * 48)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    folder.add("p-0-0.png", IMAGE, ROW)
+    sound = folder.rows_file.read_bytes()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(sound) + 20, before[1]))
+        with pytest.raises(OSError) as error:
+            folder.add("p-1-0.png", noise.resize((256, 256)), ROW)
+        assert error.value.filename == str(folder.path / "p-1-0.png")
+        with pytest.raises(OSError) as error:
+            folder._append(folder.rows_file, ROW | {"file": "p-2-0.png"})
+        assert error.value.filename == str(folder.rows_file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert folder.rows_file.read_bytes() == sound
+    assert sorted(path.name for path in folder.path.iterdir()) == [".claims", "images.jsonl", "p-0-0.png", "run.json"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_set_aside(folder):
+    (folder.path / "p-1-0.png").mkdir()
+    (folder.path / "p-1-0.png" / "mine.txt").write_text("kept")
+    folder.add("p-1-0.png", IMAGE, ROW)
+    assert folder.state("p-1-0.png") == "done"
+    assert next((folder.path / ".removed").rglob("mine.txt")).read_text() == "kept"
+    folder.rows_file.unlink()
+    folder.rows_file.mkdir()
+    first, second = folder.repair()
+    assert "is a folder; moved to" in first and "1 rows were missing or wrong" in second
+    assert folder.state("p-1-0.png") == "done"
+
+
+def test_an_image_carries_its_row_and_its_pixels_do_not_depend_on_it(folder, tmp_path):
+    from sega import png
+
+    row = folder.add("p-1-0.png", IMAGE, ROW | {"prompt": 'a "ball"\u2028on 雪', "code": {"commit": None}})
+    path = folder.path / "p-1-0.png"
+    assert png.own_row(path) == row and png.agrees(path, row) and not png.agrees(path, row | {"prompt": "b"})
+    with Image.open(path) as written:
+        assert written.tobytes() == IMAGE.tobytes() and written.size == IMAGE.size
+    content = path.read_bytes()
+    copy = tmp_path / folder.hash / path.name
+    copy.parent.mkdir()
+    for place in range(0, len(content), 7):  # a change anywhere is found
+        copy.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert png.own_row(copy) is None, place
+    for end in (0, 5, 40, len(content) - 1):
+        copy.write_bytes(content[:end])
+        assert png.own_row(copy) is None and png.own_row(tmp_path / "nothing.png") is None
+    copy.write_bytes(content)
+    assert png.own_row(copy) == row
+
+
+def test_base_records_and_changed_bits_of_tensors_are_found(tmp_path):
+    import torch
+
+    from sega.bases import BaseFolder
+    from sega.parts import Stage
+
+    warnings, stage = [], Stage((64, 64), 2, 1.0, plain=True)
+    bases = BaseFolder(tmp_path, "tiny", {"weights": "a"}, warnings.append)
+    base = {"latent": torch.ones(1, 8, 4, 4), "predictions": {1.0: torch.ones(1, 8, 4, 4)}, "seconds": 1.5, "calls": 2}
+    bases.save(stage, "a ball", 0, base)
+    path = bases.path(stage, "a ball", 0)
+    content, record = path.read_bytes(), (path.parent / "base.json").read_text()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+    assert bases.load(stage, "a ball", 0) is None and "its checksum is another" in warnings[0]
+    path.write_bytes(content.replace(b"1.5", b"9.5"))
+    assert bases.load(stage, "a ball", 0) is None and len(warnings) == 2
+    path.write_bytes(content)
+    assert torch.equal(bases.load(stage, "a ball", 0)["latent"], base["latent"])
+    (path.parent / "base.json").write_text("")
+    BaseFolder(tmp_path, "tiny", {"weights": "a"}).path(stage, "a ball", 0)
+    assert (path.parent / "base.json").read_text() == record
+
+
 def test_locks_exclude_each_other(tmp_path):
     with locked(tmp_path / "x") as first, locked(tmp_path / "x", wait=False) as second:
         assert first and not second

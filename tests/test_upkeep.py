@@ -56,7 +56,7 @@ def test_damage_is_named_first_and_mended_when_asked(cell, tmp_path, capsys):
     before = state(tmp_path)
     status, out, _ = said(capsys, "verify", store)
     assert status == 1 and state(tmp_path) == before
-    for words in (f"{image} is damaged", f"{gone} is missing", "images.jsonl: line 4 is damaged",
+    for words in (f"{image} is damaged", f"{gone} is missing although", "images.jsonl: line 4 is damaged",
                   "failed.jsonl: line 1 is damaged", "4 found; nothing was changed"):  # fmt: skip
         assert words in out
     status, out, _ = said(capsys, "verify", store, "apply=true")
@@ -147,6 +147,89 @@ def test_ls_has_a_line_for_each_cell(cell, tmp_path, capsys):
     head, line = out.splitlines()
     assert status == 0 and head.split()[:6] == ["model", "method", "size", "hash", "images", "failed"]
     assert line.split()[:6] == ["tiny", "sega", "64x64", cell.hash, "3", "1"] and f":{os.getpid()}" in line
+
+
+def test_an_emptied_record_costs_no_image_and_verify_writes_it_again(cell, tmp_path, capsys):
+    store, before = f"store={tmp_path / 'runs'}", cell.rows_file.read_bytes()
+    images = {path.name: path.read_bytes() for path in cell.path.glob("*.png")}
+    for spoil in (lambda: cell.rows_file.write_bytes(b""), cell.rows_file.unlink,
+                  lambda: cell.rows_file.write_bytes(before[:200]),
+                  lambda: cell.rows_file.write_bytes(before.replace(b"a ball", b"a bell", 1)),
+                  lambda: cell.rows_file.write_bytes(before.replace(b'"sha256": "', b'"sha256": "0', 1))):  # fmt: skip
+        spoil()
+        assert said(capsys, "verify", store)[0] == 1
+        assert said(capsys, "verify", store, "apply=true")[0] == 0
+        assert cell.rows_file.read_bytes() == before and said(capsys, "verify", store)[1] == "nothing found\n"
+    cell.rows_file.write_bytes(b"")
+    status, out, _ = said(capsys, "gc", store, "apply=true")
+    assert "it carries its own" in out and cell.rows_file.read_bytes() == before
+    assert {path.name: path.read_bytes() for path in cell.path.glob("*.png")} == images
+
+
+def test_gc_takes_no_more_than_half_of_the_images_of_a_cell(cell, tmp_path, capsys):
+    store = f"store={tmp_path / 'runs'}"
+    for path in cell.path.glob("*.png"):  # as they were before images carried their rows
+        Image.new("RGB", (8, 8), (1, 2, 3)).save(path)
+    cell.rows_file.write_text("")
+    before = state(tmp_path)
+    status, out, _ = said(capsys, "gc", store, "apply=true")
+    assert status == 1 and "names 3 of its 3 images; most of a cell is never taken away" in out
+    assert state(tmp_path).keys() == before.keys()
+
+
+def test_gc_moves_what_it_takes_into_a_dated_folder(cell, tmp_path, capsys):
+    store = tmp_path / "runs"
+    orphan = cell.path / "p-9.png"
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(orphan)
+    content = orphan.read_bytes()
+    assert said(capsys, "gc", f"store={store}", "apply=true")[0] == 0 and not orphan.exists()
+    place = store / ".removed" / time.strftime("%Y-%m-%d") / orphan.relative_to(store)
+    assert place.read_bytes() == content
+    assert said(capsys, "gc", f"store={store}")[1] == said(capsys, "verify", f"store={store}")[1] == "nothing found\n"
+    orphan.write_bytes(b"another")
+    assert said(capsys, "gc", f"store={store}", "apply=true")[0] == 0
+    assert place.read_bytes() == content and len(list(place.parent.iterdir())) == 2
+
+
+def test_gc_leaves_locks_and_files_of_a_text_cache_in_the_store(cell, tmp_path, capsys):
+    from sega.files import locked
+
+    cache = tmp_path / "runs" / "text" / "digest"
+    with locked(cache / ".locks" / "a.safetensors"), locked(cell.path / ".locks" / "b"):
+        (cache / ".a.safetensors.aaaa1111.tmp").write_text("being written")
+        (cell.path / ".p-8.png.aaaa1111.tmp").write_text("being written")  # no claim says that its worker is dead
+        before = state(tmp_path)
+        assert said(capsys, "gc", f"store={tmp_path / 'runs'}", "apply=true")[1] == "nothing found\n"
+        assert state(tmp_path) == before
+    os.utime(cell.path / ".p-8.png.aaaa1111.tmp", (1e9, 1e9))
+    assert "2 found, 2 dealt with" in said(capsys, "gc", f"store={tmp_path / 'runs'}", "apply=true")[1]
+    assert (cache / ".locks").is_dir() and not (cell.path / ".locks").exists()
+
+
+def test_rows_and_links_that_leave_the_cell_are_refused(cell, tmp_path, capsys):
+    store, outside = f"store={tmp_path / 'runs'}", tmp_path / "mine.png"
+    outside.write_bytes((cell.path / "p-0.png").read_bytes())
+    content, rows = outside.read_bytes(), cell.rows_file.read_text().splitlines()
+    away = [json.loads(rows[0]) | {"file": name} for name in ("../../../../../mine.png", str(outside), "..", "")]
+    cell.rows_file.write_text("".join(json.dumps(row) + "\n" for row in [*map(json.loads, rows), *away]))
+    (cell.path / "p-1.png").unlink()
+    (cell.path / "p-1.png").symlink_to(outside)
+    assert set(cell.rows()) == {"p-0.png", "p-1.png", "p-2.png"}
+    assert cell.state("p-1.png").endswith("is a link and not an image; made again")
+    status, out, _ = said(capsys, "verify", store, "apply=true")
+    assert status == 0 and "p-1.png is a link and not an image" in out and "line 7 is damaged" in out
+    assert said(capsys, "gc", store, "apply=true")[0] in (0, 1) and outside.read_bytes() == content
+    cell.add("p-1.png", Image.new("RGB", (8, 8), (1, 0, 0)), ROW)
+    assert not (cell.path / "p-1.png").is_symlink() and outside.read_bytes() == content
+    assert cell.state("p-1.png") == "done"
+
+
+def test_an_image_of_another_cell_is_not_taken_for_one_of_this(cell, tmp_path, capsys):
+    other = RunFolder(tmp_path / "runs", "tiny", "sega", (64, 64), {"steps": 2})
+    other.open({})
+    (other.path / "p-0.png").write_bytes((cell.path / "p-0.png").read_bytes())
+    (other.path / "p-7.png").write_bytes((cell.path / "p-0.png").read_bytes())
+    assert other.repair() == [] and other.rows() == {} and other.state("p-0.png") is None
 
 
 @pytest.mark.parametrize(
