@@ -6,20 +6,17 @@ at each time, `base.json` beside it what determines them.
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
+from sega import tensors
 from sega.claims import LEASE, Claims
 from sega.parts import Stage
 from sega.plan import stage_identity
 from sega.prompts import named, sha
-from sega.store import digest, whole
+from sega.store import digest, read_record, whole
 
 
 class BaseFolder:
@@ -43,43 +40,38 @@ class BaseFolder:
     def _describe(self, folder: Path, identity: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         record = folder / "base.json"
-        if not record.exists():
+        there = read_record(record)
+        if there is None or digest(there) != folder.name:
             with self._claims[folder].hold(record.name, wait=True), whole(record) as scratch:
                 scratch.write_text(json.dumps(identity, indent=2) + "\n")
 
     def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
         """What `save` stored, or None. A damaged file is named and treated as missing."""
         path = self.path(stage, prompt, seed)
-        if not path.exists():
-            return None
         try:
-            with safe_open(path, "pt") as file:
-                about = file.metadata()
-                latent, stack = file.get_tensor("latent"), file.get_tensor("predictions")
-        except SafetensorError as error:
+            found, about = tensors.read(path)
+            if about["prompt_sha"] != sha(prompt):
+                return None
+            times, cost = json.loads(about["sigmas"]), json.loads(about["cost"])
+            predictions = {sigma: found["predictions"][i : i + 1] for i, sigma in enumerate(times)}
+            return {"latent": found["latent"], "predictions": predictions} | cost
+        except FileNotFoundError:
+            return None
+        except (tensors.DamagedError, KeyError, ValueError, TypeError) as error:
             self.warn(f"{path} is damaged ({error}); made again")
             return None
-        if about["prompt_sha"] != sha(prompt):
-            return None
-        times = json.loads(about["sigmas"])
-        predictions = {sigma: stack[i : i + 1] for i, sigma in enumerate(times)}
-        return {"latent": latent, "predictions": predictions} | json.loads(about["cost"])
 
     def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None:
         import torch
 
         path = self.path(stage, prompt, seed)
-        tensors = {"latent": base["latent"], "predictions": torch.cat(list(base["predictions"].values()))}
+        stacked = {"latent": base["latent"], "predictions": torch.cat(list(base["predictions"].values()))}
         about = {
             "prompt_sha": sha(prompt),
             "sigmas": json.dumps(list(base["predictions"])),
             "cost": json.dumps({"seconds": base["seconds"], "calls": base["calls"]}),
         }
-        with whole(path) as scratch:
-            try:
-                save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, scratch, metadata=about)
-            except SafetensorError as error:
-                raise OSError(errno.EIO, str(error), str(path)) from error
+        tensors.write(path, stacked, about)
 
     def claim(self, stage: Stage, prompt: str, seed: int):
         """Hold one base against other workers while it is made."""

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from sega import tensors
+from sega.files import digest, locked, set_aside, whole
 from sega.models import GUIDED
 from sega.parts import Stage
 from sega.prompts import sha
-from sega.store import digest, locked, whole
 
 
 class TextCache:
@@ -28,25 +29,21 @@ class TextCache:
         return self.folder / f"{sha(sentence)[:32]}.safetensors"
 
     def missing(self, sentences: Iterable[str]) -> list[str]:
-        """Those that are not on disk, each once. A damaged file is taken away."""
+        """Those that are not on disk, each once. A damaged file is set aside."""
         return [sentence for sentence in dict.fromkeys(sentences) if not self._whole(self.path(sentence))]
 
     def _whole(self, path: Path) -> bool:
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, "np"):
-                return True
+            tensors.read(path)
         except FileNotFoundError:
             return False
-        except SafetensorError:
-            path.unlink(missing_ok=True)
+        except tensors.DamagedError:
+            set_aside(path, self.folder)
             return False
+        return True
 
     def fill(self, sentences: list[str], encode: Callable[[str], dict[str, Any]]) -> None:
         """Encode these sentences one at a time, so that no embedding depends on its neighbours, and keep them."""
-        from safetensors.torch import save_file
-
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole(self.folder / "encoder.json") as scratch:
             scratch.write_text(json.dumps(self.about, indent=2) + "\n")
@@ -55,14 +52,10 @@ class TextCache:
             with locked(self.folder / ".locks" / path.name):
                 if path.exists():
                     continue  # another worker was first
-                tensors = {name: value.detach().cpu().contiguous() for name, value in encode(sentence).items()}
-                with whole(path) as scratch:
-                    save_file(tensors, scratch, metadata={"sentence": sentence})
+                tensors.write(path, encode(sentence), {"sentence": sentence})
 
     def __call__(self, sentence: str) -> dict[str, Any]:
-        from safetensors.torch import load_file
-
-        return load_file(self.path(sentence))
+        return tensors.read(self.path(sentence))[0]
 
 
 def sentences(

@@ -55,9 +55,16 @@ def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False)
     work = stage_work(cell)
     stages = [(stage.taken, part) for stage, part in zip(cell.stages, work, strict=True)]
     progress = Progress(who + label, Share(folder, names, sum(work)), sweep, stages, plain)
-    for problem in folder.repair() if folder.path.exists() else []:
+    problems = folder.repair() if folder.path.exists() else []
+    for problem in problems:
         progress.warn(problem)
     missing = [item for item in ordered(cell) if not _is_through(folder, item, config, progress)]
+    if folder.path.exists() and not missing and not folder.is_described():
+        problems += (more := folder.open(_record(cell, None)))  # the device of images made before is not known
+        for problem in more:
+            progress.warn(problem)
+    if problems and not missing:
+        folder.settle()
     try:
         if missing and not stopping.asked():
             with stopping.handled():
@@ -102,10 +109,7 @@ class _Worker:
         parallel.tell("load")
         loading = progress.note if self.plan.matters else None
         self.pipe = _pipeline(cell, self.device, "gpu" if cell.model["parallel"] else self.plan.mode, loading)
-        for problem in folder.open({
-            "config": cell.config, **machine.code(), "packages": machine.packages(),
-            "device": machine.device_name(self.device), "created": _now(),
-        }):  # fmt: skip
+        for problem in folder.open(_record(cell, machine.device_name(self.device))):
             progress.warn(problem)
         self.bases = None
         if cell.method.staged:
@@ -179,7 +183,7 @@ class _Worker:
             "peak_memory_mb": machine.peak_mb(self.device), "finished": _now(), "code": machine.code(),
         }  # fmt: skip
         if config["record"]:
-            write_steps(self.folder.path / name, done.steps)
+            row |= {"steps": write_steps(self.folder.path / name, done.steps)}
             row |= {key: config[key] for key in ("record", "query")}
         worker["made"] = worker.get("made", 0) + 1
         return self.folder.add(name, done.image, row)
@@ -215,6 +219,12 @@ def _help(cell: Cell) -> None:
             continue
         with contextlib.suppress(FailedImageError):  # the first process meets it too, and says so
             generate(helper.pipe, cell.method, *job, **_options(cell, helper))
+
+
+def _record(cell: Cell, device: str | None) -> dict[str, Any]:
+    """What run.json holds besides the identity."""
+    packages = machine.packages()
+    return {"config": cell.config, **machine.code(), "packages": packages, "device": device, "created": _now()}
 
 
 def _device(cell: Cell) -> str:
