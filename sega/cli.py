@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sega.errors import FULL_OR_FORBIDDEN, RequestError, near
+from sega.errors import FULL_OR_FORBIDDEN, IN_THE_WAY, RequestError, answer, near, output_closed, shortened
 from sega.geometry import CONF
 
 GROUPS = ("model", "method", "prompts", "eval", "tracker", "experiment")
@@ -18,10 +19,14 @@ EXAMPLES = """\
   python run.py method=sega res=4096 model.path=/models/FLUX.1-dev
   python run.py method=dype method.base=ntk res=4096 prompts.text='a lighthouse at dawn'
   python run.py model=tiny prompts=file prompts.path=my_prompts.txt seeds=[0,1,2]"""
-HYDRA_FLAGS = (
-    "--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--hydra-help", "--version", "--config-path", "-cp",
-    "--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--shell-completion", "-sc",
-)  # fmt: skip
+CFG = ("job", "hydra", "all")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+SHOW = {"--cfg": CFG, "-c": CFG, "--info": INFO, "-i": INFO, "--package": (), "-p": (), "--resolve": None,
+        "--hydra-help": None, "--version": None, "--shell-completion": None, "-sc": None}  # fmt: skip
+"""Options of Hydra that only show something, with the values they take; () for any, None for no value."""
+ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun")
+"""Options of Hydra that would take another configuration, which nothing here has checked."""
+DEPTH = 64
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 _asked: dict[str, Any] = {}  # of the command of this process: its sweep, and the exit statuses of its cells
@@ -38,25 +43,64 @@ class Asked:
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done; 2 the request is wrong; 1 anything else, failed or missing images included."""
-    if {"-h", "--help"} & set(arguments):
-        print(help_text())
-        return 0
     try:
-        flags = [word for word in arguments if word.startswith("-")]
-        if any(flag.split("=")[0] in HYDRA_FLAGS for flag in flags):
-            return _hydra(arguments)
-        asked = check(arguments)
-        if any(cell.config["dry_run"] for cell in asked.cells):
-            from sega.dryrun import show
-
-            return show(asked.cells)
-        return _run(asked)
-    except RequestError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
+        return answer("run.py", partial(_command, arguments))
     except KeyboardInterrupt:
         print("run.py: interrupted; the same line goes on from here", file=sys.stderr)
         return 1
+
+
+def _command(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(help_text())
+        return 0
+    words, shown = _split_show(arguments)
+    if shown:
+        if not {"--shell-completion", "-sc"} & set(shown):
+            compose_all(words)  # a wrong word is answered here, in one line
+        elif not words or not words[0].startswith(("install=", "uninstall=", "query=")):
+            raise RequestError("--shell-completion takes install=<shell> or uninstall=<shell>, such as install=bash")
+        return 2 if _hydra([*words, *shown]) else 0
+    try:
+        asked = check(words)
+    except OSError as error:
+        raise RequestError(f"{shortened(error.filename or 'a file')}: {error.strerror}") from error
+    if any(cell.config["dry_run"] for cell in asked.cells):
+        from sega.dryrun import show
+
+        return show(asked.cells)
+    return _run(asked)
+
+
+def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The words, and the options of Hydra that show something. RequestError for options that can't be."""
+    words, shown, rest = [], [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name in ELSEWHERE:
+            raise RequestError(f"{name} is not taken: the configuration is conf/; put your own files into its groups")
+        if name not in SHOW:
+            words.append(word)
+            continue
+        shown.append(word)
+        choices = SHOW[name]
+        if choices is None:
+            continue
+        if not equals and rest and (rest[0] in choices or choices != INFO):
+            value = rest.pop(0)
+            shown.append(value)
+        if choices and value not in (choices if choices == CFG or equals else (*choices, "")):
+            raise RequestError(f"{name} {shortened(value)}: must be one of {', '.join(choices)}")
+        if not choices and (not value or "=" in value):
+            raise RequestError(f"{name} needs the name of a package, such as {name} model")
+    options = [word.partition("=")[0] for word in shown if word.startswith("-")]
+    showing = [name for name in options if name not in ("--package", "-p", "--resolve")]
+    if shown and not showing:
+        raise RequestError(f"{shown[0]} goes with --cfg job")
+    if len(showing) > 1 or (showing and {"-m", "--multirun"} & set(words)):
+        raise RequestError(f"{showing[0]} shows one cell and goes with no other such option, nor with -m")
+    return words, shown
 
 
 def _run(asked: Asked) -> int:
@@ -112,8 +156,11 @@ def task(config) -> int:
     except RequestError as error:
         print(f"run.py: {error}", file=sys.stderr, flush=True)
         status = 2
+    except BrokenPipeError:
+        status = output_closed("run.py")
+        stopping.ask()
     except OSError as error:
-        if error.errno not in FULL_OR_FORBIDDEN:
+        if error.errno not in FULL_OR_FORBIDDEN | IN_THE_WAY:
             raise
         print(
             f"run.py: {error.filename or config.store} can't be written ({error.strerror}); what is made stays, "
@@ -138,13 +185,20 @@ def plain(config) -> dict[str, Any]:
 
 def check(arguments: list[str]) -> Asked:
     """Compose and plan every cell that these words ask for. Raises RequestError for the first that can't work."""
+    from sega.sweep import plan_cell
+
+    words, configs, launcher = compose_all(arguments)
+    return Asked(words, [plan_cell(config) for config in configs], launcher)
+
+
+def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], str]:
+    """Words for Hydra, the configuration of every cell, and the launcher. RequestError for what can't be read."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     from sega.presets import swept_words
-    from sega.sweep import plan_cell
 
     multirun = bool({"-m", "--multirun"} & set(arguments))
     words = [word for word in arguments if word not in ("-m", "--multirun")]
@@ -156,10 +210,9 @@ def check(arguments: list[str]) -> Asked:
             first = parser.parse_overrides(words)
         except HydraException as error:
             raise _request(error, words) from error
-        try:
-            whole = _whole(first)
-        except HydraException as error:
-            raise _request(error, [_first(item) for item in first]) from error
+        except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
+            raise RequestError(f"can't read {shortened(max(words, key=len))}") from error
+        whole = _composed([_first(item) for item in first], hydra=True)
         words = words + swept_words(whole, words, multirun)
         overrides = parser.parse_overrides(words)
         swept = [item for item in overrides if item.is_sweep_override()]
@@ -168,23 +221,8 @@ def check(arguments: list[str]) -> Asked:
                 f"{swept[0].input_line} gives several values: add -m to run each of them, or quote a value with commas"
             )
         launcher = _launcher(whole) if multirun else BASIC
-        cells = []
-        for cell in _cells(overrides):
-            try:
-                config = _compose(cell)
-            except HydraException as error:
-                raise _request(error, cell) from error
-            cells.append(plan_cell(plain(config)))
-    return Asked([*(["-m"] if multirun else []), *words], cells, launcher)
-
-
-def _whole(overrides: list):
-    """The configuration with Hydra's own part, of the first cell."""
-    from hydra import compose
-
-    first = [_first(item) for item in overrides]
-    config = compose("config", overrides=first, return_hydra_config=True)
-    return config
+        configs = [plain(_composed(cell)) for cell in _cells(overrides)]
+    return [*(["-m"] if multirun else []), *words], configs, launcher
 
 
 def _first(item) -> str:
@@ -208,8 +246,13 @@ def _launcher(whole) -> str:
 def _check_word(word: str) -> None:
     if word.startswith("-"):
         raise RequestError(f"unknown option {word}; settings are written key=value, such as res=512 (see --help)")
-    if "=" not in word:
+    if "=" not in word or word.startswith("="):
         raise RequestError(f"can't read {word!r}; settings are written key=value, such as res=512 (see --help)")
+    depth = 0
+    for character in word:
+        depth += (character in "[{(") - (character in "]})")
+        if depth > DEPTH:
+            raise RequestError(f"can't read {shortened(word)}: more than {DEPTH} brackets stand open")
     if word.startswith(("+", "~")) and not word.lstrip("+~").startswith("hydra"):
         raise RequestError(f"{word}: keys can't be added or removed; write {word.lstrip('+~')} to change one")
 
@@ -228,10 +271,23 @@ def _cells(overrides: list) -> list[list[str]]:
     return [list(cell) for cell in product(*choices)]
 
 
-def _compose(words: list[str]):
+def _composed(words: list[str], hydra: bool = False):
+    """The configuration of a cell, with Hydra's own part if wanted; what Hydra finds wrong as a RequestError."""
+    from hydra.errors import HydraException
+
+    try:
+        return _compose(words, hydra)
+    except HydraException as error:
+        raise _request(error, words) from error
+    except ValueError as error:  # such as a group that is given null
+        raise RequestError(str(error).splitlines()[0]) from error
+
+
+def _compose(words: list[str], hydra: bool = False):
     from hydra import compose
 
-    return compose("config", overrides=[word for word in words if not word.startswith("hydra")])
+    words = [word for word in words if hydra or not word.startswith("hydra")]
+    return compose("config", overrides=words, return_hydra_config=hydra)
 
 
 def _request(error: Exception, words: list[str]) -> RequestError:

@@ -47,7 +47,7 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
     lines = [
         f"{model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}",
         f"  weights  {source(model)} ({where})",
-        f"  images   {len(cell.images)} ({len(cell.prompts)} x {len(cell.seeds)}: prompts x seeds), {known}",
+        f"  images   {len(cell.images)} ({_factors(cell)}), {known}",
         *(_stage(cell, number, stage) for number, stage in enumerate(cell.stages, 1)),
         *(f"  note     {line}" for line in cell.unused),
     ]
@@ -59,6 +59,12 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
         work = f"{cost.calls} transformer calls, {amount(cost.flops)} an image{dense}"
         lines.append(f"  cost     {work}: {each} at {tflops:g} TFLOP/s, {rest} for {missing}")
     return [*lines, *_memory(cell, parts)], missing, cost
+
+
+def _factors(cell: Cell) -> str:
+    if any(prompt.seed is not None for prompt in cell.prompts):
+        return f"{len(cell.prompts)} prompts, with seeds of their own"
+    return f"{len(cell.prompts)} x {len(cell.seeds)}: prompts x seeds"
 
 
 def amount(flops: float) -> str:

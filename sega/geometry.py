@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -24,21 +25,30 @@ class Geometry:
     text_tokens: int  # length the text is padded to
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axes", tuple(int(dim) for dim in self.axes))
+        axes = self.axes if isinstance(self.axes, str) or not isinstance(self.axes, Iterable) else list(self.axes)
+        if not isinstance(axes, list) or not all(_is_number(dim, int) for dim in axes):
+            raise RequestError(f"geometry.axes={axes} must be three even numbers of at least 4, such as [16,56,56]")
+        object.__setattr__(self, "axes", tuple(axes))
         if self.family not in FAMILIES:
             raise RequestError(f"geometry.family={self.family!r} is unknown{near(self.family, FAMILIES)}")
         if len(self.axes) != 3 or any(dim < 4 or dim % 2 for dim in self.axes):
             raise RequestError(f"geometry.axes={list(self.axes)} must be three even numbers of at least 4")
-        if not self.theta > 1:
+        if not _is_number(self.theta, int | float) or not self.theta > 1:
             raise RequestError(f"geometry.theta={self.theta} must be above 1")
         for key in ("train_tokens", "sega_train_tokens", "token_pixels", "text_tokens"):
-            if getattr(self, key) < 1:
-                raise RequestError(f"geometry.{key}={getattr(self, key)} must be at least 1")
+            if not _is_number(getattr(self, key), int) or getattr(self, key) < 1:
+                raise RequestError(f"geometry.{key}={getattr(self, key)} must be a whole number of at least 1")
+
+
+def _is_number(value: object, kind) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def build_geometry(block) -> Geometry:
     """Geometry from a mapping (a plain dict or a Hydra config). Unknown or missing keys raise RequestError."""
     known = [field.name for field in fields(Geometry)]
+    if not isinstance(block, Mapping):
+        raise RequestError(f"geometry={block} must be a group of values: {', '.join(known)}")
     for key in block:
         if key not in known:
             raise RequestError(f"geometry has no key {key!r}{near(key, known)}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sega import parallel
-from sega.errors import RequestError, check_folder, near
+from sega.errors import RequestError, check_folder, check_name, near
 from sega.geometry import build_geometry
 from sega.memory import MODES, tile
 from sega.method import Method, build_method
@@ -42,7 +42,11 @@ class Cell:
 
     @property
     def images(self) -> list[tuple[Prompt, int]]:
-        return [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
+        return [(prompt, seed) for prompt in self.prompts for seed in self.seeds_of(prompt)]
+
+    def seeds_of(self, prompt: Prompt) -> list[int]:
+        """Its own seed where its file gives one, else those of the cell."""
+        return self.seeds if prompt.seed is None else [prompt.seed]
 
     @property
     def unused(self) -> list[str]:
@@ -157,6 +161,7 @@ def _weights(model: dict[str, Any], dry_run: bool) -> Weights | None:
 
 
 def _check_model(model: dict[str, Any]) -> None:
+    check_name("model.name", model["name"])
     if model["dtype"] not in DTYPES:
         raise RequestError(f"model.dtype={model['dtype']} is unknown{near(model['dtype'], DTYPES)}")
     _whole("model.native", model["native"], 1, 2**20)

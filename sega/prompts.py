@@ -1,17 +1,32 @@
-"""Prompts and their names, from the `prompts` group of the configuration."""
+"""Prompts and their names, from the `prompts` group of the configuration.
+
+Files are UTF-8, with or without a byte-order mark; only a line feed, alone or after a carriage return, ends a line.
+`.txt` has a prompt a line; `.jsonl`, `.csv` and `.tsv` have a column for the prompt and may have an id and a seed.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sega.errors import RequestError, near
+from sega.errors import RequestError, near, shortened
 
 SOURCES = ("embedded", "file", "items")
+MOST = 100_000
+"""Prompts that prompts.count may ask of the embedded world."""
+COLUMNS = {
+    "prompt": ("prompt", "prompts", "caption", "captions", "text"),
+    "id": ("id", "prompt_id", "prompt id"),
+    "seed": ("seed",),
+}
+"""Names of the columns of a file of prompts, in any case; the first that is there counts."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +35,17 @@ class Prompt:
 
     text: str
     id: str
+    seed: int | None = None  # of its own, in place of the seeds of the cell
 
 
 def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def named(text: str, label: str | None = None) -> Prompt:
-    """The name is the label or the first words, and 8 digits of a hash of the sentence."""
+def named(text: str, label: str | None = None, seed: int | None = None) -> Prompt:
+    """A prompt with its name, which is the label or the first words, and 8 digits of a hash of the sentence."""
     words = re.sub(r"[^a-z0-9]+", "-", (label or " ".join(text.split()[:4])).lower()).strip("-")[:40].strip("-")
-    return Prompt(text, f"{words}-{sha(text)[:8]}" if words else sha(text)[:8])
+    return Prompt(text, f"{words}-{sha(text)[:8]}" if words else sha(text)[:8], seed)
 
 
 def load_prompts(config: dict[str, Any]) -> list[Prompt]:
@@ -40,6 +56,8 @@ def load_prompts(config: dict[str, Any]) -> list[Prompt]:
             raise RequestError(f"prompts.{key}={value} must be a whole number")
         if value is not None and value < least:
             raise RequestError(f"prompts.{key}={value} must be at least {least}")
+    if config["count"] > MOST:
+        raise RequestError(f"prompts.count={config['count']} must be at most {MOST}")
     if config["source"] not in SOURCES:
         raise RequestError(f"prompts.source={config['source']} is unknown{near(config['source'], SOURCES)}")
     for key in ("count", "seed"):
@@ -69,31 +87,87 @@ def _sentences(value: Any, key: str) -> list[Prompt]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or any(not isinstance(text, str) or not text.strip() for text in texts):
         raise RequestError(f"{key}={value} must be a sentence or a list of sentences")
-    return [named(text.strip()) for text in texts]
+    return [named(_checked(text, key)) for text in texts]
+
+
+def _checked(text: str, where: str) -> str:
+    """A prompt without the space around it; RequestError for one that UTF-8 can't hold (half a surrogate pair)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{where}: half a character at {error.start} of the prompt is no text") from error
+    return text.strip()
 
 
 def _from_file(name: Any) -> list[Prompt]:
     if not name or name == "???":
-        raise RequestError("prompts=file needs prompts.path=<a .txt or .jsonl file>")
+        raise RequestError("prompts=file needs prompts.path=<a .txt, .jsonl, .csv or .tsv file>")
     path = Path(str(name)).expanduser()
     if not path.is_file():
         raise RequestError(f"prompts.path={path} is not a file")
-    if path.suffix not in (".txt", ".jsonl"):
-        raise RequestError(f"prompts.path={path} must end in .txt (a prompt a line) or .jsonl")
+    readers = {".txt": _sentence_lines, ".jsonl": _json_lines, ".csv": _table, ".tsv": _table}
+    if path.suffix not in readers:
+        raise RequestError(f"prompts.path={path} must end in .txt (a prompt a line), .jsonl, .csv or .tsv (a header)")
+    return readers[path.suffix](path, read_text(path, f"prompts.path={path}"))
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a UTF-8 file without its byte-order mark, its ends of lines as they are; RequestError for others."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RequestError(f"prompts.path={path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    rows = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    return [_row(path, number, line) if path.suffix == ".jsonl" else named(line) for number, line in rows]
+        raise RequestError(f"{what} is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
-def _row(path: Path, number: int, line: str) -> Prompt:
+def numbered_lines(text: str) -> list[tuple[int, str]]:
+    """Lines with their numbers, without those that are empty."""
+    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _sentence_lines(path: Path, text: str) -> list[Prompt]:
+    return [named(line) for _, line in numbered_lines(text)]
+
+
+def _json_lines(path: Path, text: str) -> list[Prompt]:
+    found = []
+    for number, line in numbered_lines(text):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise RequestError(f'{path}, line {number}: needs {{"prompt": "a sentence"}}')
+        found.append(_row(row, f"{path}, line {number}"))
+    return found
+
+
+def _table(path: Path, text: str) -> list[Prompt]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise RequestError(f"{path}, line {number}: not JSON ({error})") from error
-    text = row.get("prompt") if isinstance(row, dict) else None
+        header = [name for name in reader.fieldnames or () if name]
+        if not _column(header, "prompt"):
+            raise RequestError(f"{path}: the header has no column {', '.join(COLUMNS['prompt'])}; it has {header[:9]}")
+        return [_row(row, f"{path}, line {reader.line_num}") for row in reader if any(row.values())]
+    except csv.Error as error:
+        raise RequestError(f"{path} can't be read as a table: {error}") from error
+
+
+def _column(names: Iterable[str], key: str) -> str | None:
+    """Which of the names of a row stands for `prompt`, `id` or `seed`."""
+    lower = {str(name).strip().lower(): name for name in names if name is not None}
+    return next((lower[known] for known in COLUMNS[key] if known in lower), None)
+
+
+def _row(row: dict[str, Any], where: str) -> Prompt:
+    found = {key: row.get(_column(row, key)) for key in COLUMNS}
+    text, label, seed = found["prompt"], found["id"], found["seed"]
     if not isinstance(text, str) or not text.strip():
-        raise RequestError(f'{path}, line {number}: needs {{"prompt": "a sentence"}}')
-    return named(text.strip(), str(row["id"]) if "id" in row else None)
+        raise RequestError(f'{where}: needs {{"prompt": "a sentence"}}, or a sentence in the column of the prompt')
+    if seed in (None, ""):
+        seed = None
+    elif isinstance(seed, bool) or not re.fullmatch(r"[0-9]{1,18}", str(seed).strip()):
+        raise RequestError(f"{where}: seed {shortened(seed)} is no whole number of at least 0")
+    return named(
+        _checked(text, where), None if label in (None, "") else _checked(str(label), where),
+        None if seed is None else int(seed),
+    )  # fmt: skip

@@ -30,7 +30,7 @@ def parse_part(part: Any) -> tuple[int, int]:
     """(i, n) of `i/n`, i from 1; (1, 1) for null."""
     if part is None:
         return 1, 1
-    match = re.fullmatch(r"(\d+)/(\d+)", str(part))
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(part))
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise RequestError(f"part={part} must be i/n with i from 1 to n, such as part=1/4")
     return int(match[1]), int(match[2])
@@ -40,7 +40,7 @@ def ordered(cell: Cell) -> list[tuple[Prompt, int]]:
     """The images of a cell in the order of this worker: its own part, then those of the others, to help them out."""
     part, parts = parse_part(cell.config["part"])
     shares = [cell.prompts[(part - 1 + step) % parts :: parts] for step in range(parts)]
-    return [(prompt, seed) for share in shares for prompt in share for seed in cell.seeds]
+    return [(prompt, seed) for share in shares for prompt in share for seed in cell.seeds_of(prompt)]
 
 
 def file_name(prompt: Prompt, seed: int) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small import words as small_words
 
 from sega.cli import main
@@ -28,6 +29,11 @@ def run(monkeypatch, capsys, *words):
     status = main(list(words))
     out, err = capsys.readouterr()
     return status, out, err
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return image.tobytes()
 
 
 WRONG = [
@@ -134,6 +140,38 @@ WRONG = [
     (["tracker.images=lots"], "tracker"),
     (["store="], "must name a folder"),
     (["store=${nothing}"], "can't be resolved"),
+    (["=5"], "can't read '=5'"),
+    (["res=" + "9" * 100_000], "can't read res=999"),
+    (["part=1/" + "9" * 5000], "must be i/n"),
+    (["prompts.text=" + "[" * 100_000], "more than 64 brackets stand open"),
+    (["prompts.text='\udcff'"], "half a character"),
+    (["prompts.count=1000000000"], "prompts.count=1000000000 must be at most 100000"),
+    (["prompts.path=/tmp/" + "a" * 300], "File name too long"),
+    (["prompts=null"], "must be a string or a list"),
+    (["model.name=../../evil"], "model.name=../../evil must be a name"),
+    (["model.name="], "model.name= must be a name"),
+    (["model.name=.hidden"], "must be a name"),
+    (["model.name=" + "a" * 300], "must be a name"),
+    (["model.geometry=5"], "must be a group of values"),
+    (["model.geometry.axes=foo"], "geometry.axes=foo must be three even numbers"),
+    (["model.geometry.axes=[8,28,a]"], "must be three even numbers"),
+    (["model.geometry.theta=warm"], "must be above 1"),
+    (["model.geometry.text_tokens=many"], "must be a whole number"),
+    (["store=/proc"], "store=/proc must name a folder that can be written to"),
+    (["store=/proc/x"], "must name a folder that can be written to"),
+    (["store=/tmp/" + "a" * 300], "(File name too long)"),
+    (["store=[a]"], "must name a folder"),
+    (["--config-name", "other"], "--config-name is not taken"),
+    (["--config-dir=conf"], "--config-dir is not taken"),
+    (["--config-path", "conf"], "--config-path is not taken"),
+    (["--cfg", "job", "method=segga"], "unknown method 'segga'; did you mean 'sega'"),
+    (["--cfg", "job", "stps=3"], "unknown key 'stps'"),
+    (["--cfg", "jib"], "--cfg jib: must be one of job, hydra, all"),
+    (["--cfg"], "must be one of job, hydra, all"),
+    (["--info", "method=segga"], "unknown method 'segga'"),
+    (["-m", "method=sega,ntk", "--cfg", "job"], "--cfg shows one cell"),
+    (["--resolve"], "--resolve goes with --cfg job"),
+    (["--shell-completion"], "takes install=<shell>"),
 ]
 
 
@@ -143,6 +181,37 @@ def test_a_wrong_request_gets_one_line_and_status_2(monkeypatch, capsys, line, w
     assert status == 2 and out == ""
     assert err.startswith("run.py: ") and message in err and err.count("\n") == 1
     assert not (tmp_path / "runs").exists() and "Traceback" not in err
+
+
+def test_options_that_show_the_configuration_run_nothing(monkeypatch, capsys, line, tmp_path):
+    status, out, err = run(monkeypatch, capsys, *line, "--cfg", "job", "steps=3")
+    assert status == 0 and out.count("\n") > 20 and err == "" and not (tmp_path / "runs").exists()
+
+
+def test_output_that_nobody_reads_is_told_in_one_line(tmp_path):
+    code = "import sys; from sega.cli import main; sys.exit(main(sys.argv[1:]))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "has closed it" in done.stderr
+
+
+def test_a_lost_or_damaged_record_of_a_complete_cell_is_written_again(monkeypatch, capsys, line, tmp_path):
+    words = [*line, "method=vanilla", "res=64", "prompts.limit=1"]
+    assert run(monkeypatch, capsys, *words)[0] == 0
+    (record,) = (tmp_path / "runs").rglob("run.json")
+    identity = json.loads(record.read_text())["identity"]
+    monkeypatch.setattr("sega.models.loading.load_pipeline", lambda *_: pytest.fail("loaded for nothing"))
+    monkeypatch.setattr("sega.runner._loaded", {})
+    for spoil in (lambda: record.write_text(""), lambda: record.write_text("[1]"), record.unlink):
+        spoil()
+        status, out, err = run(monkeypatch, capsys, *words)
+        assert status == 0 and f"{record} is" in err and "written again" in err and "0 made, 1 there" in out
+        assert json.loads(record.read_text())["identity"] == identity
+    assert "written again" not in run(monkeypatch, capsys, *words)[2]
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(monkeypatch, capsys, line, tiny_folder, tmp_path):
@@ -243,9 +312,9 @@ def test_steps_asked_for_later_are_recorded_without_a_new_picture(monkeypatch, c
     words = [*line, "method=sega", "res=128x64", "prompts.limit=1"]
     assert run(monkeypatch, capsys, *words)[0] == 0
     (image,) = (tmp_path / "runs").rglob("*.png")
-    before = image.read_bytes()
+    before = pixels(image)
     assert "1 made" in run(monkeypatch, capsys, *words, "record=[spectrum,attention]")[1]
-    assert image.read_bytes() == before and image.with_name(image.stem + ".steps.npz").exists()
+    assert pixels(image) == before and image.with_name(image.stem + ".steps.npz").exists()
     assert "0 made" in run(monkeypatch, capsys, *words, "record=[spectrum]")[1]
     assert "1 made" in run(monkeypatch, capsys, *words, "record=[attention]", "query=[0.1,0.9]")[1]
     assert "0 made" in run(monkeypatch, capsys, *words)[1]
@@ -278,17 +347,19 @@ def test_damaged_images_and_rows_are_named_and_made_again(monkeypatch, capsys, l
     assert run(monkeypatch, capsys, *words)[0] == 0
     (folder,) = (tmp_path / "runs" / "tiny" / "vanilla" / "64x64").iterdir()
     first, second = sorted(folder.glob("*.png"))
-    good = {path: path.read_bytes() for path in (first, second)}
-    first.write_bytes(good[first][:100])
+    good = {path: pixels(path) for path in (first, second)}
+    first.write_bytes(first.read_bytes()[:100])
     status, out, err = run(monkeypatch, capsys, *words)
     assert status == 0 and f"{first} is damaged" in err and "1 made, 1 there" in out
-    assert first.read_bytes() == good[first]
-    rows = (folder / "images.jsonl").read_text().splitlines()
-    kept = [text for text in rows if second.name not in text]
+    assert pixels(first) == good[first]
+    rows = (folder / "images.jsonl").read_text()
+    kept = [text for text in rows.splitlines() if second.name not in text]
     (folder / "images.jsonl").write_text("\n".join([*kept, '{"file": "half']))
+    before = second.read_bytes()
     status, out, err = run(monkeypatch, capsys, *words)
-    assert status == 0 and f"line {len(kept) + 1} is damaged" in err and "1 made, 1 there" in out
-    assert second.read_bytes() == good[second]
+    assert status == 0 and f"line {len(kept) + 1} is damaged" in err and "1 rows were missing or wrong" in err
+    assert "0 made, 2 there" in out and second.read_bytes() == before  # the image carries its row
+    assert sorted((folder / "images.jsonl").read_text().splitlines()) == sorted(rows.splitlines())
 
 
 def test_a_sweep_runs_every_cell_and_leaves_no_litter(monkeypatch, capsys, line, tmp_path):
