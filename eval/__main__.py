@@ -20,7 +20,7 @@ scores.json (metrics with intervals), scores.jsonl (a row a picture) and feature
 
   store     results/runs   folder of runs
   path      -              one run folder, or any folder of pictures
-  prompts   -              .txt (a line a picture), .csv, .json or .jsonl (file, prompt), for pictures from elsewhere
+  prompts   -              .txt (a line a picture), .csv, .tsv, .json or .jsonl (file, prompt), for such a folder
   eval      auto           protocol, a file of conf/eval: {protocols}; auto: the one in the run's config
   cache     results/cache  rendered references, kept by content
   model, method            only runs of these, a comma between several
@@ -46,18 +46,22 @@ def evaluate(words: list[str]) -> int:
     """Score what the words ask for."""
     from eval.config import existing, load_protocol, split_words
     from eval.folder import load_folder
-    from eval.records import load_run
+    from eval.records import is_cell, load_run
+    from sega.errors import check_folder
+    from sega.store import cells
 
     options, rest = split_words(words, KEYS)
     path, prompts = existing(options["path"], "folder"), existing(options["prompts"], "file of prompts")
     load_protocol("embedded" if options["eval"] == "auto" else options["eval"], rest)  # wrong options come first
     if prompts and not path:
         raise RequestError("prompts=<file> goes with path=<folder of pictures>; runs know their prompts")
-    if path and (path / "run.json").is_file():
+    check_folder("cache", options["cache"])
+    if path and is_cell(path):
         if prompts:
             raise RequestError(f"{path} is a run and knows its prompts; leave prompts= out")
         runs = [load_run(path)]
-    elif path and not list(path.glob("*/*/*x*/*/run.json")):
+    elif path and not any(map(is_cell, cells(path))):
+        check_folder("path", path)  # scores are written there, so this is said before an hour of work
         runs = [load_folder(path, prompts)]
     else:
         runs = select(path or Path(options["store"]), options["model"], options["method"])
@@ -71,7 +75,8 @@ def _protocol(run: Any) -> str:
     """The protocol a run was made for, where its config names one."""
     from eval.config import protocols
 
-    name = (run.config.get("eval") or {}).get("name")
+    chosen = run.config.get("eval")
+    name = chosen.get("name") if isinstance(chosen, dict) else None
     return name if name in protocols() else "embedded" if run.model == "tiny" else "plain"
 
 
@@ -127,7 +132,8 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
             job = prepare(held_out(run, cache), config, cache)
             if not job.done:
                 scored += _execute(job, cache, told, "renders")
-    print(f"{scored} scored, {skipped} already there")
+    only = chosen[0][0].folder / "scores.json" if len(chosen) == 1 else "scores.json beside the images of each run"
+    print(f"{scored} scored, {skipped} already there  ->  {only}")
     return 0
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from eval.config import protocols, split_words
-from sega.errors import FULL_OR_FORBIDDEN, RequestError, check_folder, near
+from eval.records import forget_warnings
+from sega.errors import RequestError, answer, check_folder, near
 
 SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
   cache    results/cache    where python -m eval keeps rendered references
@@ -18,19 +20,10 @@ KEYS = {"store": "results/runs", "cache": "results/cache", "model": None, "metho
 
 def command(words: list[str], text: str, run: Callable[[list[str]], int]) -> int:
     """Run a command line: print `text` for --help, a wrong request or a full disk in one line; returns the status."""
+    forget_warnings()
     if any(word in ("-h", "--help", "help") for word in words):
-        print(text)
-        return 0
-    try:
-        return run(words)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in FULL_OR_FORBIDDEN:
-            raise
-        print(f"error: {error.filename or 'a file'}: {error.strerror}; what is made stays", file=sys.stderr)
-        return 1
+        return answer("error", lambda: print(text) or 0)
+    return answer("error", lambda: run(words))
 
 
 def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +41,7 @@ def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
 
 def whole(options: dict[str, Any], key: str, least: int = 1) -> int:
     """A whole number among the options."""
-    if not str(options[key]).isdigit() or int(options[key]) < least:
+    if not re.fullmatch("[0-9]{1,9}", str(options[key])) or int(options[key]) < least:
         raise RequestError(f"{key}={options[key]} must be a whole number of at least {least}")
     return int(options[key])
 

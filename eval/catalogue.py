@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import sys
 
-from sega.errors import RequestError
-
 
 def main(words: list[str]) -> int:
     """Print the table; returns the exit status."""
+    from eval.arguments import command
     from eval.config import load_protocol, split_words
 
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(__doc__)
-        return 0
-    try:
+    def run(words: list[str]) -> int:
         options, rest = split_words(words, {"eval": "plain"})
         print(table(load_protocol(options["eval"], rest)), end="")
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return command(words, __doc__, run)
 
 
 def table(config: dict) -> str:

@@ -33,8 +33,11 @@ def load_protocol(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
         changes = OmegaConf.from_dotlist(list(overrides))
         _check_keys(OmegaConf.to_container(changes), OmegaConf.to_container(config), "")
         merged = OmegaConf.to_container(OmegaConf.merge(config, changes), resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise RequestError(f"options can't be read: {str(error).splitlines()[0]}") from error
+    except RequestError:
+        raise
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"options can't be read: {why}") from error
     check_values(merged)
     return merged
 
@@ -66,7 +69,7 @@ def check_values(config: dict) -> None:
     if not isinstance(config["metrics"], list):
         raise RequestError(f"metrics={config['metrics']} must be a list such as metrics=[fid,kid]")
     for name in config["metrics"]:
-        if name not in METRICS:
+        if not isinstance(name, str) or name not in METRICS:
             raise RequestError(f"unknown metric {name!r}{near(name, METRICS)}")
     for key, allowed in CHOICES.items():
         if get(config, key) not in allowed:
@@ -107,7 +110,7 @@ def split_words(words: Iterable[str], known: dict[str, Any]) -> tuple[dict[str, 
     found, rest = dict(known), []
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals:
+        if not equals or not key:
             raise RequestError(f"{word!r} must have the form key=value; --help lists the options")
         if key in known:
             found[key] = value

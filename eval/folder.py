@@ -2,18 +2,23 @@
 
 Layouts: pictures anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`, whose
 `<number>/grid.png` shows the samples again and is left out. Hidden files and folders are not looked at.
-Prompts: `.txt` with a line for each picture in order of names, or `.jsonl`, `.json` or `.csv` with `file` and `prompt`
-(and, if there, `prompt_id` and `seed`).
+Prompts: `.txt` with a line for each picture in order of names, or `.jsonl`, `.json`, `.csv` or `.tsv` with `file` and
+`prompt` (and, if there, `prompt_id` and `seed`). What is done to pictures that are not 8-bit RGB is told.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from eval.records import Picture, Run, digest, read_json, read_rows
-from sega.errors import RequestError, near
+from eval import images
+from eval.records import Picture, Run, digest, read_json
+from sega.errors import RequestError, near, shortened
+from sega.prompts import read_text
+from sega.rows import read_rows
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")
@@ -39,8 +44,10 @@ def load_folder(folder: Path, prompts: Path | None = None) -> Run:
         notes += [f"{p.relative_to(folder)} is no sample of GenEval's layout" for p in rest]
     else:
         pictures = [Picture(p, str(p.relative_to(folder)), 0) for p in files]
+    done = Counter(change for p in pictures for change in images.changes(p.path))
     return Run(folder, "pictures", folder.resolve().name, None, None, digest(str(folder.resolve())), {}, {},
-               sorted(pictures, key=lambda p: p.key), notes=notes)  # fmt: skip
+               sorted(pictures, key=lambda p: p.key), notes=notes,
+               changes=[f"{count} of {len(pictures)} pictures {change}" for change, count in done.items()])  # fmt: skip
 
 
 def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
@@ -52,7 +59,7 @@ def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
     if run.notes:
         lines.append(f"warning: {len(run.notes)} more files in {run.folder} are not scored:")
         lines += [f"  {note}" for note in run.notes]
-    return lines
+    return lines + [f"note: {change}" for change in run.changes]
 
 
 def _metadata(picture: Path) -> Path:
@@ -81,7 +88,7 @@ def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[Pictur
 
 def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Picture]:
     if prompts.suffix == ".txt":
-        lines = prompts.read_text().splitlines()
+        lines = [line.removesuffix("\r") for line in read_text(prompts, f"prompts={prompts}").split("\n")]
         while lines and not lines[-1].strip():
             lines.pop()
         if len(lines) != len(files):
@@ -102,8 +109,10 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Pictur
         row = by_file.get(name, {})
         try:
             seed = int(row.get("seed") or 0)
-        except ValueError:
-            raise RequestError(f"{prompts}: seed {row['seed']!r} of {name} is no whole number") from None
+        except (ValueError, TypeError):
+            raise RequestError(f"{prompts}: seed {shortened(row['seed'])} of {name} is no whole number") from None
+        if not isinstance(row.get("prompt", ""), str | None):
+            raise RequestError(f"{prompts}: the prompt of {name} is no sentence")
         found.append(Picture(path, str(row.get("prompt_id") or name), seed, row.get("prompt")))
     keys = [picture.key for picture in found]
     if len(set(keys)) < len(keys):
@@ -123,10 +132,10 @@ def _table(path: Path) -> list[dict[str, Any]]:
         if not isinstance(rows, list):
             raise RequestError(f"{path} must hold a list of objects with file and prompt")
         return rows
-    if path.suffix == ".csv":
+    if path.suffix in (".csv", ".tsv"):
+        text = io.StringIO(read_text(path, f"prompts={path}"), newline="")
         try:
-            with path.open(newline="") as file:
-                return list(csv.DictReader(file))
-        except (csv.Error, UnicodeDecodeError) as error:
+            return list(csv.DictReader(text, delimiter="\t" if path.suffix == ".tsv" else ","))
+        except csv.Error as error:
             raise RequestError(f"{path} can't be read: {error}") from error
-    raise RequestError(f"prompts={path} must end in .txt, .jsonl, .json or .csv")
+    raise RequestError(f"prompts={path} must end in .txt, .jsonl, .json, .csv or .tsv")

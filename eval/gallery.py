@@ -18,6 +18,7 @@ from typing import Any
 
 from eval import arguments
 from eval.outputs import Made
+from sega.files import whole
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
@@ -125,9 +126,8 @@ def cut(out: Path, name: str, path: Path) -> str:
             reduced.crop(box).save(folder / f"{level}-{column}-{row}.webp", lossless=small, quality=90)
     picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
     (out / "thumbs").mkdir(exist_ok=True)
-    part = out / "thumbs" / f".{name}.part"
-    picture.save(part, "WEBP", quality=85)
-    part.replace(out / "thumbs" / f"{name}.webp")
+    with whole(out / "thumbs" / f"{name}.webp") as scratch:
+        picture.save(scratch, "WEBP", quality=85)
     return ""
 
 
@@ -194,7 +194,7 @@ def write_page(content: dict[str, Any], out: Path) -> bool:
     text = "const DATA = " + json.dumps(content, ensure_ascii=True, sort_keys=True) + ";\n"
     page = {"data.js": text, **{name: (WEB / name).read_text() for name in ("index.html", "app.js", "style.css")}}
     changed = {name: body for name, body in page.items()
-               if not (out / name).exists() or (out / name).read_text() != body}  # fmt: skip
+               if not (out / name).is_file() or (out / name).read_bytes() != body.encode()}  # fmt: skip
     for name, body in changed.items():
         write_text(out / name, body)
     known = {picture["id"] for picture in content["pictures"]}

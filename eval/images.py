@@ -22,28 +22,84 @@ PIXELS = 2**24
 """At most this many pixels in a batch, so that memory does not grow with the size of pictures."""
 
 
+BACKGROUND = "white"
+"""What transparent pictures are laid on."""
+DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+"""Modes of Pillow with more than 8 bits."""
+ORIENTATION = 0x0112
+
+
 class DamagedError(Exception):
     """A picture that can't be used; the message says why."""
 
 
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """uint8 [H, W, 3] of an encoded picture. Raises DamagedError, also for another size (W, H) than expected."""
-    from PIL import Image, UnidentifiedImageError
+    """uint8 [H, W, 3] of an encoded picture. Raises DamagedError, also for another size (W, H) than expected.
+
+    Turned upright as its EXIF data say, 16-bit and float values scaled to 8 bits, transparency laid on white.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as file:
             file.load()
-            if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
-                white = Image.new("RGBA", file.size, "white")
-                white.alpha_composite(file.convert("RGBA"))
-                file = white
-            picture = np.asarray(file.convert("RGB"))
+            picture = to_rgb(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         why = "no picture format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise DamagedError(f"can't be decoded ({why})") from error
     if size and (picture.shape[1], picture.shape[0]) != tuple(size):
         raise DamagedError(f"is {picture.shape[1]}x{picture.shape[0]} and not {size[0]}x{size[1]}")
     return picture
+
+
+def to_rgb(file) -> np.ndarray:
+    """uint8 [H, W, 3] of a PIL image of any mode. ValueError for floats that are no numbers or lie beyond 0 to 255."""
+    from PIL import Image
+
+    if file.mode in DEEP:
+        return np.repeat(_to_8_bits(np.asarray(file))[..., None], 3, axis=-1)
+    if has_alpha(file):
+        below = Image.new("RGBA", file.size, BACKGROUND)
+        below.alpha_composite(file.convert("RGBA"))
+        file = below
+    return np.asarray(file.convert("RGB"))
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """uint8 of values with more than 8 bits: whole numbers of 0 to 65535, floats of 0 to 1 or, above that, to 255."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    values = values.astype(np.float64)
+    low, high = values.min(), values.max()
+    top = 65535.0 if whole else 1.0 if high <= 1 else 255.0
+    if not (low >= 0 and high <= top):  # NaN compares as false
+        raise ValueError(f"values from {low:g} to {high:g} are of no known range")
+    return np.rint(values * (255 / top)).astype(np.uint8)
+
+
+def has_alpha(file) -> bool:
+    """Whether parts of a PIL image may be transparent."""
+    return file.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in file.info
+
+
+def changes(path: Path) -> list[str]:
+    """What `decode` does to a picture besides decoding, from the head of its file; [] for one that can't be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            found = [f"of mode {file.mode} are scaled to 8 bits"] if file.mode in DEEP or _is_16_bit(file) else []
+            found += ["are turned as their EXIF orientation says"] if file.getexif().get(ORIENTATION, 1) != 1 else []
+            found += [f"are laid on {BACKGROUND} where they are transparent"] if has_alpha(file) else []
+            found += ["have several frames, of which the first counts"] if getattr(file, "n_frames", 1) > 1 else []
+            return found
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return []
+
+
+def _is_16_bit(file) -> bool:
+    """Whether the file holds 16 bits a channel in colour, which Pillow has no mode for: it keeps the upper 8."""
+    tiles = [str(argument) for tile in file.tile for argument in tile[3:]]
+    return any("16" in argument for argument in tiles)
 
 
 def read(path: Path, sha: str | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -64,7 +120,8 @@ def size(path: Path) -> tuple[int, int] | None:
 
     try:
         with Image.open(path) as file:
-            return file.size
+            turned = file.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            return file.size[::-1] if turned else file.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.records import digest, file_digest, file_digest_plain, write_text
-from sega.store import locked, whole
+from sega.files import locked, read_record, whole
 
 RECORDS = ("scores.json", "scores.jsonl", "images.jsonl", "run.json")
 
@@ -56,7 +56,7 @@ def inputs(rows: Iterable, options: Any, more: Iterable[Path] = ()) -> str:
     here = Path(__file__).parent
     source = [path for pattern in ("*.py", "published/*.csv", "web/*") for path in sorted(here.glob(pattern))]
     found = {row.run.folder / name for row in rows for name in RECORDS}
-    files = [(str(path), file_digest(path)) for path in sorted(found | set(more)) if path.exists()]
+    files = [(str(path), file_digest(path)) for path in sorted(found | set(more)) if path.is_file()]
     return digest([options, file_digest(*source), files])
 
 
@@ -75,18 +75,18 @@ def part(out: Path, name: str, state: str, make: Callable[[Made], None], force: 
         entries[name] = {"inputs": state, "files": files, "skipped": made.skipped}
         shown = {file for item in entries.values() for file in item["files"]}
         for file in set(entry.get("files", ())) - shown:
-            (out / file).unlink(missing_ok=True)  # of a cell that is no longer there
+            if (out / file).resolve().is_relative_to(out.resolve()):
+                (out / file).unlink(missing_ok=True)  # of a cell that is no longer there
         write_text(manifest, json.dumps(entries, indent=1, sort_keys=True) + "\n")
     return made
 
 
 def _read(manifest: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(manifest.read_text()) if manifest.exists() else {}
-    except json.JSONDecodeError:
-        return {}
-    keys = {"inputs", "files", "skipped"}
-    return {name: entry for name, entry in record.items() if isinstance(entry, dict) and keys <= set(entry)}
+    kinds = {"inputs": str, "files": dict, "skipped": dict}  # a damaged record means that all is made again
+    return {
+        name: entry for name, entry in (read_record(manifest) or {}).items()
+        if isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
+    }  # fmt: skip
 
 
 def _intact(out: Path, files: dict[str, str]) -> bool:

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
+from sega.files import file_sha, read_record, whole
+from sega.rows import ROW_KEYS, read_rows
+from sega.store import cells
 
 SCHEMA = 1
+SCORE_KEYS = ("protocol", "prompt_id", "seed", "sha256", "values")
+
+_told: set[str] = set()  # warnings of this command
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Run:
     pictures: list[Picture]
     damaged_rows: list[str] = field(default_factory=list)  # lines of images.jsonl that can't be read
     notes: list[str] = field(default_factory=list)  # what of a folder of pictures is left out, and why
+    changes: list[str] = field(default_factory=list)  # what is done to pictures of a folder when they are read
 
     @property
     def name(self) -> str:
@@ -61,57 +69,73 @@ class Run:
         return f"{self.model} {self.method} {self.width}x{self.height} {self.hash[:8]}"
 
 
+def warn(line: str) -> None:
+    """A warning on stderr, once in a command however many parts of it meet the same trouble."""
+    if line not in _told:
+        _told.add(line)
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def forget_warnings() -> None:
+    """A new command begins."""
+    _told.clear()
+
+
 def read_json(path: Path) -> Any:
     """A JSON file; RequestError names one that can't be read."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path} can't be read: {error}") from error
 
 
-def read_rows(path: Path, keys: Iterable[str] = ()) -> tuple[list[dict[str, Any]], list[int]]:
-    """Rows of a JSON-lines file that hold `keys`, and the numbers of its damaged lines; no rows when it is missing."""
-    rows, damaged = [], []
-    text = path.read_text(errors="replace") if path.exists() else ""
-    for number, line in enumerate(text.split("\n"), 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            row = None
-        if isinstance(row, dict) and set(keys) <= set(row):
-            rows.append(row)
-        elif line.strip():
-            damaged.append(number)
-    return rows, damaged
-
-
 def load_run(folder: Path) -> Run:
-    """A run folder. The place in the store says model, method and size."""
-    record = read_json(folder / "run.json")
+    """A run folder. The place in the store says model, method and size. RequestError for what is none."""
     parts = folder.resolve().parts
-    width, _, height = parts[-2].partition("x")
-    if len(parts) < 4 or not (width.isdigit() and height.isdigit()):
+    if len(parts) < 4 or not re.fullmatch(r"[0-9]+x[0-9]+", parts[-2]):
         raise RequestError(f"{folder} is no run folder: expected <model>/<method>/<W>x<H>/<hash>")
-    rows, damaged = read_rows(folder / "images.jsonl", ("file", "sha256", "prompt_id", "prompt", "seed"))
+    record = read_record(folder / "run.json")
+    if record is None or not isinstance(record.get("identity", {}), dict):
+        what = "is damaged" if (folder / "run.json").exists() else "is missing"
+        raise RequestError(f"{folder / 'run.json'} {what}; the next run of the cell writes it again (python run.py)")
+    width, height = map(int, parts[-2].split("x"))
+    config = record.get("config")
+    rows, damaged = read_rows(folder / "images.jsonl", ROW_KEYS)
     latest = {row["file"]: row for row in rows}
+    links = [file for file in latest if (folder / file).is_symlink()]  # what they name is not of this cell
     pictures = [
         Picture(
-            folder / row["file"], str(row["prompt_id"]), int(row["seed"]), row.get("prompt"), row.get("sha256"),
-            {key: row.get(key) for key in ("seconds", "calls", "peak_memory_mb")},
+            folder / row["file"], row["prompt_id"], row["seed"], row["prompt"], row["sha256"],
+            {key: _number(row.get(key)) for key in ("seconds", "calls", "peak_memory_mb")},
         )
-        for row in latest.values()
+        for row in latest.values() if row["file"] not in links
     ]  # fmt: skip
     return Run(
-        folder, parts[-4], parts[-3], int(width), int(height), str(record.get("hash", parts[-1])),
-        record.get("identity", {}), record.get("config", {}), sorted(pictures, key=lambda p: p.key),
-        [f"{folder / 'images.jsonl'} line {number}" for number in damaged],
+        folder, parts[-4], parts[-3], width, height, str(record.get("hash", parts[-1])),
+        record.get("identity", {}), config if isinstance(config, dict) else {}, sorted(pictures, key=lambda p: p.key),
+        [*(f"{folder / 'images.jsonl'} line {number}" for number in damaged),
+         *(f"{folder / file} (a link)" for file in links)],
     )  # fmt: skip
 
 
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def is_cell(folder: Path) -> bool:
+    """Whether a folder holds a record of a cell; others are stray, and `python -m sega.store` looks after them."""
+    return any((folder / name).exists() for name in ("run.json", "images.jsonl"))
+
+
 def find_runs(store: Path) -> list[Run]:
-    """Every run with pictures under a store, in order of its folders."""
-    folders = sorted(path.parent for path in store.glob("*/*/*x*/*/run.json"))
-    return [run for run in map(load_run, folders) if run.pictures]
+    """Every run with pictures under a store, in order of its folders. A cell that can't be read is named."""
+    found = []
+    for folder in filter(is_cell, cells(store)):
+        try:
+            found.append(load_run(folder))
+        except RequestError as error:
+            warn(f"left out: {error}")
+    return [run for run in found if run.pictures]
 
 
 def digest(value: Any) -> str:
@@ -129,18 +153,15 @@ def file_digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
-def file_digest_plain(path: Path) -> str:
-    """sha256 of one file, as `images.jsonl` records it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+file_digest_plain = file_sha
+"""sha256 of one file, as `images.jsonl` records it."""
 
 
 def write_text(path: Path, text: str) -> None:
     """Write by rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    os.replace(part, path)
+    with whole(path) as scratch:
+        scratch.write_text(text)
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -148,36 +169,85 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part.npz")
-    np.savez_compressed(part, **arrays)
-    os.replace(part, path)
+    with whole(path) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def are_sound(path: Path) -> bool:
+    """Whether every array of an npz agrees with its checksum; holds one block in memory at a time."""
+    import zipfile
+    import zlib
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """Arrays of an npz, {} when it is missing or damaged (they are then computed again)."""
     import zipfile
+    import zlib
 
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         return {}
 
 
-def read_scores(folder: Path, protocol: str) -> dict[str, Any]:
-    """The block of one protocol in `scores.json`, {} when there is none."""
+def read_blocks(folder: Path) -> dict[str, dict[str, Any]]:
+    """The sound blocks of `scores.json` by protocol. Damaged ones are named; `python -m eval` makes them again."""
     path = folder / "scores.json"
     if not path.exists():
         return {}
-    record = read_json(path)
-    return record.get("protocols", {}).get(protocol, {}) if record.get("schema") == SCHEMA else {}
+    record = read_record(path)
+    blocks = record.get("protocols") if record else None
+    if not isinstance(blocks, dict):
+        warn(f"{path} is damaged; python -m eval scores the cell again")
+        return {}
+    if record.get("schema") != SCHEMA:
+        return {}
+    sound = {name: block for name, block in blocks.items() if _is_sound(block)}
+    for name in blocks.keys() - sound.keys():
+        warn(f"{path} is damaged where it holds protocol {name}; python -m eval scores it again")
+    return sound
+
+
+def _is_sound(block: Any) -> bool:
+    kinds = {"n": int, "damaged": list, "metrics": dict}
+    if not isinstance(block, dict) or not all(isinstance(block.get(key), kind) for key, kind in kinds.items()):
+        return False
+    return "seal" not in block or block["seal"].get("block") == _seal(block, [])["block"]
+
+
+def _seal(block: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Hashes of a block and of its rows in `scores.jsonl`: a changed digit must not pass for a score."""
+    content = json.loads(json.dumps([{key: value for key, value in block.items() if key != "seal"}, rows]))
+    return {"block": digest(content[0]), "rows": digest(content[1])}
+
+
+def read_scores(folder: Path, protocol: str) -> dict[str, Any]:
+    """The block of one protocol in `scores.json`, {} when there is none that is sound with its rows."""
+    block = read_blocks(folder).get(protocol, {})
+    return block if block and are_rows_sound(folder, protocol, block) else {}
+
+
+def are_rows_sound(folder: Path, protocol: str, block: dict[str, Any]) -> bool:
+    """Whether the rows in `scores.jsonl` are those that a block was made of; damage is named."""
+    rows = score_rows(folder, protocol)
+    sound = block["seal"]["rows"] == _seal({}, rows)["rows"] if "seal" in block else len(rows) >= block["n"]
+    if not sound:
+        warn(f"{folder / 'scores.jsonl'} is damaged; python -m eval scores the cell again")
+    return sound
 
 
 def score_rows(folder: Path, protocol: str) -> list[dict[str, Any]]:
     """Rows of one protocol in `scores.jsonl`."""
-    rows, _ = read_rows(folder / "scores.jsonl", ("protocol", "prompt_id", "seed", "sha256", "values"))
+    rows, _ = read_rows(folder / "scores.jsonl", SCORE_KEYS)
     return [row for row in rows if row["protocol"] == protocol]
 
 
@@ -185,12 +255,11 @@ def write_scores(
     folder: Path, protocol: str, block: dict[str, Any], rows: Iterable[dict[str, Any]], arrays: dict[str, Any]
 ) -> None:
     """Replace the records of one protocol and keep those of the others; `scores.json` comes last."""
-    kept = [row for row in read_rows(folder / "scores.jsonl", ("protocol",))[0] if row["protocol"] != protocol]
-    lines = [json.dumps(row, sort_keys=True) for row in [*kept, *({"protocol": protocol} | row for row in rows)]]
+    others = {name: kept for name, kept in read_blocks(folder).items() if name != protocol}
+    new = [{"protocol": protocol} | row for row in rows]
+    kept = [row for row in read_rows(folder / "scores.jsonl", SCORE_KEYS)[0] if row["protocol"] in others]
+    lines = [json.dumps(row, sort_keys=True) for row in [*kept, *new]]
     write_arrays(folder / f"features-{protocol}.npz", arrays)
     write_text(folder / "scores.jsonl", "".join(line + "\n" for line in lines))
-    path = folder / "scores.json"
-    record = read_json(path) if path.exists() else {}
-    blocks = record.get("protocols", {}) if record.get("schema") == SCHEMA else {}
-    record = {"schema": SCHEMA, "protocols": {**blocks, protocol: block}}
-    write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    record = {"schema": SCHEMA, "protocols": {**others, protocol: block | {"seal": _seal(block, new)}}}
+    write_text(folder / "scores.json", json.dumps(record, indent=1, sort_keys=True) + "\n")

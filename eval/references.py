@@ -7,7 +7,6 @@ show what each metric says of true pictures.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ import numpy as np
 from eval import images
 from eval.collect import Item, Setting, collect
 from eval.distances import Moments
-from eval.records import Run, digest, file_digest, load_run, read_arrays, read_json, write_arrays, write_text
+from eval.records import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
 from sega.errors import RequestError
+from sega.files import file_sha, read_record, whole
+from sega.rows import ROW_KEYS, read_rows
 
 REFERENCE_SEED = 2_000_000_000
 """Free parameters of reference k of a caption are drawn from this plus k."""
@@ -122,13 +123,13 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Pat
 
 def known_digests(files: tuple[Path, ...], record: Path) -> list[str]:
     """sha256 of files; one that has kept its size and time since `record` was written is not read again."""
-    known = read_json(record) if record.exists() else {}
+    known = read_record(record) or {}  # a damaged one is written again
     found = {}
     for path in files:
         info, name = path.stat(), str(path.resolve())
         stat = [info.st_size, info.st_mtime_ns]
         old = known.get(name)
-        found[name] = old if old and old[:2] == stat else [*stat, file_digest(path)]
+        found[name] = old if isinstance(old, list) and old[:2] == stat else [*stat, file_digest(path)]
     if any(known.get(name) != entry for name, entry in found.items()):
         write_text(record, json.dumps(known | found, indent=0) + "\n")
     return [entry[2] for entry in found.values()]
@@ -203,15 +204,14 @@ def held_out(run: Run, cache: Path) -> Run:
     rows = [(p.prompt_id, p.seed, p.prompt) for p in run.pictures if p.prompt is not None]
     identity = digest(["renders", world_digest(), rows, run.width, run.height])
     folder = cache / "renders" / run.model / "renders" / f"{run.width}x{run.height}" / identity
-    if not (folder / "run.json").exists():
+    if read_record(folder / "run.json") is None or len(read_rows(folder / "images.jsonl", ROW_KEYS)[0]) < len(rows):
         folder.mkdir(parents=True, exist_ok=True)
         lines = []
         for number, (prompt_id, seed, prompt) in enumerate(rows):
             path = folder / f"{number:05d}-{seed}.png"
-            part = path.with_suffix(".part")
-            Image.fromarray(render(prompt, HELD_OUT_SEED + seed, run.width, run.height)).save(part, "PNG")
-            part.rename(path)
-            sha = hashlib.sha256(path.read_bytes()).hexdigest()
+            with whole(path) as scratch:
+                Image.fromarray(render(prompt, HELD_OUT_SEED + seed, run.width, run.height)).save(scratch, "PNG")
+            sha = file_sha(path)
             lines.append({"prompt_id": prompt_id, "prompt": prompt, "seed": seed, "file": path.name, "sha256": sha})
         write_text(folder / "images.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         record = {"hash": identity, "identity": {"model": run.model, "method": {"name": "renders"}}, "config": {}}

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eval.records import Picture, Run, find_runs, read_arrays, read_json, score_rows
+from eval.records import Picture, Run, are_rows_sound, find_runs, read_arrays, read_blocks, score_rows
 from eval.statistics import Key
 from sega.errors import RequestError, near
 
@@ -52,8 +52,9 @@ class Row:
 
     @cached_property
     def scored(self) -> list[dict[str, Any]]:
-        """Rows of `scores.jsonl`."""
-        return score_rows(self.run.folder, self.protocol)
+        """Rows of `scores.jsonl`; none where they are not those of the block."""
+        sound = are_rows_sound(self.run.folder, self.protocol, self.block)
+        return score_rows(self.run.folder, self.protocol) if sound else []
 
     @cached_property
     def arrays(self) -> dict[str, Any]:
@@ -110,10 +111,8 @@ def _nothing(store: Path, unscored: list[Run], model: str | None, method: str | 
 
 
 def _blocks(run: Run, protocol: str | None) -> list[Row]:
-    path = run.folder / "scores.json"
-    blocks = read_json(path).get("protocols", {}) if path.exists() else {}
     found = []
-    for name, block in blocks.items():
+    for name, block in read_blocks(run.folder).items():
         if protocol in (None, name):
             row = Row(run, name, block)
             covered = block["n"] + len(block["damaged"])

@@ -54,9 +54,8 @@ def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
     pictures = [(*p.key, p.prompt, sha, p.sha) for p, sha in zip(run.pictures, shas, strict=True)]
     size = (run.width, run.height)
     identity = digest([wanted, pictures, size, plan.identity if plan else reason, config["bootstrap"], records.SCHEMA])
-    arrays_there = (run.folder / f"features-{config['name']}.npz").exists()
-    done = old.get("identity") == identity and arrays_there and (run.folder / "scores.jsonl").exists()
-    gone = bool(old) and bool(run.pictures) and not any(shas)
+    done = old.get("identity") == identity and records.are_sound(run.folder / f"features-{config['name']}.npz")
+    gone = bool(run.pictures) and not any(shas) and (run.folder / "scores.json").exists()
     return Job(run, config, setting, plan, reason, shas, stats, identity, done or gone, gone)
 
 
@@ -76,7 +75,7 @@ def _shas(run: Run, known: dict[str, list]) -> tuple[list[str], list[tuple[int, 
     shas, stats = [], []
     for picture in run.pictures:
         name = str(picture.path.relative_to(run.folder))
-        if not picture.path.is_file():
+        if not picture.path.is_file() or (picture.sha and picture.path.is_symlink()):
             shas.append("")
             stats.append(None)
             continue

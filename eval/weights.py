@@ -10,11 +10,13 @@ A checksum that was published is pinned here. Where none was found, `fetch.py` w
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from sega.errors import RequestError
+from sega.files import read_record
 
 RECORD = "checksums.json"
 HF = "https://huggingface.co"
@@ -123,4 +125,7 @@ def _sha256(path: Path, size: int, time: int) -> str:
 def recorded(where: Path) -> dict[str, str]:
     """Checksums of first downloads, by file name."""
     path = where / RECORD
-    return json.loads(path.read_text()) if path.is_file() else {}
+    found = read_record(path)
+    if found is None and path.exists():
+        raise RequestError(f"{path} is damaged; bring it back, or remove it to accept the files there as they are")
+    return found or {}
