@@ -5,7 +5,8 @@
   python scripts/kill_test.py program=tests/fake_worker.py line="-m model=tiny method=ntk,sega steps=1 device=cpu"
 
 Workers all run the same line on one store. A killed one is started again; when the store is complete before all kills
-are spent, a new one is begun. Times and peak memory may differ, nothing else. Exit status 0 when nothing does.
+are spent, a new one is begun. Times and peak memory may differ, also where an image carries them, nothing else: pixels
+are compared, and the sha256 of each row with its file. Exit status 0 when nothing differs.
 """
 
 from __future__ import annotations
@@ -19,11 +20,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parent.parent
-LINE = "-m model=tiny method=sega,hiflow res=192 prompts.count=12 steps=4"
+sys.path.insert(0, str(ROOT))
+
+from sega.files import file_sha  # noqa: E402
+from sega.png import carried  # noqa: E402
+
+LINE = "-m model=tiny method=sega,upsample res=256x192 prompts.count=12 steps=4 method.schedule=pinned"
 KEYS = {"kills": "50", "workers": "2", "seed": "0", "program": "run.py", "folder": "", "line": LINE, "longest": ""}
 TIMES = {"seconds", "base_seconds", "peak_memory_mb", "finished", "created", "cost", "store"}
 
@@ -35,34 +45,47 @@ def start(options: dict[str, str], store: Path) -> subprocess.Popen:
         return subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
 
-def plain_files(store: Path) -> dict[str, Any]:
-    """What a store holds, by relative path, without times: bytes of pictures and tensors, values of records."""
+def plain_files(store: Path, without: Iterable[str] = ()) -> dict[str, Any]:
+    """What a store holds, by relative path, without times: pixels, tensors, and values of records.
+
+    Keys in `without` are left out of records too. What was set aside (`.removed`) is not looked at.
+    """
     found = {}
     for path in sorted(store.rglob("*")):
         place = path.relative_to(store)
-        if path.is_file() and place.parts[0] != ".multirun":  # Hydra's note of the command, with the store's own name
-            found[str(place)] = _content(path)
+        if place.parts[0] == ".multirun" or ".removed" in place.parts:  # Hydra's note of the command holds the store
+            continue
+        if path.is_file():
+            found[str(place)] = _content(path, TIMES | set(without))
         elif path.is_dir() and not any(path.iterdir()):
             found[str(place)] = "an empty folder"
     return found
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path, without: set[str]) -> Any:
     if path.suffix == ".json":
-        return _without_times(json.loads(path.read_text()))
+        return _plain(json.loads(path.read_text()), without)
     if path.suffix == ".jsonl":
-        return [_without_times(json.loads(line)) for line in path.read_text().split("\n") if line]
+        rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+        agree = [file_sha(path.parent / row["file"]) == row["sha256"] for row in rows if {"file", "sha256"} <= set(row)]
+        return [_plain(row, without | {"sha256", "steps"}) for row in rows], agree
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            return image.size, image.tobytes(), _plain(carried(path), without | {"steps"})
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name: arrays[name].tolist() for name in arrays.files if name != "sha256"}
     content = path.read_bytes()
-    if path.suffix == ".safetensors":  # the order of its metadata is not fixed
+    if path.suffix == ".safetensors":  # the order of its metadata is not fixed, and its checksum covers times
         length = int.from_bytes(content[:8], "little")
-        return _without_times(json.loads(content[8 : 8 + length])), content[8 + length :]
+        return _plain(json.loads(content[8 : 8 + length]), without | {"sha256"}), content[8 + length :]
     return content
 
 
-def _without_times(value: Any) -> Any:
+def _plain(value: Any, without: set[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _without_times(item) for key, item in value.items() if key not in TIMES}
-    return [_without_times(item) for item in value] if isinstance(value, list) else value
+        return {key: _plain(item, without) for key, item in value.items() if key not in without}
+    return [_plain(item, without) for item in value] if isinstance(value, list) else value
 
 
 def differences(one: Path, other: Path) -> list[str]:

@@ -86,6 +86,9 @@ class RunFolder:
         for path, keys in ((self.rows_file, ROW_KEYS), (self.failed_file, FAILED_KEYS)):
             if path.is_dir():
                 found.append(f"{path} is a folder; moved to {set_aside(path)}")
+            elif path.exists() and not path.stat().st_size:
+                found.append(f"{path} is empty, as no worker leaves it; removed")
+                path.unlink()
             _, bad = read_rows(path, keys)
             if bad:
                 with self._rows_lock():

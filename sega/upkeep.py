@@ -171,6 +171,8 @@ def _verify_rows(cell: Path) -> Iterator[Finding]:
     for record, keys in ((cell / ROWS, ROW_KEYS), (cell / FAILED, FAILED_KEYS)):
         if record.is_dir():
             yield Finding(f"{record} is a folder", "set aside in .removed", partial(set_aside, record))
+        elif record.exists() and not record.stat().st_size:
+            yield Finding(f"{record} is empty, as no worker leaves it", "removed", partial(_drop, record, keys))
         for number in read_rows(record, keys)[1]:
             yield Finding(f"{record}: line {number} is damaged", "the line is dropped", partial(_drop, record, keys))
     rows = {row["file"]: row for row in read_rows(cell / ROWS, ROW_KEYS)[0]}
