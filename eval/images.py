@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -33,6 +34,14 @@ class DamagedError(Exception):
     """A picture that can't be used; the message says why."""
 
 
+def unreadable() -> tuple[type[Exception], ...]:
+    """What Pillow raises for damaged files of any format."""
+    from PIL.Image import DecompressionBombError
+
+    lengths = (TypeError, KeyError, IndexError, OverflowError, struct.error)  # of fields that lack or lie
+    return OSError, SyntaxError, ValueError, EOFError, DecompressionBombError, *lengths
+
+
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 [H, W, 3] of an encoded picture. Raises DamagedError, also for another size (W, H) than expected.
 
@@ -44,7 +53,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as file:
             file.load()
             picture = to_rgb(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except unreadable() as error:
         why = "no picture format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise DamagedError(f"can't be decoded ({why})") from error
     if size and (picture.shape[1], picture.shape[0]) != tuple(size):
@@ -92,7 +101,7 @@ def changes(path: Path) -> list[str]:
             found += [f"are laid on {BACKGROUND} where they are transparent"] if has_alpha(file) else []
             found += ["have several frames, of which the first counts"] if getattr(file, "n_frames", 1) > 1 else []
             return found
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+    except unreadable():
         return []
 
 
@@ -122,7 +131,7 @@ def size(path: Path) -> tuple[int, int] | None:
         with Image.open(path) as file:
             turned = file.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             return file.size[::-1] if turned else file.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except unreadable():
         return None
 
 

@@ -10,9 +10,11 @@ report run; then `run.py`, the evaluation and the report. With `verify=true`, `v
 A case is right when
 
   answered   no command ended in a traceback, or in a status besides 0, 1 and 2
-  named      the commands named the file, or its cell; for a file that is gone, the run too
+  named      the commands named the file, or its cell; for a file that is gone, the run too. No record lists the files
+             of `base`, so nobody misses one there
   kept       nothing else of the store changed before it was mended
-  healed     in the end the store was as it had been, but for times
+  healed     in the end the store was as it had been, but for times. What images are made from (`base`) is looked at
+             only where an image is made, so they are taken away before
 
 Exit status 0 when every case is right in all four.
 """
@@ -39,7 +41,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from kill_test import plain_files  # noqa: E402
 
 MARKS = ("answered", "named", "kept", "healed")
-LINES = "method=sega res=64 record=[magnitudes]; method=upsample res=256x192 method.base_steps=1"
+LINES = "method=sega res=64 record=[magnitudes,attention]; method=upsample res=256x192 method.base_steps=1"
 KEYS = {"ways": "empty,cut,garble,delete,folder", "files": "", "lines": LINES, "program": "", "folder": "", "seed": "0",
         "common": "model=tiny prompts.count=3 steps=1 device=cpu", "per": "way",
         "verify": "false"}  # fmt: skip
@@ -133,8 +135,12 @@ def tried(options: dict[str, str], sound: Path, place: str, way: str, rng: rando
         wrong["kept"] = ", ".join(changed)
     if way == "delete":  # of some files only the next run knows that they were there
         store.run()
-    if str(folder / place) not in store.said and str((folder / place).parent) not in store.said:
+    unlisted = way == "delete" and "base" in Path(place).parts
+    if not unlisted and not any(str(path) in store.said for path in (folder / place, (folder / place).parent)):
         wrong["named"] = store.said
+    for path in folder.rglob("*.png") if "base" in Path(place).parts else ():
+        if path.is_file():  # only images that are to be made look at what they are made from
+            path.unlink()
     if options["verify"] == "true":
         store.look_after("verify", "apply=true")
     store.run()

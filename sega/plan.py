@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -162,6 +163,9 @@ def _weights(model: dict[str, Any], dry_run: bool) -> Weights | None:
 
 def _check_model(model: dict[str, Any]) -> None:
     check_name("model.name", model["name"])
+    if model["text_cache"] is not None:
+        cache = model["text_cache"]
+        check_folder("model.text_cache", os.path.expanduser(cache) if isinstance(cache, str) else cache)
     if model["dtype"] not in DTYPES:
         raise RequestError(f"model.dtype={model['dtype']} is unknown{near(model['dtype'], DTYPES)}")
     _whole("model.native", model["native"], 1, 2**20)

@@ -98,6 +98,7 @@ class RunFolder:
         rows = self.rows()
         images = [path for path in sorted(self.path.glob("*.png")) if path.name not in busy]
         again = [row for path in images if not png.agrees(path, rows.get(path.name)) and (row := png.own_row(path))]
+        again = [row for row in again if self.rows().get(row["file"]) != row]  # another worker may have been quicker
         for row in again:
             self._append(self.rows_file, row)
         if again:

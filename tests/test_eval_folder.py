@@ -80,6 +80,24 @@ def test_every_file_that_can_not_be_used_is_named_with_the_reason(tmp_path):
     ]
 
 
+@pytest.mark.filterwarnings("ignore")  # what Pillow says of damaged files besides
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "bmp", "tiff"])
+def test_a_file_damaged_anywhere_is_a_picture_or_a_damaged_one(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(path)
+    sound = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(60):
+        spoilt = sound.copy()
+        spoilt[rng.integers(0, min(len(spoilt), 200), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(spoilt.tobytes()[: rng.integers(len(spoilt) // 2, len(spoilt) + 1)])
+        images.changes(path), images.size(path)
+        try:
+            assert images.read(path).dtype == np.uint8
+        except images.DamagedError as error:
+            assert str(error)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1"])
 def test_other_kinds_of_colour_are_read_as_rgb(tmp_path, mode):
     path = picture(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"), 255, mode)

@@ -161,6 +161,7 @@ WRONG = [
     (["store=/proc/x"], "must name a folder that can be written to"),
     (["store=/tmp/" + "a" * 300], "(File name too long)"),
     (["store=[a]"], "must name a folder"),
+    (["model.text_cache=/proc/x"], "model.text_cache=/proc/x must name a folder"),
     (["--config-name", "other"], "--config-name is not taken"),
     (["--config-dir=conf"], "--config-dir is not taken"),
     (["--config-path", "conf"], "--config-path is not taken"),
