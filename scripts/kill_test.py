@@ -1,6 +1,6 @@
 """Kill workers of a sweep at random moments, and compare what comes of it with an undisturbed sweep, byte for byte.
 
-  python scripts/kill_test.py                                 50 kills, 2 workers, the embedded model; 15 minutes
+  python scripts/kill_test.py                                 50 kills, 2 workers, the embedded model
   python scripts/kill_test.py kills=5 workers=4 folder=/tmp/k
   python scripts/kill_test.py program=tests/fake_worker.py line="-m model=tiny method=ntk,sega steps=1 device=cpu"
 
@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from sega.files import file_sha  # noqa: E402
 from sega.png import carried  # noqa: E402
 
-LINE = "-m model=tiny method=sega,upsample res=256x192 prompts.count=12 steps=4 method.schedule=pinned"
+LINE = "-m model=tiny method=upsample,hrdit res=256x192 prompts.count=12 method.base_steps=3"
 KEYS = {"kills": "50", "workers": "2", "seed": "0", "program": "run.py", "folder": "", "line": LINE, "longest": ""}
 TIMES = {"seconds", "base_seconds", "peak_memory_mb", "finished", "created", "cost", "store"}
 

@@ -220,9 +220,23 @@ def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], 
             raise RequestError(
                 f"{swept[0].input_line} gives several values: add -m to run each of them, or quote a value with commas"
             )
+        if multirun:
+            words = [_kept_for_cells(item, swept) for item in overrides]
+            overrides = parser.parse_overrides(words)
         launcher = _launcher(whole) if multirun else BASIC
         configs = [plain(_composed(cell)) for cell in _cells(overrides)]
     return [*(["-m"] if multirun else []), *words], configs, launcher
+
+
+def _kept_for_cells(item, swept: list) -> str:
+    """A word for Hydra; a key of a group that is swept becomes a sweep of one value.
+
+    Hydra first composes what is not swept, with the default of the group, which may lack the key.
+    """
+    key, _, value = item.input_line.partition("=")
+    groups = {other.get_key_element() for other in swept}
+    of_swept = "." in key and key.split(".")[0] in groups and not item.is_sweep_override()
+    return f"{key}=choice({value})" if of_swept else item.input_line
 
 
 def _first(item) -> str:

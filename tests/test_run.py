@@ -373,6 +373,13 @@ def test_a_sweep_runs_every_cell_and_leaves_no_litter(monkeypatch, capsys, line,
     assert {path.name for path in tmp_path.iterdir()} <= {"runs", "weights.json"}
 
 
+def test_a_key_that_the_swept_methods_have_and_the_default_lacks(monkeypatch, capsys, line, tmp_path):
+    words = ["-m", *line, "method=upsample,hiflow", "method.base_steps=1", "res=64", "prompts.limit=1"]
+    status, out, err = run(monkeypatch, capsys, *words)
+    assert status == 0, err
+    assert len(out.splitlines()) == 2 and all("1 made" in text for text in out.splitlines())
+
+
 def identity_of(line, *words):
     from hydra import compose, initialize_config_dir
 
