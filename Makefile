@@ -139,7 +139,7 @@ train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing
 N_1X   ?= 16
 N_2X   ?= 32
 N_4X   ?= 4
-N_WIDE ?= 8
+N_WIDE ?= 4
 N_SEGA ?= 128
 comma  := ,
 space  := $(subst ,, )
@@ -155,7 +155,7 @@ cells: $(STAMP)
 	$(CELLS) method=sega method.amplitude=0 res=2x prompts.count=$(N_2X) $(PLACES)
 	$(CELLS) method=sega method.amplitude=0 res=4x prompts.count=$(N_4X) $(PLACES)
 	$(CELLS) method=sega method.amplitude=0 res=512x288,288x512 prompts.count=$(N_WIDE) $(PLACES)
-	$(CELLS) method=vanilla,yarn,sega $(ASKED)
+	$(CELLS) method=sega $(ASKED)
 	$(CELLS) method=sega method.amplitude=0 $(ASKED)
 	$(CELLS) method=sega method.source=latent $(ASKED)
 	$(CELLS) method=sega method.ntk=plain $(ASKED)
