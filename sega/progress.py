@@ -132,7 +132,7 @@ class Progress:
         seconds, everyone = self._seconds(), now.done + now.failed - self.before.done - self.before.failed
         if self.made and seconds:
             found.append((4, rate(self.made, seconds)))
-        if everyone > self.made and seconds:
+        if everyone > self.made and seconds > 1:  # what others finish as this one begins tells no rate
             found.append((6, f"all workers {rate(everyone, seconds)}"))
         if (left := self.time_left()) is not None:
             found.append((2, f"about {clock(left)} left"))
@@ -147,7 +147,7 @@ class Progress:
         work = work_done(self.counts) - self.sweep.before + part * self.share.work
         left = work_left(self.counts) - part * self.share.work
         seconds = self.sweep.seconds + self._seconds()
-        if work < 0.2 * self.share.work or not seconds or left <= 0:
+        if work < 0.2 * self.share.work or seconds < 0.1 or left <= 0:
             return None
         return seconds / work * left
 
@@ -166,7 +166,7 @@ class Progress:
             self.line.again()
 
     def wait(self, what: str) -> None:
-        """On a terminal, what goes on before the first image."""
+        """On a terminal, what goes on while no image is made here."""
         if self.line:
             self.line.show(self.label, [(1, what)])
 

@@ -133,6 +133,8 @@ class _Worker:
             while items and not stopping.asked():
                 held = [item for item in items if stopping.asked() or not self._make(item, tracker)]
                 pause = min(pause * 2, 2.0) if len(held) == len(items) else 0.02
+                if held:
+                    self.progress.wait("waiting for images of other workers")
                 if held and not stopping.asked():
                     time.sleep(pause)
                 items = held
