@@ -146,6 +146,8 @@ def test_scores_outlive_their_pictures_even_where_a_record_beside_them_is_damage
 def test_it_is_said_where_scores_are(place, capsys):
     (cell(place) / "scores.json").unlink()
     assert command(score, place, *SCORE) == 0
+    assert "->  scores.json beside the images of each run" in capsys.readouterr().out
+    assert command(score, place, *SCORE, f"method={cell(place).parts[-3]}") == 0
     assert f"->  {cell(place) / 'scores.json'}" in capsys.readouterr().out
 
 

@@ -440,7 +440,7 @@ def test_prompts_come_from_worlds_files_and_the_line(tmp_path):
     assert oak.id.startswith("oak-") and snow.id.startswith("a-tall-oak-in-") and oak.id != snow.id
     assert snow == named("A tall oak, in snow")
     assert named("雪").id == named("雪").id != named("雨").id
-    path.write_text('{"prompt": "x"}\n{"text": "y"}\n')
+    path.write_text('{"prompt": "x"}\n{"id": "y"}\n')
     with pytest.raises(RequestError, match="line 2"):
         load_prompts(config | {"path": str(path)})
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
