@@ -1,0 +1,244 @@
+"""The pictures and the numbers of the README, from records: `python scripts/front_page.py [store=...] [parts=...]`.
+
+  store    results/embedded/runs   images of the reference (make reference); without them parts=numbers still works
+  parts    pictures,numbers        docs/images/*.jpg, and the blocks of README.md between <!-- numbers:... --> marks
+
+The prompts shown are the first of the reference's list, whatever came out. `tests/test_front_page.py` checks that the
+README holds what the committed records say.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError
+
+ROOT = Path(__file__).resolve().parent.parent
+README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
+REFERENCE = ROOT / "results" / "embedded"
+WIDTH = 120  # of text in the README
+SEED = 11  # of the reference's prompts
+SHOWN = 3  # prompts of the front picture
+ROWS = (("plain", "vanilla"), ("SEGA", "sega"), ("HiFlow", "hiflow"))  # a direct and a staged method
+METHODS = (
+    "vanilla",
+    "pi",
+    "ntk",
+    "yarn",
+    "dype",
+    "sega",
+    "ultraimage",
+    "imax",
+    "hiflow",
+    "scalediff",
+    "hrdit",
+    "upsample",
+)
+BLOCK = re.compile(r"(<!-- numbers:(\w+) -->\n).*?(<!-- /numbers -->)", re.DOTALL)
+
+
+# ---------------------------------------------------------------------------------------------------------- pictures
+
+
+def images_of(store: Path, method: str, size: str) -> dict[str, Path]:
+    """Image files by prompt, of the cell of a method with its default parameters."""
+    from sega import load_method
+
+    wanted = json.loads(json.dumps(load_method(method, "tiny").parameters()))
+    for folder in sorted((store / "tiny" / method / size).glob("*")):
+        record = json.loads((folder / "run.json").read_text())
+        if {k: v for k, v in record["identity"]["method"].items() if k != "name"} == wanted:
+            rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
+            return {row["prompt"]: folder / row["file"] for row in rows}
+    raise RequestError(f"{store} has no {method} at {size} with default parameters; make them with `make reference`")
+
+
+def front(store: Path, native: int = 192, cell: int = 200):
+    """A row for each of ROWS; the first prompts of the reference at 2x, and the same at 4x."""
+    from PIL import Image, ImageDraw
+
+    from eval.grid import typeface
+    from sega.embedded.world import prompts
+
+    chosen, gap, left, top = prompts(SEED, SHOWN), 4, 74, 26
+    blocks = [(f"{factor}x: {factor * native} px", f"{factor * native}x{factor * native}") for factor in (2, 4)]
+    width = left + len(blocks) * (SHOWN * (cell + gap) + 12)
+    sheet = Image.new("RGB", (width, top + len(ROWS) * (cell + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for b, (title, size) in enumerate(blocks):
+        x0 = left + b * (SHOWN * (cell + gap) + 12)
+        draw.text((x0, 4), title, fill="black", font=typeface(15))
+        for r, (label, method) in enumerate(ROWS):
+            y = top + r * (cell + gap)
+            draw.text((6, y + cell // 2 - 8), label, fill="black", font=typeface(17))
+            files = images_of(store, method, size)
+            for k, prompt in enumerate(chosen):
+                with Image.open(files[prompt]) as image:
+                    sheet.paste(
+                        image.convert("RGB").resize((cell, cell), Image.Resampling.LANCZOS), (x0 + k * (cell + gap), y)
+                    )
+    return sheet
+
+
+def pictures(store: Path) -> list[Path]:
+    """Write the front picture and a thumbnail for each method; returns the files."""
+    from PIL import Image
+
+    from sega.embedded.world import prompts
+
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    front(store).save(IMAGES / "front.jpg", quality=88, optimize=True)
+    first = prompts(SEED, 1)[0]
+    for method in METHODS:
+        with Image.open(images_of(store, method, "384x384")[first]) as image:
+            small = image.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+        small.save(IMAGES / f"method-{method}.jpg", quality=88, optimize=True)
+    return [IMAGES / "front.jpg", *(IMAGES / f"method-{method}.jpg" for method in METHODS)]
+
+
+# ----------------------------------------------------------------------------------------------------------- numbers
+
+
+def table(name: str) -> list[dict[str, str]]:
+    """Rows of a committed table of the reference, such as report/table."""
+    with (REFERENCE / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def value(row: dict[str, str], metric: str, digits: int) -> str:
+    """A value with half the width of its interval."""
+    if not row.get(metric):
+        return ""
+    text = f"{float(row[metric]):.{digits}f}"
+    if row.get(f"{metric}_low"):
+        text += f" ±{(float(row[f'{metric}_high']) - float(row[f'{metric}_low'])) / 2:.{digits}f}"
+    return text
+
+
+def reference_table(width: int, height: int) -> str:
+    """What the reference says of each method at a size, true renders first."""
+    rows = [row for row in table("report/table") if (row["width"], row["height"]) == (str(width), str(height))]
+    n = max((int(row["n"]) for row in rows), default=0)
+    rows = [row for row in rows if int(row["n"]) == n]  # renders are of the captions of one n
+    columns = (
+        ("attributes kept", "attribute_accuracy", 2), ("FID (scorer)", "fid", 1),
+        ("spectrum, dB", "spectrum_distance", 1), ("high frequencies, dB", "high_frequency", 1),
+    )  # fmt: skip
+    lines = [
+        "| method | N | " + " | ".join(title for title, _, _ in columns) + " | calls |",
+        "|---|---|" + "---|" * (len(columns) + 1),
+    ]
+    for row in rows:
+        cells = [value(row, metric, digits) for _, metric, digits in columns]
+        calls = f"{float(row['calls']):.0f}" if row["calls"] else ""
+        lines.append(f"| {row['method']} | {row['n']} | " + " | ".join(cells) + f" | {calls} |")
+    return "\n".join(lines)
+
+
+def card_line() -> str:
+    """The model's own quality, from its card."""
+    model = json.loads((REFERENCE / "card.json").read_text())["model"]
+    made, real = model["generated"]["mean"], model["rendered"]["mean"]
+    return textwrap.fill(
+        f"At its native size the model draws {made:.3f} of what the captions say; the scorer reads {real:.3f} from "
+        f"true renders (mean of six attributes, N = {model['images']}). FID on the scorer's features is "
+        f"{model['fid']:.2f}, that of two sets of renders {model['fid_of_renders']:.2f}.",
+        WIDTH,
+    )
+
+
+def clone_line() -> str:
+    """What a fresh clone took."""
+    path = ROOT / "results" / "fresh-clone.json"
+    if not path.exists():
+        return "What a fresh clone takes has not been recorded yet (`python scripts/fresh_clone.py`)."
+    record = json.loads(path.read_text())
+    tests, install, demo, test = record["tests"], *(record[f"{step}_seconds"] for step in ("install", "demo", "test"))
+    return textwrap.fill(
+        f"On a fresh clone and {record['cores']} CPU cores the installation took {_minutes(install)} (it makes "
+        f"`.venv`; activate it, or write `.venv/bin/python`), `make demo` then {_minutes(demo)}, again "
+        f"{record['again_seconds']:.0f} s, and `make test` {_minutes(test)} ({tests['passed']} tests passed, "
+        f"{tests['skipped']} skipped).",
+        WIDTH,
+    )
+
+
+def _minutes(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def sega_table(size: str = "384x384") -> str:
+    """Every option of SEGA in the reference minus its defaults, on the same captions and noise."""
+    columns = (
+        ("attributes kept", "attribute_accuracy", 3), ("CLIP score", "clip_score", 2), ("FID (scorer)", "fid", 2),
+        ("spectrum, dB", "spectrum_distance", 2), ("high frequencies, dB", "high_frequency", 2),
+    )  # fmt: skip
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for row in table("sega/report/paired"):
+        if (row["size"], row["base"]) == (size, "sega"):
+            found.setdefault(row["method"], {})[row["metric"]] = row
+    if not found:
+        raise RequestError(f"the reference has no variants of SEGA at {size}; run `make reference`")
+    lines = ["| minus `sega` | N | " + " | ".join(title for title, _, _ in columns) + " |"]
+    lines.append("|---|---|" + "---|" * len(columns))
+    for label, metrics in found.items():
+        cells = []
+        for _, metric, digits in columns:
+            row = metrics.get(metric)  # no FID where a variant has other captions than the defaults
+            if row is None:
+                cells.append("")
+                continue
+            middle, low, high = (f"{float(row[key]):+.{digits}f}" for key in ("difference", "low", "high"))
+            text = f"{middle} [{low}, {high}]"
+            cells.append(f"**{text}**" if row["verdict"] else text)
+        counts = [int(row["n"]) for row in metrics.values()]
+        # A variant settles other keys, which the label names too.
+        short = label.split(",")[0] + ")" if "variant=" in label else label
+        lines.append(f"| `{short}` | {max(counts)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "clone": clone_line, "card": card_line, "table2x": lambda: reference_table(384, 384),
+    "table4x": lambda: reference_table(768, 768), "sega": sega_table,
+}  # fmt: skip
+
+
+def filled(text: str) -> str:
+    """The README with every block made from the records."""
+    unknown = [name for _, name, _ in BLOCK.findall(text) if name not in BLOCKS]
+    if unknown:
+        raise RequestError(f"README.md names the block {unknown[0]}; there are {', '.join(BLOCKS)}")
+    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}", text)
+
+
+def main(words: list[str]) -> int:
+    options: dict[str, Any] = {"store": str(REFERENCE / "runs"), "parts": "pictures,numbers"}
+    for word in words:
+        key, _, given = word.partition("=")
+        if key not in options or not given:
+            raise RequestError(f"can't read {word!r}; options are store=<folder> and parts=pictures,numbers")
+        options[key] = given
+    if "pictures" in options["parts"]:
+        for path in pictures(Path(options["store"])):
+            print(path.relative_to(ROOT))
+    if "numbers" in options["parts"]:
+        README.write_text(filled(README.read_text()))
+        print("README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (RequestError, FileNotFoundError) as error:
+        print(f"front_page.py: {error}", file=sys.stderr)
+        sys.exit(2)
