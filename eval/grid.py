@@ -45,7 +45,7 @@ def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float)
     write(draw, (4, 6), methods[0].run.model, MARGIN - 8, 13)
     write(draw, (4, 24), f"{width}×{height} px", MARGIN - 8, 13)
     if methods[0].scale:
-        write(draw, (4, 42), f"{methods[0].scale:g}× training", MARGIN - 8, 12)
+        write(draw, (4, 42), f"{methods[0].scale:.3g}× training", MARGIN - 8, 12)
     for k, key in enumerate(keys):
         prompt = methods[0].pictures[key].prompt or key[0]
         write(draw, (MARGIN + k * (cell[0] + 6), 6), f"{prompt} (seed {key[1]})", cell[0] - 4, 11, lines=4)

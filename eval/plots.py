@@ -39,7 +39,7 @@ def against_size(rows: list[Row], caption: str) -> Figure:
     with _panels(len(names), 2.7) as (figure, axes):
         for axis, name in zip(axes, names, strict=True):
             _panel(axis, name, rows, [size for size, _ in sizes], styled)
-            axis.set_xticks(range(len(sizes)), [f"{size}\n{scale:g}×" if scale else size for size, scale in sizes])
+            axis.set_xticks(range(len(sizes)), [f"{size}\n{scale:.3g}×" if scale else size for size, scale in sizes])
         _legend(figure, axes, styled)
         if caption:
             figure.supxlabel(caption, fontsize=7, color="#444444")

@@ -49,7 +49,7 @@ def _table(group: list[Row], marks: Marks) -> str:
             break
         names.pop()
     first, scale = group[0], group[0].scale
-    of = f", {scale:g}x the training side" if scale else ""
+    of = f", {scale:.3g}x the training side" if scale else ""
     counts = sorted({row.block["n"] for row in group if not row.is_reference}) or [first.block["n"]]
     n = f"N={counts[0]}" if len(counts) == 1 else f"N={counts[0]} to {counts[-1]}"
     title = f"{first.run.model} at {first.size}{of}: {n} images a method (protocol {first.protocol})"
@@ -81,7 +81,7 @@ def _once(group: list[Row]) -> str:
         f"{TITLES[name].rstrip(' ↑↓')} {_cell(row, name, Marks({}))}" for name in TITLES if "value" in row.cell(name)
     ]
     return (
-        f"At {row.scale or 1:g}x ({row.size}) the direct methods equal the plain model to the bit, so it was made once "
+        f"At {row.scale or 1:.3g}x ({row.size}) the direct methods equal the plain model to the bit, so it was made once "
         f"(N={row.block['n']}): {', '.join(values[:3])}."
     )
 
