@@ -1,11 +1,11 @@
 """Do what a newcomer does on a fresh clone, and record what it took: `python scripts/fresh_clone.py [folder=...]`.
 
-  folder   a temporary one   where the clone goes; it must not exist yet
-  steps    install,demo,again,test
+  folder   a temporary one   where the clone goes
+  steps    install,demo,again,test    without install: on the clone that folder holds, brought up to date
 
 Clones the committed state of this repository, runs `make install`, `make demo` twice and `make test` there, and writes
-`results/fresh-clone.json` here, from which the README takes its times and its number of tests. A step that fails ends
-it with the last lines of its log, and nothing is written.
+`results/fresh-clone.json` here, from which the README takes its times and its number of tests; steps that were not run
+keep what the record has of them. A step that fails ends it with the last lines of its log, and nothing is written.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "results" / "fresh-clone.json"
@@ -37,11 +39,20 @@ def main(words: list[str]) -> int:
     if unknown := [step for step in chosen if step not in STEPS]:
         return _wrong(f"unknown step {unknown[0]!r}; there are {', '.join(STEPS)}")
     folder = Path(options["folder"] or tempfile.mkdtemp(prefix="sega-bench-")) / "clone"
-    if folder.exists():
-        return _wrong(f"{folder} exists; give a folder that does not")
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    record: dict[str, Any] = {}
+    if "install" in chosen:
+        if folder.exists():
+            return _wrong(f"{folder} exists; give a folder that does not, or leave out the step install")
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    else:
+        if not folder.exists() or not RECORD.exists():
+            return _wrong("without the step install, folder must be one that an earlier call made and recorded")
+        subprocess.run(["git", "-C", str(folder), "pull", "--quiet", "--ff-only"], check=True)
+        record = json.loads(RECORD.read_text())
+    if "demo" in chosen:
+        shutil.rmtree(folder / "results" / "demo", ignore_errors=True)
     commit = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    record = {
+    record |= {
         "commit": commit.stdout.strip(), "cores": os.cpu_count(), "date": datetime.now(UTC).date().isoformat(),
         "python": sys.version.split()[0],
     }  # fmt: skip
@@ -65,9 +76,8 @@ def main(words: list[str]) -> int:
             counts |= {word: int(count) for count, word in CLOSING.findall(text.splitlines()[-1])}
             record["tests"] = counts
         print(f"  {record[f'{step}_seconds']:.0f} s", flush=True)
-    if set(chosen) == set(STEPS):
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
-        print(RECORD.relative_to(ROOT))
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    print(RECORD.relative_to(ROOT))
     return 0
 
 
