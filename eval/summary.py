@@ -81,8 +81,8 @@ def _once(group: list[Row]) -> str:
         f"{TITLES[name].rstrip(' ↑↓')} {_cell(row, name, Marks({}))}" for name in TITLES if "value" in row.cell(name)
     ]
     return (
-        f"At {row.scale or 1:.3g}x ({row.size}) the direct methods equal the plain model to the bit, so it was made once "
-        f"(N={row.block['n']}): {', '.join(values[:3])}."
+        f"At {row.scale or 1:.3g}x ({row.size}) the direct methods equal the plain model to the bit, so it was made "
+        f"once (N={row.block['n']}): {', '.join(values[:3])}."
     )
 
 
