@@ -163,10 +163,10 @@ cells: $(STAMP)
 
 reference: cells card ## make results/embedded: images (hours; resumable), scores, tables, figures, the README's pictures and numbers
 	$(RUN) -m eval store=$(REFERENCE)/runs
-	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report
+	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report cost=calls
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report-upsample base=upsample parts=tables
 	$(RUN) -m eval store=$(REFERENCE)/sega/runs
-	$(RUN) -m eval.report store=$(REFERENCE)/sega/runs out=$(REFERENCE)/sega/report base=sega parts=tables,figures
+	$(RUN) -m eval.report store=$(REFERENCE)/sega/runs out=$(REFERENCE)/sega/report base=sega parts=tables,figures cost=calls
 	$(RUN) scripts/front_page.py
 
 CARD = $(REFERENCE)/card/runs
