@@ -13,10 +13,10 @@ from typing import Any
 
 from sega import tensors
 from sega.claims import LEASE, Claims
+from sega.files import digest, read_record, whole
 from sega.parts import Stage
 from sega.plan import stage_identity
 from sega.prompts import named, sha
-from sega.store import digest, read_record, whole
 
 
 class BaseFolder:

@@ -58,11 +58,16 @@ def build_geometry(block) -> Geometry:
     return Geometry(**{key: block[key] for key in known})
 
 
+def models() -> list[str]:
+    """The names of the files in `conf/model`."""
+    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
 def load_geometry(model: str) -> Geometry:
     """Geometry of a model by the name of its file in `conf/model`. Unknown names raise RequestError."""
     from omegaconf import OmegaConf
 
-    known = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+    known = models()
     if model not in known:
         raise RequestError(f"unknown model {model!r}{near(model, known)}")
     config = OmegaConf.load(CONF / "model" / f"{model}.yaml")

@@ -18,10 +18,8 @@ from typing import Any
 from sega import png
 from sega.claims import LEASE, Claims
 from sega.errors import RequestError
-from sega.files import digest, file_sha, locked, read_record, set_aside, whole
+from sega.files import digest, file_sha, read_record, set_aside, whole
 from sega.rows import FAILED_KEYS, ROW_KEYS, as_line, lines, parse, read_rows, write_lines
-
-__all__ = ["RunFolder", "cells", "digest", "file_sha", "locked", "read_record", "whole"]
 
 
 def cells(store: Path) -> list[Path]:

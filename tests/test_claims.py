@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sega.claims import Claims, clock_difference
-from sega.store import RunFolder, file_sha
+from sega.files import file_sha
+from sega.store import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = """

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sega import RequestError, generate, load_method, load_pipeline
-from sega.geometry import load_geometry
-from sega.models.known import geometry_of, model_config, names
+from sega.geometry import load_geometry, models
+from sega.models.known import geometry_of, model_config
 
 PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
 
@@ -52,7 +52,7 @@ def test_a_pipeline_of_another_base_keeps_it(tiny_pipe):
         set_theta(tiny_pipe.transformer, before)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in ("flux_krea", "flux_schnell")])
+@pytest.mark.parametrize("name", [name for name in models() if name not in ("flux_krea", "flux_schnell")])
 def test_every_published_config_is_recognised_as_its_model(name):
     """By class and axes, as `published` in conf/model states them where it does."""
     from sega.models import PIPELINES

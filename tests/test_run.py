@@ -384,9 +384,9 @@ def identity_of(line, *words):
     from hydra import compose, initialize_config_dir
 
     from sega.cli import plain
+    from sega.files import digest
     from sega.geometry import CONF
     from sega.plan import identity, plan
-    from sega.store import digest
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cell = plan(plain(compose("config", overrides=[*line, *words])))

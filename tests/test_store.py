@@ -7,7 +7,8 @@ import time
 import pytest
 from PIL import Image
 
-from sega.store import RunFolder, digest, locked, whole
+from sega.files import digest, locked, whole
+from sega.store import RunFolder
 
 ROW = {"prompt_id": "p-1", "prompt": "a ball", "seed": 0, "seconds": 1.0}
 IMAGE = Image.new("RGB", (16, 16), (10, 20, 30))

@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near
-from sega.geometry import CONF, Geometry, build_geometry, load_geometry
+from sega.geometry import CONF, Geometry, build_geometry, load_geometry, models
 from sega.models import PIPELINES
 from sega.models.folder import read_json
 
 AXES = ("axes_dims_rope", "axes_dims")
 """Where the configs of stock transformers name their rotary dimensions."""
-
-
-def names() -> list[str]:
-    """The files in `conf/model`."""
-    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 
 
 def model_config(model: Any) -> dict[str, Any]:
@@ -28,13 +23,13 @@ def model_config(model: Any) -> dict[str, Any]:
     """
     if not isinstance(model, str | Path):
         return _composed(_recognised(type(model).__name__, dict(model.transformer.config), "this pipeline"))
-    if str(model) in names():
+    if str(model) in models():
         return _composed(str(model))
     folder = Path(model).expanduser()
     if not (folder / "model_index.json").is_file():
         raise RequestError(
-            f"unknown model {str(model)!r}{near(str(model), names())}; give one of {', '.join(names())}, or the folder "
-            "of a diffusers pipeline"
+            f"unknown model {str(model)!r}{near(str(model), models())}; give one of {', '.join(models())}, or the "
+            "folder of a diffusers pipeline"
         )
     pipeline = read_json(folder / "model_index.json").get("_class_name")
     config = folder / "transformer" / "config.json"
@@ -51,11 +46,11 @@ def _recognised(pipeline: str, transformer: dict[str, Any], what: str) -> str:
         raise RequestError(f"{what} is a {pipeline}; only {', '.join(PIPELINES)} are known")
     axes = next((list(transformer[key]) for key in AXES if transformer.get(key)), None)
     found = []
-    for name in sorted(names(), key=lambda name: (name != family, name)):
-        geometry = _composed(name)["geometry"]
-        if geometry["family"] == family:
-            # A family with a fourth axis of its own (FLUX.2) says nothing that tells its models apart.
-            found += [name] if axes is None or len(axes) != 3 or axes == list(geometry["axes"]) else []
+    for name in sorted(models(), key=lambda name: (name != family, name)):
+        geometry = load_geometry(name)
+        # A family with a fourth axis of its own (FLUX.2) says nothing that tells its models apart.
+        if geometry.family == family and (axes is None or len(axes) != 3 or axes == list(geometry.axes)):
+            found.append(name)
     if not found:
         raise RequestError(f"{what} has rotary axes {axes}, and no model in conf/model of the family {family} has them")
     return found[0]
@@ -71,8 +66,6 @@ def _composed(name: str) -> dict[str, Any]:
 
 def geometry_of(model: Any) -> Geometry:
     """The geometry of a name, a folder or a loaded pipeline; a pipeline's own rotary base counts."""
-    if isinstance(model, str) and model in names():
-        return load_geometry(model)
     geometry = build_geometry(model_config(model)["geometry"])
     theta = getattr(getattr(getattr(model, "transformer", None), "pos_embed", None), "theta", geometry.theta)
     return replace(geometry, theta=theta)
