@@ -5,9 +5,8 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from eval.metrics import number
 from eval.rows import Row
-from eval.tables import EMBEDDED, Marks, costs, is_embedded
+from eval.tables import EMBEDDED, Marks, costs, is_embedded, with_interval
 
 WIDTH = 80
 TITLES = {
@@ -61,9 +60,7 @@ def _cell(row: Row, name: str, marks: Marks) -> str:
     cell = row.cell(name)
     if "value" not in cell:
         return "–"
-    text = number(cell["value"], cell["digits"])
-    if cell["low"] is not None:
-        text += f" ±{(cell['high'] - cell['low']) / 2:.{len(text.partition('.')[2])}f}"
+    text = with_interval(cell, cell["digits"])
     return f"{text} *" if marks.of(row, name) == "best" else text
 
 

@@ -90,7 +90,7 @@ def cell_text(row: Row, name: str, notes: dict[str, int]) -> str:
     cell = row.cell(name)
     if "value" not in cell:
         return f"– ({_note(cell['reason'], notes)})"
-    text = _with_interval(cell, cell["digits"])
+    text = with_interval(cell, cell["digits"])
     if METRICS[name].kind == "fid":
         text += f" (N={cell['n']})"
     return text + (f" ({_note(cell['warning'], notes)})" if "warning" in cell else "")
@@ -131,12 +131,13 @@ def parts_table(name: str, rows: list[Row]) -> str:
     body = []
     for row in rows:
         found = row.cell(name).get("parts", {})
-        values = [_with_interval(found[part], digits) if part in found else "" for part in parts]
+        values = [with_interval(found[part], digits) if part in found else "" for part in parts]
         body.append([row.size, row.label, *values])
     return align(["size", "method", *parts], body)
 
 
-def _with_interval(cell: dict[str, Any], digits: int) -> str:
+def with_interval(cell: dict[str, Any], digits: int) -> str:
+    """`41.2 ±3.4`: a value, and half the width of its interval where there is one."""
     text = number(cell["value"], digits)
     if cell["low"] is None:
         return text

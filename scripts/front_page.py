@@ -18,7 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eval.records import Run, find_runs
+from eval.tables import with_interval
+from sega.embedded.model import NATIVE
 from sega.errors import RequestError
+from sega.method import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
@@ -27,40 +31,24 @@ WIDTH = 120  # of text in the README
 SEED = 11  # of the reference's prompts
 SHOWN = 3  # prompts of the front picture
 ROWS = (("plain", "vanilla"), ("SEGA", "sega"), ("HiFlow", "hiflow"))  # a direct and a staged method
-METHODS = (
-    "vanilla",
-    "pi",
-    "ntk",
-    "yarn",
-    "dype",
-    "sega",
-    "ultraimage",
-    "imax",
-    "hiflow",
-    "scalediff",
-    "hrdit",
-    "upsample",
-)
 BLOCK = re.compile(r"(<!-- numbers:(\w+) -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 
 
 # ---------------------------------------------------------------------------------------------------------- pictures
 
 
-def images_of(store: Path, method: str, size: str) -> dict[str, Path]:
-    """Image files by prompt, of the cell of a method with its default parameters."""
+def images_of(runs: list[Run], method: str, factor: int) -> dict[str, Path]:
+    """Image files by prompt, of a method with its default parameters at a multiple of the native side."""
     from sega import load_method
 
-    wanted = json.loads(json.dumps(load_method(method, "tiny").parameters()))
-    for folder in sorted((store / "tiny" / method / size).glob("*")):
-        record = json.loads((folder / "run.json").read_text())
-        if {k: v for k, v in record["identity"]["method"].items() if k != "name"} == wanted:
-            rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
-            return {row["prompt"]: folder / row["file"] for row in rows}
-    raise RequestError(f"{store} has no {method} at {size} with default parameters; make them with `make reference`")
+    wanted = json.loads(json.dumps({"name": method, **load_method(method, "tiny").parameters()}))
+    for run in runs:
+        if run.identity["method"] == wanted and (run.width, run.height) == (factor * NATIVE, factor * NATIVE):
+            return {picture.prompt: picture.path for picture in run.pictures}
+    raise RequestError(f"the store has no {method} at {factor}x with default parameters; make it with `make reference`")
 
 
-def front(store: Path, native: int = 192, cell: int = 200):
+def front(runs: list[Run], cell: int = 200):
     """A row for each of ROWS; the first prompts of the reference at 2x, and the same at 4x."""
     from PIL import Image, ImageDraw
 
@@ -68,17 +56,17 @@ def front(store: Path, native: int = 192, cell: int = 200):
     from sega.embedded.world import prompts
 
     chosen, gap, left, top = prompts(SEED, SHOWN), 4, 74, 26
-    blocks = [(f"{factor}x: {factor * native} px", f"{factor * native}x{factor * native}") for factor in (2, 4)]
-    width = left + len(blocks) * (SHOWN * (cell + gap) + 12)
+    factors = (2, 4)
+    width = left + len(factors) * (SHOWN * (cell + gap) + 12)
     sheet = Image.new("RGB", (width, top + len(ROWS) * (cell + gap)), "white")
     draw = ImageDraw.Draw(sheet)
-    for b, (title, size) in enumerate(blocks):
+    for b, factor in enumerate(factors):
         x0 = left + b * (SHOWN * (cell + gap) + 12)
-        draw.text((x0, 4), title, fill="black", font=typeface(15))
+        draw.text((x0, 4), f"{factor}x: {factor * NATIVE} px", fill="black", font=typeface(15))
         for r, (label, method) in enumerate(ROWS):
             y = top + r * (cell + gap)
             draw.text((6, y + cell // 2 - 8), label, fill="black", font=typeface(17))
-            files = images_of(store, method, size)
+            files = images_of(runs, method, factor)
             for k, prompt in enumerate(chosen):
                 with Image.open(files[prompt]) as image:
                     sheet.paste(
@@ -93,11 +81,12 @@ def pictures(store: Path) -> list[Path]:
 
     from sega.embedded.world import prompts
 
+    runs = find_runs(store)
     IMAGES.mkdir(parents=True, exist_ok=True)
-    front(store).save(IMAGES / "front.jpg", quality=88, optimize=True)
+    front(runs).save(IMAGES / "front.jpg", quality=88, optimize=True)
     first = prompts(SEED, 1)[0]
     for method in METHODS:
-        with Image.open(images_of(store, method, "384x384")[first]) as image:
+        with Image.open(images_of(runs, method, 2)[first]) as image:
             small = image.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
         small.save(IMAGES / f"method-{method}.jpg", quality=88, optimize=True)
     return [IMAGES / "front.jpg", *(IMAGES / f"method-{method}.jpg" for method in METHODS)]
@@ -113,18 +102,15 @@ def table(name: str) -> list[dict[str, str]]:
 
 
 def value(row: dict[str, str], metric: str, digits: int) -> str:
-    """A value with half the width of its interval."""
-    if not row.get(metric):
-        return ""
-    text = f"{float(row[metric]):.{digits}f}"
-    if row.get(f"{metric}_low"):
-        text += f" ±{(float(row[f'{metric}_high']) - float(row[f'{metric}_low'])) / 2:.{digits}f}"
-    return text
+    """A value of the table as the report writes it, "" where it is empty."""
+    cell = {key: float(row[name]) if row.get(name) else None
+            for key, name in (("value", metric), ("low", f"{metric}_low"), ("high", f"{metric}_high"))}  # fmt: skip
+    return "" if cell["value"] is None else with_interval(cell, digits)
 
 
-def reference_table(width: int, height: int) -> str:
+def reference_table(factor: int) -> str:
     """What the reference says of each method at a size, true renders first."""
-    rows = [row for row in table("report/table") if (row["width"], row["height"]) == (str(width), str(height))]
+    rows = [row for row in table("report/table") if row["width"] == row["height"] == str(factor * NATIVE)]
     n = max((int(row["n"]) for row in rows), default=0)
     rows = [row for row in rows if int(row["n"]) == n]  # renders are of the captions of one n
     columns = (
@@ -175,12 +161,13 @@ def _minutes(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
-def sega_table(size: str = "384x384") -> str:
+def sega_table() -> str:
     """Every option of SEGA in the reference minus its defaults, on the same captions and noise."""
     columns = (
         ("attributes kept", "attribute_accuracy", 3), ("CLIP score", "clip_score", 2), ("FID (scorer)", "fid", 2),
         ("spectrum, dB", "spectrum_distance", 2), ("high frequencies, dB", "high_frequency", 2),
     )  # fmt: skip
+    size = f"{2 * NATIVE}x{2 * NATIVE}"
     found: dict[str, dict[str, dict[str, str]]] = {}
     for row in table("sega/report/paired"):
         if (row["size"], row["base"]) == (size, "sega"):
@@ -207,8 +194,8 @@ def sega_table(size: str = "384x384") -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "clone": clone_line, "card": card_line, "table2x": lambda: reference_table(384, 384),
-    "table4x": lambda: reference_table(768, 768), "sega": sega_table,
+    "clone": clone_line, "card": card_line, "table2x": lambda: reference_table(2),
+    "table4x": lambda: reference_table(4), "sega": sega_table,
 }  # fmt: skip
 
 
