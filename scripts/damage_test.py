@@ -38,7 +38,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from kill_test import plain_files  # noqa: E402
+from kill_test import plain_files, read_options  # noqa: E402
 
 MARKS = ("answered", "named", "kept", "healed")
 LINES = "method=sega res=64 record=[magnitudes,attention]; method=upsample res=256x192 method.base_steps=1"
@@ -165,14 +165,8 @@ def _bytes(store: Path, besides: str) -> dict[str, bytes]:
 
 def main(words: list[str]) -> int:
     """Run the test; returns the exit status."""
-    options = dict(KEYS)
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key not in options or not equals:
-            print(__doc__)
-            return 2
-        options[key] = value
-    if not set(options["ways"].split(",")) <= set(KEYS["ways"].split(",")):
+    options = read_options(words, KEYS)
+    if options is None or not set(options["ways"].split(",")) <= set(KEYS["ways"].split(",")):
         print(__doc__)
         return 2
     os.chdir(ROOT)

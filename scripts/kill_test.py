@@ -129,15 +129,23 @@ def _text(path: Path) -> str:
         return ""
 
 
-def main(words: list[str]) -> int:
-    """Run the test; returns the exit status."""
-    options = dict(KEYS)
+def read_options(words: list[str], keys: dict[str, str]) -> dict[str, str] | None:
+    """`keys` with what `key=value` words give; None where a word is no such key."""
+    options = dict(keys)
     for word in words:
         key, equals, value = word.partition("=")
         if key not in options or not equals:
-            print(__doc__)
-            return 2
+            return None
         options[key] = value
+    return options
+
+
+def main(words: list[str]) -> int:
+    """Run the test; returns the exit status."""
+    options = read_options(words, KEYS)
+    if options is None:
+        print(__doc__)
+        return 2
     folder = Path(options["folder"] or tempfile.mkdtemp(prefix="kill-"))
     folder.mkdir(parents=True, exist_ok=True)
     rng, kills = random.Random(int(options["seed"])), int(options["kills"])
