@@ -33,3 +33,12 @@ def tiny_folder(tiny_pipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "pipeline"
     tiny_pipe.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+@pytest.fixture
+def line(tiny_folder, tmp_path, monkeypatch):
+    """Words of a short run on `tiny_folder`, for tests of run.py; the hash cache goes elsewhere."""
+    from small import words
+
+    monkeypatch.setattr("sega.models.loading.HASHES", tmp_path / "weights.json")
+    return words(tiny_folder, f"store={tmp_path / 'runs'}", "steps=1", "device=cpu", "prompts.limit=2")

@@ -4,6 +4,7 @@ Half the heads and fewer tokens than the model that ships, so images of four and
 size stands here alone: `GEOMETRY` for methods made in Python, `words` for lines of run.py, `build` for the weights.
 """
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -65,3 +66,13 @@ def made(pipe, method, size=(128, 128), steps=2, **options):
 
 def pixels(generated):
     return np.asarray(generated.image)
+
+
+def run(monkeypatch, capsys, *words):
+    """Exit status, stdout, stderr of a line."""
+    from sega.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    status = main(list(words))
+    out, err = capsys.readouterr()
+    return status, out, err

@@ -8,18 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from small import load
+from small import load, run
 from small import words as small_words
 
-from sega.cli import main
-
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def run(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["run.py", *words])
-    status = main(list(words))
-    return status, *capsys.readouterr()
 
 
 @pytest.fixture

@@ -85,3 +85,26 @@ def test_files_that_can_not_be_read_are_told_with_the_line(tmp_path, name, conte
     with pytest.raises(RequestError) as error:
         read(tmp_path, name, content)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_prompts_come_from_worlds_files_and_the_line(tmp_path):
+    config = {"source": "embedded", "seed": 0, "count": 5, "path": None, "items": [], "text": None, "limit": None}
+    world = load_prompts(config)
+    assert len(world) == 5 and load_prompts(config | {"count": 9})[:5] == world
+    assert load_prompts(config | {"limit": 2}) == world[:2]
+    assert [item.text for item in load_prompts(config | {"text": ["b", "a", "b"]})] == ["b", "a"]
+    assert [item.text for item in load_prompts(config | {"items": ["b", "a"]})] == ["b", "a"]
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"prompt": "A tall oak, in fog", "id": "oak"}\n\n{"prompt": "A tall oak, in snow"}\n')
+    oak, snow = load_prompts(config | {"path": str(path)})
+    config |= {"source": "file", "count": 0}
+    assert load_prompts(config | {"path": str(path)}) == [oak, snow]
+    assert oak.id.startswith("oak-") and snow.id.startswith("a-tall-oak-in-") and oak.id != snow.id
+    assert snow == named("A tall oak, in snow")
+    assert named("雪").id == named("雪").id != named("雨").id
+    path.write_text('{"prompt": "x"}\n{"id": "y"}\n')
+    with pytest.raises(RequestError, match="line 2"):
+        load_prompts(config | {"path": str(path)})
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(RequestError, match="not UTF-8"):
+        load_prompts(config | {"path": str(tmp_path / "latin.txt")})

@@ -8,180 +8,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small import words as small_words
+from small import run
 
 from sega.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PROMPTS = "prompts.limit=2"
-
-
-@pytest.fixture
-def line(tiny_folder, tmp_path, monkeypatch):
-    """Words every run of these tests begins with; the hash cache goes elsewhere."""
-    monkeypatch.setattr("sega.models.loading.HASHES", tmp_path / "weights.json")
-    return small_words(tiny_folder, f"store={tmp_path / 'runs'}", "steps=1", "device=cpu", PROMPTS)
-
-
-def run(monkeypatch, capsys, *words):
-    """Exit status, stdout, stderr of a line."""
-    monkeypatch.setattr(sys, "argv", ["run.py", *words])
-    status = main(list(words))
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def pixels(path):
     with Image.open(path) as image:
         return image.tobytes()
-
-
-WRONG = [
-    (["method=segga"], "unknown method 'segga'; did you mean 'sega'"),
-    (["method="], "unknown method ''"),
-    (["model=flx"], "unknown model 'flx'; did you mean 'flux'"),
-    (["prompts=embeded"], "unknown prompts 'embeded'; did you mean 'embedded'"),
-    (["eval=plane"], "unknown eval 'plane'; did you mean 'plain'"),
-    (["tracker=wandd"], "unknown tracker 'wandd'; did you mean 'wandb'"),
-    (["experiment=dmo"], "unknown experiment 'dmo'; did you mean 'demo'"),
-    (["stps=3"], "unknown key 'stps'; did you mean 'steps'"),
-    (["metod=sega"], "unknown key 'metod'; did you mean 'method'"),
-    (["method.kapa=1"], "unknown key 'method.kapa'; did you mean 'method.kappa'"),
-    (["-m", "method=sega,hiflow", "method.base_steps=4"], "unknown key 'method.base_steps'"),
-    (["prompts.limt=1"], "unknown key 'prompts.limt'; did you mean 'prompts.limit'"),
-    (["method.kappa=fast"], "kappa=fast must be a number"),
-    (["method.source=tokens"], "source=tokens is not allowed"),
-    (["res=100"], "not a multiple of 8 px"),
-    (["res=0"], "not a multiple of 8 px"),
-    (["res=-128"], "res=-128 must be N or WxH"),
-    (["res=128x"], "res=128x must be N or WxH"),
-    (["res=0x"], "or a multiple of the training size up to 32x, such as res=2x"),
-    (["res=0.01x"], "res=0.01x must be N or WxH"),
-    (["res=-2x"], "res=-2x must be N or WxH"),
-    (["res=2xx"], "res=2xx must be N or WxH"),
-    (["res=1e9x"], "res=1e9x must be N or WxH"),
-    (["res=32.1x"], "res=32.1x must be N or WxH"),
-    (["-m", "res=2x,0x"], "res=0x must be N or WxH"),
-    (["res=big"], "res=big must be N or WxH"),
-    (["res=true"], "must be N or WxH"),
-    (["steps=-1"], "steps=-1 must be a whole number"),
-    (["steps=2.5"], "steps=2.5 must be a whole number"),
-    (["steps=many"], "steps=many must be a whole number"),
-    (["guidance=-1"], "guidance=-1 must be a number of at least 0"),
-    (["guidance=high"], "guidance=high must be a number"),
-    (["seeds=[]"], "seeds=[] is empty"),
-    (["seeds=[a]"], "seeds=a must be a whole number"),
-    (["seeds=-3"], "seeds=-3 must be a whole number"),
-    (["device=gpu"], "device=gpu is unknown"),
-    (["device=cpu", "model.dtype=float16"], "float16 does not work on a CPU"),
-    (["model.dtype=fp8"], "model.dtype=fp8 is unknown"),
-    (["model.memory=ofload"], "model.memory=ofload is unknown; did you mean 'offload'"),
-    (["model.memory=offload"], "with device=cpu use auto"),
-    (["model.quantize=2bit"], "model.quantize=2bit is unknown; did you mean"),
-    (["model.quantize=4bit"], "needs a CUDA device"),
-    (["model.vae_tile=100"], "model.vae_tile=100 must be a whole number from 512"),
-    (["model.budget_gb=0"], "model.budget_gb=0 must be a number above 0"),
-    (["model.compile=maybe"], "model.compile=maybe must be true or false"),
-    (["dry_run=maybe"], "dry_run=maybe must be true or false"),
-    (["tflops=0"], "tflops=0 must be a number above 0"),
-    (["model.path=/nowhere"], "model.path=/nowhere is not a folder"),
-    (["prompts=file"], "needs prompts.path"),
-    (["model.negative_prompt=blur"], "tiny takes none, its guidance is embedded"),
-    (["prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
-    (["prompts=examples", "prompts.count=3"], "prompts.count=3 is of prompts=embedded only"),
-    (["prompts=file", "prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
-    (["prompts.limit=0"], "prompts.limit=0 must be at least 1"),
-    (["prompts.limit=two"], "prompts.limit=two must be a whole number"),
-    (["prompts.text=[1,2]"], "must be a sentence or a list of sentences"),
-    (["prompts.count=0"], "there are no prompts"),
-    (["record=spectra"], "record=spectra is unknown"),
-    (["record=[attention]", "query=[0.5,2]"], "query=[0.5, 2] must be a place x,y"),
-    (["exact_time=maybe"], "exact_time=maybe must be true or false"),
-    (["tracker=wandb", "tracker.mode=later"], "tracker.mode=later must be offline or online"),
-    (["store=README.md/x"], "store="),
-    (["res=128,256"], "add -m to run each of them"),
-    (["-m", "method=vanilla,segga"], "unknown method 'segga'"),
-    (["-m", "res=128,100"], "not a multiple of 8 px"),
-    (["prompts.text='open"], "can't read"),
-    (["res=["], "can't read"),
-    (["sega"], "can't read 'sega'; settings are written key=value"),
-    (["--res=512"], "unknown option --res=512"),
-    (["+extra=1"], "keys can't be added or removed"),
-    (["~method"], "can't read '~method'"),
-    (["part=0/4"], "part=0/4 must be i/n with i from 1 to n"),
-    (["part=5/4"], "part=5/4 must be i/n"),
-    (["part=half"], "part=half must be i/n"),
-    (["lease=0"], "lease=0 must be a number of seconds"),
-    (["lease=soon"], "lease=soon must be a number of seconds"),
-    (["retry_failed=perhaps"], "retry_failed=perhaps must be true or false"),
-    (["-m", "hydra/launcher=slrum"], "unknown hydra/launcher 'slrum'; did you mean 'slurm'"),
-    (["-m", "hydra/launcher=workers", "hydra.launcher.n_job=2"], "unknown key 'hydra.launcher.n_job'"),
-    (["experiment=dype_1"], "this experiment runs several cells: add -m"),
-    (["-m", "experiment=dype_1", "res=big"], "res=big must be N or WxH"),
-    (["-m", "experiment=dype_1", "method=vanilla,yam"], "unknown method 'yam'; did you mean 'yarn'"),
-    (["-m", "part=1/2,3/2"], "part=3/2 must be i/n"),
-    (["seeds=1.5"], "seeds=1.5 must be a whole number"),
-    (["seeds=[0,-1]"], "seeds=-1 must be a whole number"),
-    (["guidance=nan"], "guidance=nan must be a number"),
-    (["steps=1001"], "steps=1001 must be a whole number"),
-    (["res=128x128x128"], "res=128x128x128 must be N or WxH"),
-    (["res=1e3"], "must be N or WxH"),
-    (["method.base=ntk"], "unknown key 'method.base'"),
-    (["method=dype", "method.base=yam"], "base=yam is not allowed"),
-    (["method=hiflow", "method.steps=[0]"], "steps"),
-    (["method=upsample", "method.base_steps=0"], "base_steps=0"),
-    (["method=scalediff", "method.strength=2"], "strength=2"),
-    (["prompts.count=-1"], "prompts.count=-1 must be at least 0"),
-    (["prompts=file", "prompts.path=README.md"], "must end in .txt"),
-    (["prompts.text=''"], "must be a sentence"),
-    (["model=qwen", "model.path=/nowhere"], "model.path=/nowhere is not a folder"),
-    (["eval.metrics=[fidd]"], "unknown metric 'fidd'; did you mean 'fid'"),
-    (["eval.bootstrap.level=2"], "bootstrap.level=2 must lie between 0 and 1"),
-    (["tracker.images=lots"], "tracker"),
-    (["store="], "must name a folder"),
-    (["store=${nothing}"], "can't be resolved"),
-    (["=5"], "can't read '=5'"),
-    (["res=" + "9" * 100_000], "can't read res=999"),
-    (["part=1/" + "9" * 5000], "must be i/n"),
-    (["prompts.text=" + "[" * 100_000], "more than 64 brackets stand open"),
-    (["prompts.text='\udcff'"], "half a character"),
-    (["prompts.count=1000000000"], "prompts.count=1000000000 must be at most 100000"),
-    (["prompts.path=/tmp/" + "a" * 300], "File name too long"),
-    (["prompts=null"], "must be a string or a list"),
-    (["model.name=../../evil"], "model.name=../../evil must be a name"),
-    (["model.name="], "model.name= must be a name"),
-    (["model.name=.hidden"], "must be a name"),
-    (["model.name=" + "a" * 300], "must be a name"),
-    (["model.geometry=5"], "must be a group of values"),
-    (["model.geometry.axes=foo"], "geometry.axes=foo must be three even numbers"),
-    (["model.geometry.axes=[8,28,a]"], "must be three even numbers"),
-    (["model.geometry.theta=warm"], "must be above 1"),
-    (["model.geometry.text_tokens=many"], "must be a whole number"),
-    (["store=/proc"], "store=/proc must name a folder that can be written to"),
-    (["store=/proc/x"], "must name a folder that can be written to"),
-    (["store=/tmp/" + "a" * 300], "(File name too long)"),
-    (["store=[a]"], "must name a folder"),
-    (["model.text_cache=/proc/x"], "model.text_cache=/proc/x must name a folder"),
-    (["--config-name", "other"], "--config-name is not taken"),
-    (["--config-dir=conf"], "--config-dir is not taken"),
-    (["--config-path", "conf"], "--config-path is not taken"),
-    (["--cfg", "job", "method=segga"], "unknown method 'segga'; did you mean 'sega'"),
-    (["--cfg", "job", "stps=3"], "unknown key 'stps'"),
-    (["--cfg", "jib"], "--cfg jib: must be one of job, hydra, all"),
-    (["--cfg"], "must be one of job, hydra, all"),
-    (["--info", "method=segga"], "unknown method 'segga'"),
-    (["-m", "method=sega,ntk", "--cfg", "job"], "--cfg shows one cell"),
-    (["--resolve"], "--resolve goes with --cfg job"),
-    (["--shell-completion"], "takes install=<shell>"),
-]
-
-
-@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
-def test_a_wrong_request_gets_one_line_and_status_2(monkeypatch, capsys, line, words, message, tmp_path):
-    status, out, err = run(monkeypatch, capsys, *line, *words)
-    assert status == 2 and out == ""
-    assert err.startswith("run.py: ") and message in err and err.count("\n") == 1
-    assert not (tmp_path / "runs").exists() and "Traceback" not in err
 
 
 def test_options_that_show_the_configuration_run_nothing(monkeypatch, capsys, line, tmp_path):
@@ -205,7 +41,7 @@ def test_a_lost_or_damaged_record_of_a_complete_cell_is_written_again(monkeypatc
     assert run(monkeypatch, capsys, *words)[0] == 0
     (record,) = (tmp_path / "runs").rglob("run.json")
     identity = json.loads(record.read_text())["identity"]
-    monkeypatch.setattr("sega.models.loading.load_pipeline", lambda *_: pytest.fail("loaded for nothing"))
+    monkeypatch.setattr("sega.models.loading.open_pipeline", lambda *_: pytest.fail("loaded for nothing"))
     monkeypatch.setattr("sega.runner._loaded", {})
     for spoil in (lambda: record.write_text(""), lambda: record.write_text("[1]"), record.unlink):
         spoil()
@@ -420,32 +256,6 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
     # A staged method says itself how many steps it takes.
     assert identity_of(line, "method=hiflow") == identity_of(line, "method=hiflow", "steps=7")
     assert identity_of(line, "method=hiflow") != identity_of(line, "method=hiflow", "method.base_steps=7")
-
-
-def test_prompts_come_from_worlds_files_and_the_line(tmp_path):
-    from sega.errors import RequestError
-    from sega.prompts import load_prompts, named
-
-    config = {"source": "embedded", "seed": 0, "count": 5, "path": None, "items": [], "text": None, "limit": None}
-    world = load_prompts(config)
-    assert len(world) == 5 and load_prompts(config | {"count": 9})[:5] == world
-    assert load_prompts(config | {"limit": 2}) == world[:2]
-    assert [item.text for item in load_prompts(config | {"text": ["b", "a", "b"]})] == ["b", "a"]
-    assert [item.text for item in load_prompts(config | {"items": ["b", "a"]})] == ["b", "a"]
-    path = tmp_path / "list.jsonl"
-    path.write_text('{"prompt": "A tall oak, in fog", "id": "oak"}\n\n{"prompt": "A tall oak, in snow"}\n')
-    oak, snow = load_prompts(config | {"path": str(path)})
-    config |= {"source": "file", "count": 0}
-    assert load_prompts(config | {"path": str(path)}) == [oak, snow]
-    assert oak.id.startswith("oak-") and snow.id.startswith("a-tall-oak-in-") and oak.id != snow.id
-    assert snow == named("A tall oak, in snow")
-    assert named("雪").id == named("雪").id != named("雨").id
-    path.write_text('{"prompt": "x"}\n{"id": "y"}\n')
-    with pytest.raises(RequestError, match="line 2"):
-        load_prompts(config | {"path": str(path)})
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(RequestError, match="not UTF-8"):
-        load_prompts(config | {"path": str(tmp_path / "latin.txt")})
 
 
 def test_help_lists_groups_keys_and_examples(capsys):
