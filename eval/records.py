@@ -11,6 +11,8 @@ import hashlib
 import json
 import re
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,8 @@ from sega.rows import ROW_KEYS, read_rows
 from sega.store import cells
 
 SCHEMA = 1
+DAMAGED_ZIP = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What zipfile raises for changed bytes: a bit of the flags, for example, makes a file "encrypted" (RuntimeError)."""
 SCORE_KEYS = ("protocol", "prompt_id", "seed", "sha256", "values")
 
 _told: set[str] = set()  # warnings of this command
@@ -175,27 +179,21 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 def are_sound(path: Path) -> bool:
     """Whether every array of an npz agrees with its checksum; holds one block in memory at a time."""
-    import zipfile
-    import zlib
-
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED_ZIP:
         return False
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """Arrays of an npz, {} when it is missing or damaged (they are then computed again)."""
-    import zipfile
-    import zlib
-
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+    except (*DAMAGED_ZIP, KeyError):
         return {}
 
 

@@ -185,3 +185,15 @@ def test_wrong_words_get_one_line(words, message, capsys):
     assert score(words) == 2
     out, err = capsys.readouterr()
     assert message in err and err.count("\n") == 1 and out == ""
+
+
+def test_no_changed_bit_of_stored_arrays_stops_a_reader(tmp_path):
+    import numpy as np
+
+    path = tmp_path / "features.npz"
+    records.write_arrays(path, {"a": np.arange(40), "b": np.ones(7)})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        records.read_arrays(path)
+        assert records.are_sound(path) in (True, False)
