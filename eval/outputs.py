@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.records import digest, file_digest, file_digest_plain, write_text
-from sega.files import locked, read_record, whole
+from eval.records import digest, file_digest, write_text
+from sega.files import file_sha, locked, read_record, whole
 
 RECORDS = ("scores.json", "scores.jsonl", "images.jsonl", "run.json")
 
@@ -69,7 +69,7 @@ def part(out: Path, name: str, state: str, make: Callable[[Made], None], force: 
         return Made([out / file for file in entry["files"]], entry["skipped"], fresh=False)
     made = Made()
     make(made)
-    files = {str(path.relative_to(out)): file_digest_plain(path) for path in made.files}
+    files = {str(path.relative_to(out)): file_sha(path) for path in made.files}
     with locked(out / ".report.lock"):  # several parts may be made at once
         entries = _read(manifest)
         entries[name] = {"inputs": state, "files": files, "skipped": made.skipped}
@@ -90,4 +90,4 @@ def _read(manifest: Path) -> dict[str, Any]:
 
 
 def _intact(out: Path, files: dict[str, str]) -> bool:
-    return all((out / name).is_file() and file_digest_plain(out / name) == sha for name, sha in files.items())
+    return all((out / name).is_file() and file_sha(out / name) == sha for name, sha in files.items())

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
-from sega.files import file_sha, read_record, whole
+from sega.files import read_record, whole
 from sega.rows import ROW_KEYS, read_rows
 from sega.store import cells
 
@@ -157,10 +157,6 @@ def file_digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
-file_digest_plain = file_sha
-"""sha256 of one file, as `images.jsonl` records it."""
-
-
 def write_text(path: Path, text: str) -> None:
     """Write by rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +215,12 @@ def _is_sound(block: Any) -> bool:
     kinds = {"n": int, "damaged": list, "metrics": dict}
     if not isinstance(block, dict) or not all(isinstance(block.get(key), kind) for key, kind in kinds.items()):
         return False
-    return "seal" not in block or block["seal"].get("block") == _seal(block, [])["block"]
+    return "seal" not in block or _sealed(block, "block") == _seal(block, [])["block"]
+
+
+def _sealed(block: dict[str, Any], what: str) -> str | None:
+    """A hash of a block's seal; None where the seal itself is damaged."""
+    return block["seal"].get(what) if isinstance(block["seal"], dict) else None
 
 
 def _seal(block: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -237,7 +238,7 @@ def read_scores(folder: Path, protocol: str) -> dict[str, Any]:
 def are_rows_sound(folder: Path, protocol: str, block: dict[str, Any]) -> bool:
     """Whether the rows in `scores.jsonl` are those that a block was made of; damage is named."""
     rows = score_rows(folder, protocol)
-    sound = block["seal"]["rows"] == _seal({}, rows)["rows"] if "seal" in block else len(rows) >= block["n"]
+    sound = _sealed(block, "rows") == _seal({}, rows)["rows"] if "seal" in block else len(rows) >= block["n"]
     if not sound:
         warn(f"{folder / 'scores.jsonl'} is damaged; python -m eval scores the cell again")
     return sound

@@ -16,6 +16,7 @@ from eval.metrics import MEASURES, METRICS, version
 from eval.protocol import departures, unstated
 from eval.records import Picture, Run, digest
 from sega.errors import RequestError
+from sega.files import file_sha
 
 
 @dataclass
@@ -82,7 +83,7 @@ def _shas(run: Run, known: dict[str, list]) -> tuple[list[str], list[tuple[int, 
         info = picture.path.stat()
         stat = (info.st_size, info.st_mtime_ns)
         old = known.get(name)
-        shas.append(old[2] if old and tuple(old[:2]) == stat else records.file_digest_plain(picture.path))
+        shas.append(old[2] if old and tuple(old[:2]) == stat else file_sha(picture.path))
         stats.append(stat)
     return shas, stats
 

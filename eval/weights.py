@@ -117,9 +117,9 @@ def find(name: str, given: str | None = None) -> tuple[Path, str]:
 @cache
 def _sha256(path: Path, size: int, time: int) -> str:
     """sha256 of a file, read once in a process as long as its size and time stay."""
-    from eval.records import file_digest_plain
+    from sega.files import file_sha
 
-    return file_digest_plain(path)
+    return file_sha(path)
 
 
 def recorded(where: Path) -> dict[str, str]:

@@ -16,8 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval import weights
-from eval.records import file_digest_plain, write_text
+from eval.records import write_text
 from sega.errors import RequestError, near
+from sega.files import file_sha
 
 TIMEOUT = 30
 """Seconds without an answer after which a connection is given up."""
@@ -57,7 +58,7 @@ def fetch(item: weights.Weights, folder: Path) -> str:
     path = folder / item.file
     known = weights.recorded(folder)
     wanted = item.sha256 or known.get(item.file, "")
-    if path.is_file() and wanted and file_digest_plain(path) == wanted:
+    if path.is_file() and wanted and file_sha(path) == wanted:
         return f"{item.name}: {path} is there"
     part = path.with_name(f"{path.name}.part")
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def fetch(item: weights.Weights, folder: Path) -> str:
         part.unlink(missing_ok=True)
         why = getattr(error, "reason", None) or error
         raise RequestError(f"{item.name} can't be fetched from {item.url}: {why}") from error
-    found = file_digest_plain(part)
+    found = file_sha(part)
     if wanted and found != wanted:
         part.unlink()
         raise RequestError(f"{item.url} has sha256 {found} and not {wanted}; nothing was kept")

@@ -41,9 +41,9 @@ def make_store(store: Path, sizes=((64, 48), (2100, 1500))) -> None:
 
 
 def gallery_sha(path):
-    from eval.records import file_digest_plain
+    from sega.files import file_sha
 
-    return file_digest_plain(path)
+    return file_sha(path)
 
 
 @pytest.fixture(scope="module")

@@ -197,3 +197,13 @@ def test_no_changed_bit_of_stored_arrays_stops_a_reader(tmp_path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         records.read_arrays(path)
         assert records.are_sound(path) in (True, False)
+
+
+@pytest.mark.parametrize("seal", [5, None, [], {}, {"block": 1}])
+def test_a_damaged_seal_is_a_damaged_block(place, capsys, seal):
+    path = cell(place) / "scores.json"
+    record = json.loads(path.read_text())
+    record["protocols"]["plain"]["seal"] = seal
+    path.write_text(json.dumps(record))
+    assert records.read_scores(cell(place), "plain") == {}
+    assert command(score, place, *SCORE) == 0 and "1 scored" in capsys.readouterr().out
