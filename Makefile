@@ -53,7 +53,7 @@ MODEL   ?= tiny
 SIZES   ?= 192x192 384x384
 LARGE   := $(lastword $(SIZES))
 PAPERS  := sega area dype ultraimage hiflow scalediff
-SOURCES := $(wildcard eval/*.py eval/web/* eval/published/*.csv)
+SOURCES := $(wildcard eval/*.py eval/*/*.py eval/gallery/web/* eval/published/*.csv)
 TABLES  := $(addprefix $(OUT)/table.,md csv tex)
 STEPWISE := $(foreach name,scaling attention spectra,$(OUT)/$(name)-$(MODEL)-$(LARGE).png)
 FIGURES := $(SIZES:%=$(OUT)/grid-$(MODEL)-%.png) $(OUT)/scores-$(MODEL).png $(OUT)/cost-$(MODEL).png $(STEPWISE)
@@ -130,7 +130,7 @@ paper-%: conf/experiment/%.yaml $(STAMP)
 	$(RUN) -m eval.report store=$(PAPER)/runs out=$(PAPER)/report
 
 train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (set for 3 hours on a CPU, 10 minutes on a GPU; ARGS=--install ships them)
-	$(RUN) -m sega.embedded.train $(ARGS)
+	$(RUN) -m sega.embedded.training $(ARGS)
 
 # Every image of the reference is made once; what stops goes on with the next `make`, and a second terminal with the same
 # line takes a share. bfloat16, as the real models are run: on CPUs that multiply it, it takes half the time of float32.

@@ -2,7 +2,7 @@
 
 import sys
 
-from sega.cli import main
+from sega.run.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

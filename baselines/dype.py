@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sega.errors import RequestError
-from sega.method import Axis, Method, uniform_axis
+from sega.methods.base import Axis, Method, uniform_axis
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DyPE(Method):
         return {"sigma"}
 
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
-        from sega import rope
+        from sega.formulas import rope
 
         time = 1 - sigma / 1000 if self.time == "as_run" else sigma
         theta, strength = self.geometry.theta, (self.lambda_s, self.lambda_t)

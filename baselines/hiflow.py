@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.staged import FactorNTK, ProportionalAttention, Staged, base_size, fit
 from sega.errors import RequestError
-from sega.method import Method, Rope
-from sega.parts import Attention, Point, Request, Stage
+from sega.methods.base import Method, Rope
+from sega.methods.parts import Attention, Point, Request, Stage
+from sega.methods.staged import FactorNTK, ProportionalAttention, Staged, base_size, fit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.sampling import Run
+    from sega.engine.sampling import Run
 
 VARIANTS = {
     # The paper names noise ratios 0.6, 0.3, 0.3, read as shares of the steps.
@@ -92,7 +92,7 @@ class Guidance:
 
 def enlarged(run: Run, latent: Tensor, size: tuple[int, int], std: float | None) -> Tensor:
     """A clean latent through pixels: decoded, bicubic to `size` (rows, columns of the latent), sharpened, encoded."""
-    from sega.filters import bicubic, sharpen
+    from sega.formulas.filters import bicubic, sharpen
 
     picture = run.decode(latent)
     cell = picture.shape[-1] // latent.shape[-1]
@@ -202,7 +202,7 @@ class HiFlow(Staged):
 
     def shift(self, base: tuple[int, int]) -> str:
         """The time shift of all stages, for a base of (width, height) pixels."""
-        from sega.schedules import shift_of
+        from sega.formulas.schedules import shift_of
 
         geometry = self.geometry
         tokens = math.prod(side // geometry.token_pixels for side in base)
@@ -232,7 +232,7 @@ class HiFlow(Staged):
         return ProportionalAttention(self.geometry) if self.proportional_attention else None
 
     def flow(self, index: int, run: Run) -> Guidance | None:
-        from sega.filters import bicubic, butterworth_lowpass, haar_lowpass
+        from sega.formulas.filters import bicubic, butterworth_lowpass, haar_lowpass
 
         def lowpass(x):
             return butterworth_lowpass(x, self.filter_ratio) if self.structure == "fft" else haar_lowpass(x)

@@ -12,15 +12,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.hiflow import HiFlow
-from baselines.staged import ProportionalAttention
 from sega.errors import RequestError
-from sega.method import Method
-from sega.parts import Attention, Call
+from sega.methods.base import Method
+from sega.methods.parts import Attention, Call
+from sega.methods.staged import ProportionalAttention
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.sampling import Run
+    from sega.engine.sampling import Run
 
 SHARES = (17 / 30, 10 / 30)
 """Of the steps, for each upscale."""

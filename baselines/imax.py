@@ -9,15 +9,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from baselines.staged import ProportionalAttention, Staged
 from sega.errors import RequestError
-from sega.method import Method, Rope, check_grid, check_sigma, uniform_axis
-from sega.parts import Attention, Point, Request, Stage
+from sega.methods.base import Method, Rope, check_grid, check_sigma, uniform_axis
+from sega.methods.parts import Attention, Point, Request, Stage
+from sega.methods.staged import ProportionalAttention, Staged
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.sampling import Run
+    from sega.engine.sampling import Run
 
 
 def divisor(size: tuple[int, int], native: int) -> int:
@@ -42,7 +42,7 @@ def clipped_ntk(
     """
     import torch
 
-    from sega.rope import base_frequencies
+    from sega.formulas.rope import base_frequencies
 
     rho = math.sqrt((length - text) / native)
     rho = max(1.0, rho) if bounded else rho
@@ -73,7 +73,7 @@ def mixed_velocity(velocity: Tensor, projected: Tensor, weight: float, mode: str
     constant      v + L v_g - L v
     disable       v
     """
-    from sega.filters import haar_lowpass
+    from sega.formulas.filters import haar_lowpass
 
     if mode == "disable":
         return velocity
@@ -210,7 +210,7 @@ class IMax(Staged):
     def flow(self, index: int, run: Run) -> Projection | None:
         if index == 0 or self.projection == "disable":
             return None
-        from sega.filters import bicubic
+        from sega.formulas.filters import bicubic
 
         width, height = run.stages[index].size
         guide = run.encode(bicubic(run.decode(run.latent), (height, width)), sample=True)

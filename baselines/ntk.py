@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sega.method import Axis, Method, uniform_axis
+from sega.methods.base import Axis, Method, uniform_axis
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,6 @@ class NTK(Method):
     name: ClassVar[str] = "ntk"
 
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
-        from sega import rope
+        from sega.formulas import rope
 
         return uniform_axis(rope.ntk(dim, self.geometry.theta, scale))

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from baselines.staged import Staged, fit
 from sega.errors import RequestError
-from sega.parts import Attention, Call, Point, Request, Stage
+from sega.methods.parts import Attention, Call, Point, Request, Stage
+from sega.methods.staged import Staged, fit
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sega.sampling import Run
+    from sega.engine.sampling import Run
 
 
 def patch_origins(grid: tuple[int, int], patch: tuple[int, int]) -> list[tuple[int, int]]:
@@ -124,7 +124,7 @@ def refine(prediction: Tensor, reference: Tensor, weight: float, factor: float) 
     With weight sigma it is the structure guidance of a step; with weight 1 and the roles of the two upsampled latents
     it is the frequency mixing at the start of a doubling.
     """
-    from sega.filters import resize_lowpass
+    from sega.formulas.filters import resize_lowpass
 
     return prediction + weight * (resize_lowpass(reference, factor) - resize_lowpass(prediction, factor))
 
@@ -265,7 +265,7 @@ class ScaleDiff(Staged):
         ]
 
     def begin(self, index: int, run: Run) -> Tensor:
-        from sega.filters import bicubic
+        from sega.formulas.filters import bicubic
 
         width, height = run.stages[index].size
         noise, latent = run.noise((width, height)), run.latent.float()

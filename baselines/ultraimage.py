@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.focus import Focus, LayeredProportion, focus_factor
+from baselines.kernels.focus import Focus, LayeredProportion, focus_factor
 from sega.errors import RequestError
-from sega.geometry import Geometry
-from sega.method import Axis, Method, Rope, base_axis, check_grid, check_sigma, uniform_axis
-from sega.parts import Attention, Point, Request, Stage
+from sega.methods.base import Axis, Method, Rope, base_axis, check_grid, check_sigma, uniform_axis
+from sega.methods.geometry import Geometry
+from sega.methods.parts import Attention, Point, Request, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.sampling import Run
+    from sega.engine.sampling import Run
 
 PAIRS = {"flux": (64, (9,)), "qwen": (83, (8, 9))}
 """Training side of the published model, and the pairs its code corrects."""

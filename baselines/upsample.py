@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from baselines.staged import FromBase, base_size
-from sega.parts import Request, Stage
+from sega.methods.parts import Request, Stage
+from sega.methods.staged import FromBase, base_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.sampling import Run
+    from sega.engine.sampling import Run
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Upsample(FromBase):
         return [self.base_stage(base_size(request.size, self.geometry), self.schedule)]
 
     def finish(self, run: Run) -> Tensor:
-        from sega.filters import bicubic
+        from sega.formulas.filters import bicubic
 
         width, height = run.request.size
         return bicubic(run.decode(run.latent), (height, width))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sega.method import Method
+from sega.methods.base import Method
 
 
 @dataclass(frozen=True)

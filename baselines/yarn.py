@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sega.method import Axis, Method, uniform_axis
+from sega.methods.base import Axis, Method, uniform_axis
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class YaRN(Method):
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {"variant": ("image", "llm")}
 
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
-        from sega import rope
+        from sega.formulas import rope
 
         form = rope.yarn_image if self.variant == "image" else rope.yarn_llm
         frequencies = form(dim, self.geometry.theta, scale, self.geometry.train_tokens)

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from eval import arguments
-from eval.records import Run, read_scores, score_rows
+from eval import options as arguments
+from eval.records.runs import Run, read_scores, score_rows
 from sega.errors import RequestError, near
 
 HELP = """usage: python -m eval.track [key=value ...]
@@ -54,7 +54,7 @@ def track(words: list[str]) -> int:
 
 def send(run: Run, protocol: str, options: dict[str, Any] | None = None) -> None:
     """Send the scores of a run by one protocol; without `options`, as its own configuration says."""
-    from sega.tracker import open_tracker
+    from sega.run.tracker import open_tracker
 
     options = options or run.config.get("tracker") or {"name": "none"}
     if options["name"] == "none" or not run.width:

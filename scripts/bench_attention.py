@@ -39,10 +39,10 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
     from diffusers import FluxTransformer2DModel
 
     from sega import load_method
-    from sega.attach import Attachment
+    from sega.engine.attachment import Attachment
+    from sega.methods.parts import Request
     from sega.models import adapter_for
     from sega.models.flux import image_ids
-    from sega.parts import Request
 
     name, overrides = CASES[case]
     method = load_method(name, "flux", overrides)

@@ -26,7 +26,7 @@ TARGET = 1.15
 
 def main(words: list[str]) -> int:
     """Run the benchmark; returns the exit status."""
-    from eval.config import split_words, usable_device
+    from eval.protocols import split_words, usable_device
     from sega.errors import RequestError
 
     if any(word in ("-h", "--help", "help") for word in words):
@@ -66,9 +66,9 @@ def pictures(folder: Path, options: dict) -> list[Path]:
 
 def measure(paths: list[Path], options: dict) -> dict:
     """Seconds a picture of both, their ratio and peaks."""
-    from eval import images
-    from eval.collect import Item, collect, resolve
-    from eval.config import load_protocol
+    from eval.protocols import load_protocol
+    from eval.records import images
+    from eval.scoring.collect import Item, collect, resolve
 
     words = [f"workers={options['workers']}", f"device={options['device']}"]
     config = load_protocol("embedded", words)

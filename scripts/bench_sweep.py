@@ -29,8 +29,8 @@ def measured(words: list[str]) -> int:
     """run.py with a clock around denoising and the autoencoder; writes the seconds to the file named first."""
     from functools import wraps
 
-    from sega import cli
     from sega.models.flux import FluxAdapter
+    from sega.run import cli
 
     seconds = {"denoising": 0.0, "decoding": 0.0}
 

@@ -75,11 +75,12 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
     """The median step of one method at one size, and what its measuring pass took where it has one."""
     import torch
 
-    from sega import attach, machine
-    from sega.flops import call_flops
-    from sega.geometry import load_geometry
-    from sega.method import build_method
+    from sega import attach
+    from sega.formulas.flops import call_flops
+    from sega.methods.base import build_method
+    from sega.methods.geometry import load_geometry
     from sega.models.flux import image_ids
+    from sega.run import provenance as machine
 
     shape = {"train_tokens": options.train, "sega_train_tokens": options.train, "text_tokens": options.text}
     method, device = build_method({"name": name}, replace(load_geometry("flux"), **shape)), options.device
@@ -156,7 +157,7 @@ def main() -> int:
     options = arguments()
     import torch
 
-    from sega import machine
+    from sega.run import provenance as machine
 
     if options.device != "cpu" and not torch.cuda.is_available():
         print(f"device {options.device}: no usable CUDA device; --device cpu measures a reduced shape", file=sys.stderr)

@@ -2,7 +2,7 @@
 
   python scripts/damage_test.py                                  every file, five ways, on the embedded model
   python scripts/damage_test.py ways=empty,folder files=images.jsonl,run.json per=case
-  python scripts/damage_test.py program=tests/fake_worker.py     with a fake in place of the denoiser
+  python scripts/damage_test.py program=tests/helpers/fake_worker.py     with a fake in place of the denoiser
 
 A way is `empty`, `cut` (half of it is left), `garble` (16 bytes in its middle are others), `delete` or `folder` (one of
 its name). After each, on a copy of the store, `sega.store ls`, `verify` and `gc apply=true`, the evaluation and the
@@ -54,7 +54,7 @@ class Store:
     """A store and the commands on it, in this process."""
 
     def __init__(self, options: dict[str, str], folder: Path):
-        from sega import cli
+        from sega.run import cli
 
         if options["program"]:
             spec = importlib.util.spec_from_file_location("program", ROOT / options["program"])
@@ -78,25 +78,25 @@ class Store:
 
     def run(self) -> None:
         """Generate what is missing."""
-        from sega import cli
+        from sega.run import cli
 
         for line in self.options["lines"].split(";"):
             self.call(cli.main, *self.options["common"].split(), *line.split(), f"store={self.folder}")
 
     def score(self) -> None:
         """Evaluate and report."""
-        import eval.__main__
-        import eval.report
+        import eval.report.command
+        import eval.scoring.command
 
         beside = self.folder.parent
-        self.call(eval.__main__.main, f"store={self.folder}", f"cache={beside / 'cache'}", "eval=plain",
+        self.call(eval.scoring.command.main, f"store={self.folder}", f"cache={beside / 'cache'}", "eval=plain",
                   "metrics=[piqe]", "workers=0", "bootstrap.samples=20")  # fmt: skip
-        self.call(eval.report.main, f"store={self.folder}", f"cache={beside / 'cache'}", "parts=tables",
+        self.call(eval.report.command.main, f"store={self.folder}", f"cache={beside / 'cache'}", "parts=tables",
                   f"out={beside / 'report'}", "workers=1")  # fmt: skip
 
     def look_after(self, *words: str) -> None:
         """`python -m sega.store` with these words."""
-        from sega import upkeep
+        from sega.store import upkeep
 
         self.call(upkeep.main, *words, f"store={self.folder}")
 

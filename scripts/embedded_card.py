@@ -16,10 +16,11 @@ import torch
 from embedded_measure import load_run, renders
 from PIL import Image
 
-from sega.embedded import record, world
+from sega.embedded import world
 from sega.embedded.model import WEIGHTS
 from sega.embedded.scorer import FEATURES
-from sega.embedded.train import MINUTES
+from sega.embedded.training import record
+from sega.embedded.training.command import MINUTES
 from sega.errors import RequestError
 
 SAMPLES = (6, 8)  # rows, columns of the sample grid
@@ -174,7 +175,7 @@ Scorer: zero-shot accuracy on {scorer["renders"]:,} fresh renders of each size, 
 * Scorer: open_clip, {training["scorer"]["steps"]} steps of 64 pictures, {where(training["scorer"])}{before(training["scorer"])}.
 * All weights together: {megabytes:.1f} MB. `make train-embedded` trains such weights from nothing into `results/cache/train`. Its times
   are set for 10 minutes on a large GPU and 3 hours on a CPU (minutes on each: {times}); this code has not been run on a GPU. `ARGS=--install` copies them into the package;
-  `ARGS="--part scorer --start-from sega/embedded/weights"` trains one part on from what ships; `python -m sega.embedded.train --help` lists the rest.
+  `ARGS="--part scorer --start-from sega/embedded/weights"` trains one part on from what ships; `python -m sega.embedded.training --help` lists the rest.
 
 ![loss curves](training.png)
 {on_cpu}"""

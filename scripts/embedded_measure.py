@@ -18,8 +18,8 @@ from PIL import Image
 from sega.embedded import world
 from sega.embedded.model import NATIVE, PIPELINE
 from sega.embedded.scorer import Scorer, load_scorer
-from sega.embedded.train_autoencoder import quality
-from sega.embedded.train_scorer import hits
+from sega.embedded.training.autoencoder import quality
+from sega.embedded.training.scorer import hits
 from sega.errors import RequestError
 
 SIDES = (NATIVE, 2 * NATIVE, 4 * NATIVE)
@@ -64,7 +64,7 @@ def accuracies(scorer: Scorer, prompts: list[str], pictures: torch.Tensor) -> di
 
 def fid(a: torch.Tensor, b: torch.Tensor) -> float:
     """FID as `python -m eval` computes it with the embedded features."""
-    from eval import distances, networks
+    from eval.metrics import distances, networks
 
     network = networks.load(networks.find("embedded", {"clip": {"path": None}}), "cpu")
     sets = [torch.cat([network.image(x[i : i + 64]) for i in range(0, len(x), 64)]).double().numpy() for x in (a, b)]

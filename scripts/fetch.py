@@ -15,10 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from eval import weights
-from eval.records import write_text
+from eval.metrics import weights
+from eval.records.runs import write_text
 from sega.errors import RequestError, near
-from sega.files import file_sha
+from sega.store.files import file_sha
 
 TIMEOUT = 30
 """Seconds without an answer after which a connection is given up."""

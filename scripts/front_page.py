@@ -3,8 +3,8 @@
   store    results/embedded/runs   images of the reference (make reference); without them parts=numbers still works
   parts    pictures,numbers        docs/images/*.jpg, and the blocks of README.md between <!-- numbers:... --> marks
 
-The prompts shown are the first of the reference's list, whatever came out. `tests/test_front_page.py` checks that the
-README holds what the committed records say.
+The prompts shown are the first of the reference's list, whatever came out. `tests/project/test_front_page.py`
+checks that the README holds what the committed records say.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eval.records import Run, find_runs
-from eval.tables import with_interval
+from eval.records.runs import Run, find_runs
+from eval.report.tables import with_interval
 from sega.embedded.model import NATIVE
 from sega.errors import RequestError
-from sega.method import METHODS
+from sega.methods.base import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
@@ -52,7 +52,7 @@ def front(runs: list[Run], cell: int = 200):
     """A row for each of ROWS; the first prompts of the reference at 2x, and the same at 4x."""
     from PIL import Image, ImageDraw
 
-    from eval.grid import typeface
+    from eval.figures.grid import typeface
     from sega.embedded.world import prompts
 
     chosen, gap, left, top = prompts(SEED, SHOWN), 4, 74, 26

@@ -2,7 +2,7 @@
 
   python scripts/kill_test.py                                 50 kills, 2 workers, the embedded model
   python scripts/kill_test.py kills=5 workers=4 folder=/tmp/k
-  python scripts/kill_test.py program=tests/fake_worker.py line="-m model=tiny method=ntk,sega steps=1 device=cpu"
+  python scripts/kill_test.py program=tests/helpers/fake_worker.py line="-m model=tiny method=ntk,sega steps=1"
 
 Workers all run the same line on one store. A killed one is started again; when the store is complete before all kills
 are spent, a new one is begun. Times and peak memory may differ, also where an image carries them, nothing else: pixels
@@ -30,8 +30,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sega.files import file_sha  # noqa: E402
-from sega.png import carried  # noqa: E402
+from sega.store.files import file_sha  # noqa: E402
+from sega.store.png import carried  # noqa: E402
 
 LINE = "-m model=tiny method=upsample,hrdit res=256x192 prompts.count=12 method.base_steps=3"
 KEYS = {"kills": "50", "workers": "2", "seed": "0", "program": "run.py", "folder": "", "line": LINE, "longest": ""}

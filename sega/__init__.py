@@ -7,8 +7,9 @@ from types import ModuleType
 __all__ = ["RequestError", "attach", "generate", "load_method", "load_pipeline"]
 
 _HOMES = {
-    "RequestError": "sega.errors", "attach": "sega.attach", "generate": "sega.sampling", "load_method": "sega.method",
-    "load_pipeline": "sega.models.loading",
+    "RequestError": "sega.errors", "attach": "sega.engine.attachment", "generate": "sega.engine.sampling",
+    "load_method": "sega.methods.base",
+    "load_pipeline": "sega.loading.pipeline",
 }  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sega.engine.timeshift import TokenLine
 from sega.errors import RequestError
-from sega.geometry import Geometry
-from sega.parts import Stage
-from sega.shift import TokenLine
+from sega.methods.geometry import Geometry
+from sega.methods.parts import Stage
 
 
 class Adapter:
-    """Defaults of the seams of `sega.attach` and `sega.sampling`."""
+    """Defaults of the seams of `sega.attach` and `sega.engine.sampling`."""
 
     family: str  # the name that `geometry.family` has in the configs of this model
     positions = "pos_embed"  # the attribute of the transformer that makes rotary tables

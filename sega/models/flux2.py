@@ -15,13 +15,13 @@ from diffusers.models.transformers.transformer_flux2 import Flux2AttnProcessor, 
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor
 
+from sega.engine.timeshift import TokenLine
 from sega.errors import RequestError
-from sega.geometry import Geometry
-from sega.method import Rope, base_axis
+from sega.methods.base import Rope, base_axis
+from sega.methods.geometry import Geometry
 from sega.models.base import check_processor
 from sega.models.flux import FluxAdapter
 from sega.models.flux_tables import rotary_table
-from sega.shift import TokenLine
 
 
 class EmpiricalLine(TokenLine):

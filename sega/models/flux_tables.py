@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sega.geometry import Geometry
-from sega.method import Axis, Rope, base_axis
+from sega.methods.base import Axis, Rope, base_axis
+from sega.methods.geometry import Geometry
 
 
 def grid_of(ids: Tensor) -> tuple[int, int]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near
-from sega.geometry import CONF, Geometry, build_geometry, load_geometry, models
+from sega.loading.folder import read_json
+from sega.methods.geometry import CONF, Geometry, build_geometry, load_geometry, models
 from sega.models import PIPELINES
-from sega.models.folder import read_json
 
 AXES = ("axes_dims_rope", "axes_dims")
 """Where the configs of stock transformers name their rotary dimensions."""

@@ -18,8 +18,8 @@ from diffusers.models.transformers.transformer_qwenimage import (
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.geometry import Geometry
-from sega.method import Axis, Rope, base_axis
+from sega.methods.base import Axis, Rope, base_axis
+from sega.methods.geometry import Geometry
 from sega.models.base import check_processor, check_shared
 from sega.models.flux import FluxAdapter
 from sega.models.qwen_calls import extent, picture_shapes, position_arguments, split, unpadded

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.geometry import Geometry
-from sega.method import Axis, Rope, base_axis
+from sega.methods.base import Axis, Rope, base_axis
+from sega.methods.geometry import Geometry
 
 STOCK_ROWS = 4096  # the model's own tables end here and would silently be cut short
 

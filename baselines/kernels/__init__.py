@@ -1,0 +1,1 @@
+"""Arithmetic of attention patterns, with no method in it."""

@@ -1,0 +1,1 @@
+"""Figures from records: `python -m eval.figures`."""

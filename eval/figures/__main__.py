@@ -1,0 +1,8 @@
+"""`python -m eval.figures`: see `eval.figures.command`."""
+
+import sys
+
+from eval.figures.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

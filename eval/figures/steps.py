@@ -1,0 +1,206 @@
+"""Figures of what happens over the steps of a generation: scaling maps, attention of one token, spectra of the latent.
+
+Made from the step records of one prompt and seed (`eval/records/steps.py`); `docs/report.md` says how to read each.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eval.figures.scores import COLOURS, MARKERS
+from eval.output.manifest import NothingError
+from eval.records.steps import MAKE, Recorded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def scaling(chosen: list[Recorded], others: list[Recorded], caption: str) -> Figure:
+    """Magnitude of every rotary pair at every step, and strength and flatness over steps (SEGA, figure 3).
+
+    `chosen` is an image a method; `others`, images of the same cells, show as thin lines how far strength differs
+    between prompts. Methods without a spectral part have no scaling map and are left out.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    shown = [(item, steps) for item in chosen if (steps := _with(item, "magnitudes", "strength"))]
+    if not shown:
+        raise NothingError(f"no magnitudes of a method with a spectral part beyond its training size; {MAKE}")
+    maps = [[np.array([row["magnitudes"][axis] for row in steps]).T for axis in (0, 1)] for _, steps in shown]
+    low, high = min(m.min() for pair in maps for m in pair), max(m.max() for pair in maps for m in pair)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11.5, 0.9 + 2.7 * len(shown)), layout="constrained")
+        axes = figure.subplots(len(shown), 3, squeeze=False, width_ratios=(1, 1, 1.15))
+        for line, (item, steps), pair in zip(axes, shown, maps, strict=True):
+            for panel, values, name in zip(line, pair, ("height", "width"), strict=False):
+                shape = {"aspect": "auto", "interpolation": "nearest", "cmap": "viridis"}
+                image = panel.imshow(values, vmin=low, vmax=high, **shape)
+                panel.set_title(f"{item.label}: magnitude, {name} axis", fontsize=9)
+                panel.set_ylabel("rotary pair (0: shortest period)")
+                panel.spines[:].set_visible(False)
+                _times(panel, steps)
+            figure.colorbar(image, ax=line[1], fraction=0.06, pad=0.02)
+            _strength(line[2], item, steps, [other for other in others if other.run.folder == item.run.folder])
+        _under(figure, shown[0][0], caption)
+    return figure
+
+
+def _strength(panel, item: Recorded, steps: list[dict[str, Any]], others: list[Recorded]) -> None:
+    count = 0
+    for other in others:
+        rows = _with(other, "strength")
+        if other.picture.key != item.picture.key and rows:
+            panel.plot([row["strength"] for row in rows], color=COLOURS[0], linewidth=0.6, alpha=0.35)
+            count += 1
+    panel.plot([row["strength"] for row in steps], color=COLOURS[0], marker="o", markersize=3, label="strength")
+    panel.plot([row["flatness"] for row in steps], color=COLOURS[1], marker="s", markersize=3, label="flatness")
+    panel.set_ylim(-0.03, 1.03)
+    panel.set_title(f"{item.label}{f'; thin: {count} more images' if count else ''}", fontsize=9)
+    panel.legend(frameon=False, fontsize=8)
+    panel.grid(axis="y", linewidth=0.4, alpha=0.5)
+    _times(panel, steps)
+
+
+def attention(chosen: list[Recorded], caption: str) -> Figure:
+    """Where one token looks, at three times, for each method (SEGA, figure 4), and how far over all steps."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    shown = [(item, steps) for item in chosen if (steps := _with(item, "attention"))]
+    if not shown:
+        raise NothingError(f"no attention was recorded in layers that attend to the whole picture; {MAKE}")
+    queries = {(tuple(steps[0]["query"]), tuple(steps[0]["grid"])) for _, steps in shown}
+    if len(queries) > 1:
+        raise NothingError("the methods were recorded for different query= places; record them for one")
+    times = sorted({0, (len(shown[0][1]) - 1) // 2, len(shown[0][1]) - 1})
+    row, column = shown[0][1][0]["query"]
+    with rc_context(STYLE):
+        height = 2.35 * len(shown)
+        figure = Figure(figsize=(2.3 * (len(times) + 1), height + 3.2), layout="constrained")
+        upper, lower = figure.subfigures(2, 1, height_ratios=(height, 2.6))
+        axes = upper.subplots(len(shown), len(times) + 1, squeeze=False)
+        picked = [[steps[min(k, len(steps) - 1)] for k in times] for _, steps in shown]
+        logs = [[_over_even(step["attention"]) for step in line] for line in picked]
+        tops = [max(line[k].max() for line in logs) for k in range(len(times))]
+        for panel, step in zip(axes[0, 1:], picked[0], strict=True):
+            panel.set_title(f"step {step['index']}, σ = {step['sigma']:.2f}", fontsize=9)
+        for line, (item, _), maps in zip(axes, shown, logs, strict=True):
+            _picture(line[0], item, (row, column), shown[0][1][0]["grid"])
+            for k, (panel, values) in enumerate(zip(line[1:], maps, strict=True)):
+                # One scale a column, so that methods compare; even attention is 0.
+                image = panel.imshow(values, vmin=-1.5, vmax=max(tops[k], 0.1), cmap="magma", interpolation="nearest")
+                panel.plot(column, row, "+", color="cyan", markersize=8)
+                _bare(panel)
+        bar = upper.colorbar(image, ax=axes[:, -1], fraction=0.07, pad=0.02)
+        bar.set_label("log₁₀ of attention over even attention", fontsize=8)
+        _over_steps(lower, shown)
+        _under(lower, shown[0][0], caption)
+    return figure
+
+
+def _over_even(attention: np.ndarray) -> np.ndarray:
+    """log10 of attention [H, W] over 1 / (H W)."""
+    return np.log10(np.maximum(attention * attention.size, 1e-3))
+
+
+def _picture(panel, item: Recorded, query: tuple[int, int], grid: list[int]) -> None:
+    from PIL import Image
+
+    from eval.records import images
+
+    _bare(panel)
+    panel.set_ylabel("\n".join(textwrap.wrap(item.label, 20)), fontsize=9)
+    try:
+        picture = Image.fromarray(images.read(item.picture.path))
+    except images.DamagedError:
+        panel.text(0.5, 0.5, "picture not here", ha="center", transform=panel.transAxes, fontsize=8)
+        return
+    picture.thumbnail((512, 512))
+    panel.imshow(np.asarray(picture))
+    scale = picture.size[0] / grid[1]
+    panel.plot((query[1] + 0.5) * scale, (query[0] + 0.5) * scale, "+", color="cyan", markersize=10, markeredgewidth=2)
+
+
+def _over_steps(figure, shown: list[tuple[Recorded, list[dict[str, Any]]]]) -> None:
+    left, right = figure.subplots(1, 2)
+    for k, (item, steps) in enumerate(shown):
+        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 3}
+        left.plot([np.mean(row["attention_distance"]) for row in steps], label=item.label, **style)
+        right.plot([np.mean(row["attention_text"]) for row in steps], **style)
+    left.set_title("mean distance from the query, in tokens", fontsize=9)
+    right.set_title("share of attention on the text", fontsize=9)
+    left.legend(frameon=False, fontsize=8)
+    for panel in (left, right):
+        panel.grid(axis="y", linewidth=0.4, alpha=0.5)
+        _times(panel, shown[0][1])
+
+
+def spectra(chosen: list[Recorded], caption: str) -> Figure:
+    """Power of the latent by radial frequency, a line a step, and of the clean prediction; last lines compared."""
+    from matplotlib import cm, rc_context
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    shown = [(item, steps) for item in chosen if (steps := _with(item, "spectrum"))]
+    if not shown:
+        raise NothingError(f"no spectra were recorded; {MAKE}")
+    colours = cm.ScalarMappable(Normalize(0, 1), "viridis")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.7 * (len(shown) + 1), 5.6), layout="constrained")
+        axes = figure.subplots(2, len(shown) + 1, sharex="col", sharey="row", squeeze=False)
+        for line, key, name in zip(axes, ("spectrum", "spectrum_clean"), ("latent", "clean prediction"), strict=True):
+            for k, (panel, (item, steps)) in enumerate(zip(line, shown, strict=False)):
+                for row in steps:
+                    _rings(panel, row[key], color=colours.to_rgba(row["sigma"]), linewidth=0.8)
+                panel.set_title(item.label, fontsize=9)
+                style = {"color": COLOURS[k % len(COLOURS)], "linewidth": 1.2}
+                _rings(line[-1], steps[-1][key], label=item.label, **style)
+            line[0].set_ylabel(f"power of the {name}")
+            line[-1].set_title("last step", fontsize=9)
+            for panel in line:
+                panel.set_xscale("log")
+                panel.set_yscale("log")
+                panel.grid(linewidth=0.3, alpha=0.5)
+        axes[0][-1].legend(frameon=False, fontsize=7)
+        for panel in axes[1]:
+            panel.set_xlabel("cycles over the longer side", fontsize=8)
+        figure.colorbar(colours, ax=axes[:, :-1], location="left", fraction=0.03, pad=0.02).set_label("time σ")
+        _under(figure, shown[0][0], caption)
+    return figure
+
+
+def _bare(panel) -> None:
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set_visible(False)
+
+
+def _rings(panel, values: list[float], **style) -> None:
+    panel.plot(range(1, len(values)), values[1:], **style)  # ring 0 is the mean
+
+
+def _with(item: Recorded, *keys: str) -> list[dict[str, Any]]:
+    """The steps of an image, [] where they lack one of the keys."""
+    steps = item.steps(maps="attention" in keys)
+    return steps if steps and all(key in row for row in steps for key in keys) else []
+
+
+def _times(panel, steps: list[dict[str, Any]]) -> None:
+    """Steps on the x axis with their σ."""
+    every = max(1, -(-len(steps) // 6))
+    places = range(0, len(steps), every)
+    panel.set_xticks(places, [f"{steps[k]['index']}\n{steps[k]['sigma']:.2f}" for k in places], fontsize=7)
+    panel.set_xlabel("step, σ", fontsize=8)
+
+
+def _under(figure, item: Recorded, caption: str) -> None:
+    prompt = item.picture.prompt or item.picture.prompt_id
+    text = f"{item.run.model}, {item.size} px, seed {item.picture.seed}: {prompt}"
+    lines = textwrap.wrap(text, 110)[:3] + ([caption] if caption else [])
+    figure.supxlabel("\n".join(lines).replace("$", r"\$"), fontsize=7, color="#444444")

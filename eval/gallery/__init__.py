@@ -1,0 +1,1 @@
+"""A folder of HTML that opens from disk: `python -m eval.gallery`."""

@@ -1,0 +1,8 @@
+"""`python -m eval.gallery`: see `eval.gallery.page`."""
+
+import sys
+
+from eval.gallery.page import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,206 @@
+"""A static gallery that opens from disk: `python -m eval.gallery`, then open `index.html`.
+
+Pictures are cut once into WebP tiles of several resolutions, so that pages of 4096-px pictures load what is in sight.
+Files are named by the hash of the picture; prompts go to the page as data and are shown as text alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from eval import options as arguments
+from eval.output.manifest import Made
+from sega.store.files import whole
+
+HELP = """usage: python -m eval.gallery [key=value ...]
+
+Writes a folder of plain HTML that opens from disk: pick prompts, methods and sizes, zoom and pan up to four pictures
+together, or slide between two. Made from the records of scored runs; pictures already there are not cut again.
+
+  python -m eval.gallery
+  python -m eval.gallery model=tiny out=results/gallery
+
+  out      results/gallery  where the gallery goes
+{selection}
+  workers  2                processes that cut pictures""".replace("{selection}", arguments.SELECTION)
+
+KEYS = arguments.KEYS | {"out": "results/gallery", "workers": "2"}
+TILE = 1024
+THUMB = 256
+WEB = Path(__file__).parent / "web"
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    return arguments.command(words, HELP, gallery)
+
+
+def gallery(words: list[str]) -> int:
+    """Write the gallery that the words ask for."""
+    options = arguments.parse(words, KEYS)
+    workers, out = arguments.whole(options, "workers"), Path(options["out"])
+    made = build(arguments.scored(options), out, workers)
+    for what, why in made.skipped.items():
+        print(f"no {what}: {why}")
+    if not made.fresh:
+        print(f"nothing has changed since {out}/ was made")
+    for path in made.files:
+        print(path)
+    return 0
+
+
+def build(rows: list, out: Path, workers: int) -> Made:
+    """Cut what is not cut yet and write the page; pictures that can't be read are named on stderr."""
+    here = [picture.path for row in rows for picture in row.pictures.values() if picture.path.is_file()]
+    if not here:
+        return Made(skipped={"gallery": "the pictures are not here, only their records"}, fresh=False)
+    cut, missing = cut_all(rows, out, workers)
+    for path, why in missing.items():
+        print(f"warning: {path} {why}; left out", file=sys.stderr)
+    changed = write_page(data(rows, set(missing)), out)
+    return Made([out / "index.html"], fresh=bool(cut or changed))
+
+
+def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:
+    """Cut every picture that is not cut yet; returns how many, and the ones that can't be with the reason."""
+    todo = {identity(picture): picture.path for row in rows for picture in row.pictures.values()}
+    todo = {name: path for name, path in todo.items() if not (out / "thumbs" / f"{name}.webp").exists()}
+    if not todo:
+        return 0, {}
+    from tqdm import tqdm
+
+    missing: dict[Path, str] = {}
+    jobs = list(todo.items())
+    with contextlib.ExitStack() as stack:
+        arguments = partial(cut, out), *zip(*jobs, strict=True)
+        if workers == 1:
+            done = map(*arguments)
+        else:
+            done = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs)))).map(*arguments, chunksize=4)
+        bar = tqdm(done, total=len(jobs), desc="gallery", leave=False, disable=None, dynamic_ncols=True)
+        for (_, path), reason in zip(jobs, bar, strict=True):
+            if reason:
+                missing[path] = reason
+    return len(jobs) - len(missing), missing
+
+
+def identity(picture: Any) -> str:
+    """Name of a picture's files."""
+    from eval.records.runs import digest
+
+    return picture.sha[:20] if picture.sha else digest([str(picture.path), picture.path.stat().st_mtime_ns])
+
+
+def levels(width: int, height: int) -> int:
+    """How many resolutions a picture has: halved until it fits one tile."""
+    count = 1
+    while max(width, height) > TILE << (count - 1):
+        count += 1
+    return count
+
+
+def cut(out: Path, name: str, path: Path) -> str:
+    """Write the tiles and, last, the thumbnail of a picture. Returns "" or why it can't be read."""
+    from PIL import Image
+
+    from eval.records import images
+
+    try:
+        picture = Image.fromarray(images.read(path))
+    except images.DamagedError as error:
+        return str(error)
+    folder = out / "tiles" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    small = max(picture.size) <= TILE  # small pictures stay exact
+    for level in range(levels(*picture.size)):
+        reduced = picture.reduce(2**level)  # sides round up, as the page expects of the last tile
+        for column, row, box in boxes(reduced.size):
+            reduced.crop(box).save(folder / f"{level}-{column}-{row}.webp", lossless=small, quality=90)
+    picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
+    (out / "thumbs").mkdir(exist_ok=True)
+    with whole(out / "thumbs" / f"{name}.webp") as scratch:
+        picture.save(scratch, "WEBP", quality=85)
+    return ""
+
+
+def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
+    """Columns, rows and pixel boxes of the tiles of a picture."""
+    width, height = size
+    for row, top in enumerate(range(0, height, TILE)):
+        for column, left in enumerate(range(0, width, TILE)):
+            yield column, row, (left, top, min(left + TILE, width), min(top + TILE, height))
+
+
+def data(rows: list, missing: set[Path]) -> dict[str, Any]:
+    """What the page shows, as plain data."""
+    from eval.metrics.registry import METRICS, number
+    from eval.report.tables import EMBEDDED, is_embedded
+
+    prompts: dict[tuple[str, int, str], int] = {}
+    runs, pictures = [], []
+    titles = {metric.value: metric for metric in METRICS.values()}
+    several = len({row.protocol for row in rows}) > 1
+    for row in rows:
+        if not row.run.width:
+            continue
+        label = f"{row.label}, {row.protocol}" if several else row.label
+        runs.append({"label": label, "model": row.run.model, "size": [row.run.width, row.run.height],
+                     "settings": settings(row.run)})  # fmt: skip
+        values = {(r["prompt_id"], r["seed"]): r["values"] for r in row.scored}
+        for key, picture in row.pictures.items():
+            if picture.path in missing:
+                continue
+            text = picture.prompt or key[0]
+            place = prompts.setdefault((*key, text), len(prompts))
+            shown = {}
+            for measure, value in values.get(key, {}).items():
+                value = value.get("mean") if isinstance(value, dict) else value
+                if value is not None and measure in titles:
+                    shown[titles[measure].title] = number(value, titles[measure].digits)
+            if picture.cost.get("seconds") is not None:
+                shown["seconds"] = f"{picture.cost['seconds']:.2f}"
+            pictures.append({"run": len(runs) - 1, "prompt": place, "id": identity(picture), "values": shown,
+                             "size": [row.run.width, row.run.height],
+                             "levels": levels(row.run.width, row.run.height)})  # fmt: skip
+    listed = [{"key": f"{key[0]}-{key[1]}", "seed": key[1], "text": key[2]} for key in prompts]
+    note = EMBEDDED if is_embedded(rows) else ""
+    if any(max(picture["size"]) > TILE for picture in pictures):
+        note += f" Pictures above {TILE} px are shown as WebP of quality 90; the store holds them lossless."
+    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs,
+            "pictures": pictures}  # fmt: skip
+
+
+def settings(run: Any) -> dict[str, str]:
+    """The settings of a run that a reader wants under a picture."""
+    found = {key: run.identity[key] for key in ("steps", "guidance", "schedule") if run.identity.get(key) is not None}
+    method = {k: v for k, v in run.identity.get("method", {}).items() if k != "name"}
+    if method:
+        found["method"] = ", ".join(f"{k}={v}" for k, v in method.items())
+    return {**{k: str(v) for k, v in found.items()}, "run": run.hash}
+
+
+def write_page(content: dict[str, Any], out: Path) -> bool:
+    """Write data and page; returns whether anything changed."""
+    from eval.records.runs import write_text
+
+    text = "const DATA = " + json.dumps(content, ensure_ascii=True, sort_keys=True) + ";\n"
+    page = {"data.js": text, **{name: (WEB / name).read_text() for name in ("index.html", "app.js", "style.css")}}
+    changed = {name: body for name, body in page.items()
+               if not (out / name).is_file() or (out / name).read_bytes() != body.encode()}  # fmt: skip
+    for name, body in changed.items():
+        write_text(out / name, body)
+    known = {picture["id"] for picture in content["pictures"]}
+    for folder in (out / "tiles").glob("*"):  # pictures that are no longer shown
+        if folder.name not in known:
+            (out / "thumbs" / f"{folder.name}.webp").unlink(missing_ok=True)
+            shutil.rmtree(folder)
+            changed[folder.name] = ""
+    return bool(changed)

@@ -1,0 +1,187 @@
+"""How each measure of `eval.metrics.registry.MEASURES` is computed.
+
+Every function here takes a Context and gives a function `(Batch) -> list of one value a picture`. A value is a
+number, a dict of numbers, an array, or None for a picture that has none (no prompt, smaller than a crop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eval.metrics import artefacts, networks
+from eval.records import images
+
+
+@dataclass
+class Batch:
+    """Pictures of one size with their prompts; what one measure computed and another needs is kept in `memo`."""
+
+    pictures: np.ndarray  # uint8 [B, H, W, 3]
+    keys: list[tuple[str, int]]
+    prompts: list[str | None]
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    def tensor(self):
+        """uint8 [B, 3, H, W]."""
+        if "tensor" not in self.memo:
+            import torch
+
+            array = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2))
+            self.memo["tensor"] = torch.from_numpy(array)
+        return self.memo["tensor"]
+
+    def luminance(self) -> np.ndarray:
+        """float64 [B, H, W], 0..255, BT.601."""
+        if "luminance" not in self.memo:
+            self.memo["luminance"] = self.pictures @ np.array([0.299, 0.587, 0.114])
+        return self.memo["luminance"]
+
+    def reduced(self, side: int, whole: bool = False):
+        """`networks.reduced` of the pictures, made once for every network that takes this size."""
+        key = f"reduced {side} {whole}"
+        if key not in self.memo:
+            self.memo[key] = networks.reduced(self.tensor(), side, whole)
+        return self.memo[key]
+
+
+@dataclass
+class Context:
+    """What measures may use: the options, the native side in pixels (None: unknown), loaded networks."""
+
+    config: dict[str, Any]
+    native: int | None
+    sources: dict[str, networks.Source]
+    loaded: dict[str, networks.Network] = field(default_factory=dict)
+
+    def network(self, kind: str) -> networks.Network:
+        """A network by its kind, loaded once."""
+        if kind not in self.loaded:
+            self.loaded[kind] = networks.load(self.sources[kind], self.config["device"])
+        return self.loaded[kind]
+
+
+def crop_size(config: dict[str, Any], native: int | None) -> int | None:
+    """Side of a crop in pixels."""
+    return native if config["patch"]["size"] == "auto" else config["patch"]["size"]
+
+
+def base_period(config: dict[str, Any], native: int | None) -> int | None:
+    """The shift, in pixels, at which repetition is looked for."""
+    return native if config["repetition"]["period"] == "auto" else config["repetition"]["period"]
+
+
+def seam_period(config: dict[str, Any], native: int | None) -> int | None:
+    """Pixels between the lines at which seams are looked for."""
+    if config["seam"]["period"] != "auto":
+        return config["seam"]["period"]
+    return native and native // 2
+
+
+def embed(context: Context, kind: str, batch: Batch) -> np.ndarray:
+    """Features of a network [B, D], float32, computed once for all measures that use it."""
+    if kind not in batch.memo:
+        network = context.network(kind)
+        pictures = batch.reduced(network.side) if network.side else batch.tensor()
+        batch.memo[kind] = network.image(pictures).float().cpu().numpy()
+    return batch.memo[kind]
+
+
+def features(context: Context) -> Callable[[Batch], list]:
+    """Image features [D], float32."""
+    return lambda batch: list(embed(context, context.config["features"], batch))
+
+
+def clip_features(context: Context) -> Callable[[Batch], list]:
+    """Features [D], float32, of the model of the CLIP score."""
+    return lambda batch: list(embed(context, context.config["clip"]["model"], batch))
+
+
+def patches(context: Context) -> Callable[[Batch], list]:
+    """Features of crops [count, D], float32."""
+    import torch
+
+    patch, size = context.config["patch"], crop_size(context.config, context.native)
+    network = context.network(context.config["features"])
+
+    def compute(batch: Batch) -> list:
+        rows = []
+        if min(batch.pictures.shape[1:3]) < size:
+            return [None] * len(batch.keys)
+        for picture, key in zip(batch.pictures, batch.keys, strict=True):
+            cut = images.crops(picture, size, patch["count"], patch["seed"], key)
+            rows.append(network.image(torch.from_numpy(np.ascontiguousarray(cut.transpose(0, 3, 1, 2)))))
+        return list(torch.stack(rows).float().cpu().numpy())
+
+    return compute
+
+
+def spectrum(context: Context) -> Callable[[Batch], list]:
+    """Radial log power spectrum of luminance, dB, [bands]."""
+    bands = context.config["spectrum"]["bands"]
+    return lambda batch: [artefacts.radial_spectrum(y, bands) for y in batch.luminance()]
+
+
+def repetition(context: Context) -> Callable[[Batch], list]:
+    """How far the autocorrelation stands out at the base period, the larger of both axes."""
+    period = base_period(context.config, context.native)
+    return lambda batch: [artefacts.repetition_at(y, period) for y in batch.luminance()]
+
+
+def seam(context: Context) -> Callable[[Batch], list]:
+    """Roughness across the lines where windows may meet against that beside them, dB."""
+    period = seam_period(context.config, context.native)
+    return lambda batch: [artefacts.seam_energy(y, period) for y in batch.luminance()]
+
+
+def clip_score(context: Context) -> Callable[[Batch], list]:
+    """100 times the cosine between picture and prompt."""
+    kind = context.config["clip"]["model"]
+    network = context.network(kind)
+    known: dict[str, np.ndarray] = {}
+
+    def compute(batch: Batch) -> list:
+        new = sorted({p for p in batch.prompts if p is not None} - set(known))
+        if new:
+            known.update(zip(new, network.text(new).float().cpu().numpy().astype(np.float64), strict=True))
+        seen = embed(context, kind, batch).astype(np.float64)
+        return [None if p is None else _cosine(x, known[p]) * 100 for x, p in zip(seen, batch.prompts, strict=True)]
+
+    return compute
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+
+
+def attributes(context: Context) -> Callable[[Batch], list]:
+    """1 or 0 for each attribute the caption names, and their mean as `mean`."""
+    from sega.embedded import world
+    from sega.errors import RequestError
+
+    network = context.network(context.config["clip"]["model"])
+
+    def said(prompt: str | None) -> dict[str, str] | None:
+        try:
+            return None if prompt is None else world.parse_caption(prompt)
+        except RequestError:  # a prompt of another world has no attributes
+            return None
+
+    def compute(batch: Batch) -> list:
+        told = [said(prompt) for prompt in batch.prompts]
+        if not any(told):
+            return [None] * len(told)
+        best = {name: p.argmax(-1).tolist() for name, p in network.attributes(batch.tensor()).items()}
+        rows: list[dict[str, float] | None] = []
+        for i, wanted in enumerate(told):
+            if wanted is None:
+                rows.append(None)
+                continue
+            hits = {name: float(world.ATTRIBUTES[name][best[name][i]] == wanted[name]) for name in world.SCORED}
+            rows.append(hits | {"mean": sum(hits.values()) / len(hits)})
+        return rows
+
+    return compute

@@ -1,0 +1,146 @@
+"""The networks behind features and CLIP score: what they are (cheap, no torch) and how they are loaded.
+
+Weights that are not on disk raise `MissingWeightsError` with the way to get them; nothing is ever downloaded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from eval.metrics import weights
+from eval.metrics.weights import MissingWeightsError
+from eval.records.runs import file_digest
+from sega.errors import RequestError
+
+EMBEDDED = Path(__file__).resolve().parents[2] / "sega" / "embedded" / "weights" / "scorer"
+OPENAI = {"ViT-L-14-quickgelu": "clip-vit-l-14", "RN50-quickgelu": "clip-rn50"}
+"""open_clip's names of OpenAI's models, whose files are in the catalogue of weights."""
+INCEPTION = {"inception": True, "inception_tf": False}
+"""Whether pictures are antialiased on the way to 299 px (torchmetrics), or not (TensorFlow, pytorch-fid)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network comes from: its name, its files, and the hash of their contents."""
+
+    kind: str  # "embedded" | "inception" | "inception_tf" | an open_clip model name
+    path: Path
+    weights: str
+
+
+@dataclass
+class Network:
+    """A loaded network. `image` takes uint8 [B, 3, H, W] and gives float features [B, D].
+
+    With `side`, it takes pictures that `reduced` has brought to that side.
+    """
+
+    image: Callable
+    text: Callable | None = None  # list of B strings to features [B, D]
+    attributes: Callable | None = None  # uint8 [B, 3, H, W] to probabilities [B, values] for each attribute
+    side: int = 0
+
+
+def find(kind: str, config: dict[str, Any]) -> Source:
+    """The source of a network, with its hash. Raises MissingWeightsError."""
+    path = config["clip"]["path"]
+    if kind == "embedded":
+        folder = Path(path or EMBEDDED)
+        files = [folder / "open_clip_config.json", folder / "open_clip_model.safetensors"]
+        if not all(file.is_file() for file in files):
+            raise MissingWeightsError(f"no scorer in {folder}; train it with `make train-embedded` or give clip.path")
+        return Source(kind, folder, file_digest(*files))
+    folder = config.get("weights")
+    if kind in INCEPTION:
+        return Source(kind, *weights.find("inception", folder))
+    if path and kind == config["clip"]["model"]:
+        if not Path(path).is_file():
+            raise MissingWeightsError(f"no file at clip.path={path}")
+        return Source(kind, Path(path), file_digest(Path(path)))
+    if kind in OPENAI:
+        return Source(kind, *weights.find(OPENAI[kind], folder))
+    raise MissingWeightsError(
+        f"no weights of {kind}; give clip.path=<open_clip checkpoint of {kind}>, or one of OpenAI's: "
+        + ", ".join(f"clip.model={name} ({weights.line(file)})" for name, file in OPENAI.items())
+    )
+
+
+@cache
+def load(source: Source, device: str) -> Network:
+    """Load a network on a device, once."""
+    if source.kind == "embedded":
+        from sega.embedded.scorer import load_scorer
+
+        scorer = load_scorer(device, source.path)
+        return Network(_scaled(scorer.image_features), scorer.text_features, scorer.attribute_probabilities)
+    if source.kind in INCEPTION:
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        module = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(source.path), INCEPTION[source.kind])
+        return Network(module.to(device).eval())
+    return _open_clip(source, device)
+
+
+def _open_clip(source: Source, device: str) -> Network:
+    import open_clip
+    import torch
+
+    if source.kind not in open_clip.list_models():
+        raise RequestError(f"open_clip has no model {source.kind!r}; see open_clip.list_models()")
+    if source.kind in OPENAI and source.path.suffix == ".pt":  # OpenAI's own archive, which is no state dict
+        model = open_clip.load_openai_model(str(source.path), precision="fp32", device=device).eval()
+    else:
+        model = open_clip.create_model(source.kind, pretrained=str(source.path), device=device).eval()
+    tokenizer = open_clip.get_tokenizer(source.kind)
+    side = model.visual.image_size
+    side = side[0] if isinstance(side, tuple) else side
+    mean = torch.tensor(model.visual.image_mean or open_clip.OPENAI_DATASET_MEAN, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(model.visual.image_std or open_clip.OPENAI_DATASET_STD, device=device).view(1, 3, 1, 1)
+
+    @torch.no_grad()
+    def image(pictures):
+        return model.encode_image((pictures.to(device).float() / 255 - mean) / std)
+
+    @torch.no_grad()
+    def text(captions):
+        return model.encode_text(tokenizer(captions).to(device)).float()
+
+    return Network(_scaled(image), text, side=side)
+
+
+def reduced(pictures, side: int, whole: bool = False):
+    """Pictures uint8 [B, 3, H, W] on the CPU as [B, 3, side, side], as open_clip and CLIP's processors do it.
+
+    Antialiased bicubic in whole values. The shorter side becomes `side` and the middle is kept; with `whole` the longer
+    side does, and black is put around.
+    """
+    import torch.nn.functional as F
+
+    height, width = pictures.shape[-2:]
+    if (height, width) == (side, side):
+        return pictures
+    scale = side / (max if whole else min)(height, width)
+    size = [max(1 if whole else side, round(n * scale)) for n in (height, width)]
+    x = F.interpolate(pictures, size, mode="bicubic", antialias=True, align_corners=False)  # of uint8, as Pillow does
+    if whole:
+        top, left = (side - size[0]) // 2, (side - size[1]) // 2
+        return F.pad(x, (left, side - size[1] - left, top, side - size[0] - top))
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return x[..., top : top + side, left : left + side]
+
+
+def _scaled(embed: Callable) -> Callable:
+    """Features at length sqrt(D): contrastive training fixes their direction only, and KID has the cube of the length.
+
+    With it the kernel of KID lies between 0 and 8, and FID between 0 and 4 D, for any such model.
+    """
+
+    def scaled(pictures):
+        features = embed(pictures).float()
+        return features / features.norm(dim=-1, keepdim=True).clamp_min(1e-12) * features.shape[-1] ** 0.5
+
+    return scaled

@@ -1,0 +1,131 @@
+"""Weights of the networks behind metrics: where each file comes from, where it lies, and what it must be.
+
+All lie in one folder, torch's own for checkpoints (`$TORCH_HOME/hub/checkpoints`), or the one given as `weights=`.
+`python scripts/fetch.py <name>` puts them there. Nothing here opens a connection, and nothing is looked up: a file is
+there, or its metric stays empty with the line that fetches it.
+
+A checksum that was published is pinned here. Where none was found, `fetch.py` writes down that of the first download
+(`checksums.json` beside the files), and any other content is refused from then on.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sega.errors import RequestError
+from sega.store.files import read_record
+
+RECORD = "checksums.json"
+HF = "https://huggingface.co"
+PYIQA = f"{HF}/chaofengc/IQA-PyTorch-Weights/resolve/main"
+CLIP = "https://openaipublic.azureedge.net/clip/models"
+
+
+class MissingWeightsError(Exception):
+    """Weights that can't be used; the message says why, and how to get them."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file. `sha256` is "" where its authors publish none."""
+
+    name: str
+    file: str
+    url: str
+    sha256: str = ""
+    size: str = ""
+    about: str = ""
+
+
+WEIGHTS: dict[str, Weights] = {
+    item.name: item
+    for item in (
+        Weights("inception", "weights-inception-2015-12-05-6726825d.pth",
+                "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+                "weights-inception-2015-12-05-6726825d.pth",
+                "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2", "96 MB",
+                "FID and KID: InceptionV3 as in TensorFlow 2015"),
+        Weights("clip-vit-l-14", "ViT-L-14.pt",
+                f"{CLIP}/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+                "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "933 MB",
+                "CLIP score, CMMD and aesthetic: OpenAI's ViT-L/14"),
+        Weights("clip-rn50", "RN50.pt",
+                f"{CLIP}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
+                "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "256 MB", "CLIP-IQA"),
+        Weights("musiq", "musiq_koniq_ckpt-e95806b9.pth", f"{PYIQA}/musiq_koniq_ckpt-e95806b9.pth",
+                "e95806b9eae5f3814c410f574ba8e552362bd5bc63d758ed5b97860f5d6185aa", "109 MB", "MUSIQ on KonIQ-10k"),
+        Weights("maniqa", "ckpt_koniq10k.pt", f"{PYIQA}/ckpt_koniq10k.pt", "", "543 MB", "MANIQA on KonIQ-10k"),
+        Weights("niqe", "niqe_modelparameters.mat", f"{PYIQA}/niqe_modelparameters.mat", "", "8 kB",
+                "NIQE: moments of pristine pictures"),
+        Weights("aesthetic-v1", "sa_0_4_vit_l_14_linear.pth",
+                "https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth", "", "4 kB",
+                "LAION aesthetic predictor V1, a linear head on ViT-L/14"),
+        Weights("aesthetic-v2", "sac+logos+ava1-l14-linearMSE.pth",
+                "https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/main/"
+                "sac%2Blogos%2Bava1-l14-linearMSE.pth",
+                "21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0", "4 MB",
+                "LAION aesthetic predictor V2, five linear layers on ViT-L/14"),
+        Weights("pickscore", "PickScore_v1.safetensors",
+                f"{HF}/yuvalkirstain/PickScore_v1/resolve/a4e4367c6dfa7288a00c550414478f865b875800/model.safetensors",
+                "ef31ef6fc5ff4d9bb90dd232df4e145887ba62c5a03aa2841415f8c25f18d52e", "3.94 GB", "PickScore v1"),
+        Weights("hpsv2.0", "HPS_v2_compressed.pt",
+                f"{HF}/xswu/HPSv2/resolve/697403c78157020a1ae59d23f111aa58ced35b0a/HPS_v2_compressed.pt",
+                "07cb0d20626232204ca3a6ec53ff5984e7e53212a8a7b0e0ec2bac1bdaf125a1", "1.97 GB", "HPSv2, version 2.0"),
+        Weights("hpsv2.1", "HPS_v2.1_compressed.pt",
+                f"{HF}/xswu/HPSv2/resolve/697403c78157020a1ae59d23f111aa58ced35b0a/HPS_v2.1_compressed.pt",
+                "c57a38fb4a2f7e7c15bf00da2ea377cdf165448b4dd1052a484c215a998c9837", "1.97 GB", "HPSv2, version 2.1"),
+        Weights("imagereward", "ImageReward.pt", f"{HF}/THUDM/ImageReward/resolve/main/ImageReward.pt",
+                "d71dc8d4912bc633c06ab8ef1ef6a81e8199d4369f14b47b29baf1d19de561f6", "1.79 GB", "ImageReward-v1.0"),
+        Weights("bert-vocabulary", "bert-base-uncased-vocab.txt",
+                f"{HF}/google-bert/bert-base-uncased/resolve/86b5e0934494bd15c9632b12f734a8a67f723594/vocab.txt",
+                "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3", "232 kB", "ImageReward's tokens"),
+    )
+}  # fmt: skip
+
+
+def folder(given: str | None = None) -> Path:
+    """Where weights lie: the folder given, or torch's for checkpoints."""
+    if given:
+        return Path(given)
+    cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    return Path(os.environ.get("TORCH_HOME", Path(cache) / "torch")) / "hub" / "checkpoints"
+
+
+def line(name: str, given: str | None = None) -> str:
+    """The command that fetches a file."""
+    return f"python scripts/fetch.py {name}" + (f" weights={given}" if given else "")
+
+
+def find(name: str, given: str | None = None) -> tuple[Path, str]:
+    """Path and sha256 of weights on disk. MissingWeightsError when they are absent or not what they must be."""
+    item, where = WEIGHTS[name], folder(given)
+    path = where / item.file
+    if not path.is_file():
+        raise MissingWeightsError(f"no {path}; fetch it: {line(name, given)}")
+    stat = path.stat()
+    found, wanted = _sha256(path, stat.st_size, stat.st_mtime_ns), item.sha256 or recorded(where).get(item.file, "")
+    if wanted and found != wanted:
+        raise MissingWeightsError(
+            f"{path} has sha256 {found[:12]}… and not {wanted[:12]}…; fetch it again: {line(name, given)}"
+        )
+    return path, found
+
+
+@cache
+def _sha256(path: Path, size: int, time: int) -> str:
+    """sha256 of a file, read once in a process as long as its size and time stay."""
+    from sega.store.files import file_sha
+
+    return file_sha(path)
+
+
+def recorded(where: Path) -> dict[str, str]:
+    """Checksums of first downloads, by file name."""
+    path = where / RECORD
+    found = read_record(path)
+    if found is None and path.exists():
+        raise RequestError(f"{path} is damaged; bring it back, or remove it to accept the files there as they are")
+    return found or {}

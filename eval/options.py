@@ -1,0 +1,97 @@
+"""What the commands that read scored runs have in common: their options, and how they answer wrong ones."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from eval.protocols import protocols, split_words
+from eval.records.runs import forget_warnings
+from sega.errors import RequestError, answer, check_folder, near
+
+SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
+  cache    results/cache    where python -m eval keeps rendered references
+  model, method, eval       only runs of these (commas between several), only this protocol"""
+KEYS = {"store": "results/runs", "cache": "results/cache", "model": None, "method": None, "eval": None}
+
+
+def command(words: list[str], text: str, run: Callable[[list[str]], int]) -> int:
+    """Run a command line: print `text` for --help, a wrong request or a full disk in one line; returns the status."""
+    forget_warnings()
+    if any(word in ("-h", "--help", "help") for word in words):
+        return answer("error", lambda: print(text) or 0)
+    return answer("error", lambda: run(words))
+
+
+def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
+    """Options by name with their defaults; RequestError names unknown ones."""
+    options, rest = split_words(words, known)
+    if rest:
+        key = rest[0].partition("=")[0]
+        raise RequestError(f"unknown option {key}{near(key, known)}")
+    if "out" in options:
+        check_folder("out", options["out"])
+    if options.get("eval") and options["eval"] not in protocols():
+        raise RequestError(f"unknown protocol eval={options['eval']}{near(options['eval'], protocols())}")
+    return options
+
+
+def whole(options: dict[str, Any], key: str, least: int = 1) -> int:
+    """A whole number among the options."""
+    if not re.fullmatch("[0-9]{1,9}", str(options[key])) or int(options[key]) < least:
+        raise RequestError(f"{key}={options[key]} must be a whole number of at least {least}")
+    return int(options[key])
+
+
+def fractions(options: dict[str, Any], key: str, names: str) -> tuple[float, ...]:
+    """Numbers between 0 and 1 with commas between, one for each of `names`."""
+    count = names.count(",") + 1
+    try:
+        found = tuple(float(part) for part in str(options[key]).strip("[]()").split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise RequestError(f"{key}={options[key]} must be {names} such as {key}={','.join(['0.5'] * count)}")
+    if not all(0 <= value <= 1 for value in found):
+        raise RequestError(f"{key}={options[key]} must hold fractions between 0 and 1")
+    return found
+
+
+def scored(options: dict[str, Any]) -> list:
+    """The rows that the options select; runs without scores are named on stderr."""
+    from eval.records.rows import load_rows
+
+    rows, unscored = load_rows(
+        Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]
+    )
+    for run in unscored:
+        print(f"not scored yet: {run.name}; run python -m eval", file=sys.stderr)
+    return rows
+
+
+def check_size(size: str | None) -> None:
+    """Refuse a `size` that is no size, whatever the model."""
+    from sega.run.cell import parse_size
+
+    if size is not None:
+        parse_size(size, 1024, 16, "size")
+
+
+def is_size(wanted: str | None, model: str, size: str) -> bool:
+    """Whether a size of the store, `WxH`, is the wanted one: None (any), `N`, `WxH`, or `2x` of a model known here."""
+    from sega.methods.geometry import load_geometry
+    from sega.run.cell import is_multiple, parse_size
+
+    if wanted is None or wanted == size:
+        return True
+    native = token = 1
+    if is_multiple(wanted):
+        try:
+            geometry = load_geometry(model)
+        except RequestError:  # pictures of another origin have no training size
+            return False
+        native, token = geometry.train_tokens * geometry.token_pixels, geometry.token_pixels
+    return "x".join(map(str, parse_size(wanted, native, token, "size"))) == size

@@ -1,0 +1,1 @@
+"""Files made from records: the manifest that remembers them, and text formats."""

@@ -1,0 +1,142 @@
+"""Options of the evaluation: `conf/eval/<protocol>.yaml`, then `key=value` words from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError, near
+from sega.methods.geometry import CONF
+
+CHOICES = {"reference.kind": ("world", "folder", "none"), "features": ("embedded", "inception", "inception_tf"),
+           "reference.resize": ("none", "size"), "reference.filter": ("lanczos", "bicubic", "box"),
+           "aesthetic.version": ("v1", "v2"), "hps.version": ("v2.0", "v2.1")}  # fmt: skip
+
+
+def protocols() -> list[str]:
+    """Names of the files in `conf/eval`."""
+    return sorted(path.stem for path in (CONF / "eval").glob("*.yaml"))
+
+
+def load_protocol(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """A protocol as a plain nested dict. Unknown names, keys and unreadable values raise RequestError."""
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    known = protocols()
+    if name not in known:
+        raise RequestError(f"unknown protocol eval={name}{near(name, known)}")
+    config = _composed(name)
+    try:
+        changes = OmegaConf.from_dotlist(list(overrides))
+        _check_keys(OmegaConf.to_container(changes), OmegaConf.to_container(config), "")
+        merged = OmegaConf.to_container(OmegaConf.merge(config, changes), resolve=True)
+    except RequestError:
+        raise
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"options can't be read: {why}") from error
+    check_values(merged)
+    return merged
+
+
+def _composed(name: str) -> Any:
+    """The file of a protocol on the protocols its `defaults` name, as Hydra composes them for run.py."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(CONF / "eval" / f"{name}.yaml")
+    bases = [base for base in config.pop("defaults", []) if base != "_self_"]
+    return OmegaConf.merge(*map(_composed, bases), config)
+
+
+def _check_keys(changes: dict, known: dict, prefix: str) -> None:
+    for key, value in changes.items():
+        if key not in known:
+            raise RequestError(f"unknown option {prefix}{key}{near(key, known)}")
+        if isinstance(known[key], dict) != isinstance(value, dict):
+            kind = "a group of values" if isinstance(known[key], dict) else "one value"
+            raise RequestError(f"option {prefix}{key} takes {kind}")
+        if isinstance(value, dict):
+            _check_keys(value, known[key], f"{prefix}{key}.")
+
+
+def check_values(config: dict) -> None:
+    """Raises RequestError for values of a protocol that can't be."""
+    from eval.metrics.registry import METRICS
+
+    if not isinstance(config["metrics"], list):
+        raise RequestError(f"metrics={config['metrics']} must be a list such as metrics=[fid,kid]")
+    for name in config["metrics"]:
+        if not isinstance(name, str) or name not in METRICS:
+            raise RequestError(f"unknown metric {name!r}{near(name, METRICS)}")
+    for key, allowed in CHOICES.items():
+        if get(config, key) not in allowed:
+            raise RequestError(f"{key}={get(config, key)} is not allowed{near(get(config, key), allowed)}")
+    for key in ("batch", "patch.count", "kid.subsets", "spectrum.bands", "bootstrap.samples",
+                "bootstrap.distance_samples", "reference.least"):  # fmt: skip
+        _whole(config, key)
+    if get(config, "reference.count") is not None:
+        _whole(config, "reference.count")
+    for key in ("patch.size", "kid.subset_size", "repetition.period", "seam.period", "reference.per_prompt"):
+        if get(config, key) != "auto":
+            _whole(config, key)
+    for key in ("workers", "patch.seed", "kid.seed", "bootstrap.seed"):
+        _whole(config, key, least=0)
+    level = get(config, "bootstrap.level")
+    if not isinstance(level, float) or not 0 < level < 1:
+        raise RequestError(f"bootstrap.level={level} must lie between 0 and 1")
+
+
+def _whole(config: dict, key: str, least: int = 1) -> None:
+    value = get(config, key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise RequestError(f"{key}={value} must be a whole number of at least {least}")
+
+
+def get(config: dict, key: str) -> Any:
+    """The value of a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def split_words(words: Iterable[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Command-line words: (the options named in `known` with their defaults, the remaining words).
+
+    Words without `=` raise RequestError.
+    """
+    found, rest = dict(known), []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise RequestError(f"{word!r} must have the form key=value; --help lists the options")
+        if key in known:
+            found[key] = value
+        else:
+            rest.append(word)
+    return found, rest
+
+
+def usable_device(device: str) -> str:
+    """The device, with `auto` resolved; RequestError unless torch can use it."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = device.split(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise RequestError(f"unknown device={device}{near(device, ('auto', 'cpu', 'cuda', 'mps'))}")
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
+        raise RequestError(f"device={device} is not available here; use device=cpu")
+    return device
+
+
+def existing(path: str | None, what: str) -> Path | None:
+    """The path of a file or folder that must exist, or None."""
+    if path in (None, "", "null"):
+        return None
+    if not Path(path).exists():
+        raise RequestError(f"no {what} at {path}")
+    return Path(path)

@@ -1,0 +1,1 @@
+"""The values of the papers beside ours: `python -m eval.published`."""

@@ -1,0 +1,110 @@
+"""Published values and ours side by side, as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from eval.metrics.registry import METRICS, number
+from eval.output.markup import BOOKTABS, align, booktabs, tex
+from eval.published.values import Joined
+
+READ_WITH_CARE = (
+    "Published values keep their printed digits; where a paper prints several for one entry, all stand. FID compares\n"
+    "only inside one table: reference sets and counts differ between papers. The spread is the largest less the\n"
+    "smallest value of different papers for the same method. `eval/published/README.md` says what each paper did.\n"
+)
+
+
+def to_markdown(joined: list[Joined], paper: str = "") -> str:
+    """A table for each model and size: our value, each paper's, the differences and the spread between papers.
+
+    With `paper`, its values come first and differences are to them alone.
+    """
+    parts = []
+    for model, size in dict.fromkeys((j.model, j.size) for j in joined):
+        chosen = [j for j in joined if (j.model, j.size) == (model, size)]
+        head, body = _table(chosen, paper)
+        parts.append(f"## {model}, {size}\n\n{align(head, body)}\n{_sources(chosen)}")
+    return "\n".join(parts)
+
+
+def to_latex(joined: list[Joined], paper: str = "") -> str:
+    """The same as booktabs tables."""
+    parts = []
+    for model, size in dict.fromkeys((j.model, j.size) for j in joined):
+        chosen = [j for j in joined if (j.model, j.size) == (model, size)]
+        head, body = _table(chosen, paper)
+        caption = f"{model}, {size}. {_sources(chosen).replace(chr(10), ' ').strip()}"
+        parts.append(booktabs(head, [[tex(cell) for cell in line] for line in body], caption, left=3 if paper else 2))
+    return BOOKTABS + "\n".join(parts)
+
+
+def _table(chosen: list[Joined], paper: str) -> tuple[list[str], list[list[str]]]:
+    names = list(dict.fromkeys(v.paper for j in chosen for v in j.values))
+    names.sort(key=lambda name: name != paper)
+    metrics = list(dict.fromkeys(j.metric for j in chosen))
+    body = []
+    for j in sorted(chosen, key=lambda j: (metrics.index(j.metric), j.dataset)):
+        cells = []
+        for name in names:
+            cells.append(" / ".join(dict.fromkeys(v.text for v in j.values if v.paper == name)))
+        digits = METRICS[j.metric].digits if j.metric in METRICS else 2
+        title = METRICS[j.metric].title if j.metric in METRICS else j.metric
+        arrow = "↑" if j.values[0].higher_is_better else "↓"
+        spread = "" if j.spread is None else number(j.spread, digits)
+        data = [j.dataset] if paper else []
+        body.append([f"{title} {arrow}", *data, j.method, *_ours(j, digits, paper), *cells, spread])
+    data = ["data"] if paper else []
+    return ["metric", *data, "method", "ours", f"ours − {paper or 'published'}", *names, "spread"], body
+
+
+def our_cell(j: Joined) -> dict[str, Any]:
+    """Our cell of this metric, {} where there is none."""
+    if j.ours is None:
+        return {}
+    if j.metric == "latency_s":
+        seconds = j.ours.block.get("cost", {}).get("seconds")
+        return {} if seconds is None else {"value": seconds, "digits": 1, "n": j.ours.block.get("n")}
+    cell = j.ours.cell(j.metric) if j.metric in METRICS else {}
+    return cell if "value" in cell else {}
+
+
+def _ours(j: Joined, digits: int, paper: str) -> list[str]:
+    cell = our_cell(j)
+    if not cell:
+        return ["", ""]
+    text = number(cell["value"], cell["digits"])
+    if cell.get("low") is not None:
+        text += f" ±{(cell['high'] - cell['low']) / 2:.{len(text.partition('.')[2])}f}"
+    text += f" (N={cell['n']})" if j.metric in METRICS and METRICS[j.metric].kind == "fid" else ""
+    differences = [cell["value"] - v.value for v in j.values if paper in ("", v.paper)]
+    low, high = number(min(differences), digits), number(max(differences), digits)
+    return [text, low if low == high else f"{low} to {high}"]
+
+
+def _sources(chosen: list[Joined]) -> str:
+    lines = []
+    for paper in dict.fromkeys(v.paper for j in chosen for v in j.values):
+        own = [v for j in chosen for v in j.values if v.paper == paper]
+        models, data = (", ".join(dict.fromkeys(getattr(v, key) for v in own)) for key in ("model", "dataset"))
+        counts = ", ".join(dict.fromkeys(v.n_prompts for v in own))
+        lines.append(f"- {paper}: {models}; {data}; prompts: {counts}.")
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(joined: list[Joined]) -> str:
+    """One row a published value, with ours beside it."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["model", "size", "method", "metric", "paper", "table", "published", "ours", "ours_n", "difference",
+                     "spread_between_papers", "published_model", "dataset", "n_prompts", "notes"])  # fmt: skip
+    for j in joined:
+        cell = our_cell(j)
+        for v in j.values:
+            ours = cell.get("value")
+            writer.writerow([j.model, j.size, j.method, j.metric, v.paper, v.table, v.text, ours, cell.get("n"),
+                             None if ours is None else ours - v.value, j.spread, v.model, v.dataset, v.n_prompts,
+                             v.notes])  # fmt: skip
+    return file.getvalue()

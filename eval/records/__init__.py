@@ -1,0 +1,1 @@
+"""What lies beside a run: images, rows, step records, scores."""

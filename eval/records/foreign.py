@@ -1,0 +1,141 @@
+"""Pictures that this project did not make: any folder, with an optional file of prompts.
+
+Layouts: pictures anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`, whose
+`<number>/grid.png` shows the samples again and is left out. Hidden files and folders are not looked at.
+Prompts: `.txt` with a line for each picture in order of names, or `.jsonl`, `.json`, `.csv` or `.tsv` with `file` and
+`prompt` (and, if there, `prompt_id` and `seed`). What is done to pictures that are not 8-bit RGB is told.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from eval.records import images
+from eval.records.runs import Picture, Run, digest, read_json
+from sega.errors import RequestError, near, shortened
+from sega.run.prompts import read_text
+from sega.store.rows import read_rows
+
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")
+"""Pictures too, but of a kind that is not read."""
+
+
+def load_folder(folder: Path, prompts: Path | None = None) -> Run:
+    """A folder of pictures as a run. RequestError when it holds none or the prompts don't fit it."""
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is no folder; give path=<run folder or folder of pictures>")
+    seen = sorted(p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    files = [p for p in seen if p.suffix.lower() in KINDS and (p.is_file() or p.is_symlink())]
+    if not files:
+        raise RequestError(f"no pictures in {folder}; looked for {', '.join(KINDS)}")
+    notes = [f"{p.relative_to(folder)} is of a kind that is not read; convert it to PNG"
+             for p in seen if p.suffix.lower() in OTHERS and p.is_file()]  # fmt: skip
+    samples = [p for p in files if p.parent.name == "samples" and _metadata(p).is_file()]
+    if prompts:
+        pictures = _with_prompts(folder, files, prompts)
+    elif samples:
+        pictures = _geneval(folder, samples, notes)
+        rest = [p for p in files if p not in set(samples) and not _is_grid(p)]
+        notes += [f"{p.relative_to(folder)} is no sample of GenEval's layout" for p in rest]
+    else:
+        pictures = [Picture(p, str(p.relative_to(folder)), 0) for p in files]
+    done = Counter(change for p in pictures for change in images.changes(p.path))
+    return Run(folder, "pictures", folder.resolve().name, None, None, digest(str(folder.resolve())), {}, {},
+               sorted(pictures, key=lambda p: p.key), notes=notes,
+               changes=[f"{count} of {len(pictures)} pictures {change}" for change, count in done.items()])  # fmt: skip
+
+
+def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
+    """Lines that tell what of a run was not scored and why, [] where all was; `damaged` as in `scores.json`."""
+    lines = []
+    if damaged:
+        lines.append(f"warning: {len(damaged)} of {len(run.pictures)} pictures in {run.folder} are left out:")
+        lines += [f"  {item['file']} {item['why']}" for item in damaged]
+    if run.notes:
+        lines.append(f"warning: {len(run.notes)} more files in {run.folder} are not scored:")
+        lines += [f"  {note}" for note in run.notes]
+    return lines + [f"note: {change}" for change in run.changes]
+
+
+def _metadata(picture: Path) -> Path:
+    """Where GenEval's layout has the prompt of a sample."""
+    return picture.parent.parent / "metadata.jsonl"
+
+
+def _is_grid(path: Path) -> bool:
+    return path.stem == "grid" and (path.parent / "metadata.jsonl").is_file()
+
+
+def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[Picture]:
+    """Samples by folder and place in it; metadata that hold no prompt are named in `notes`."""
+    pictures, folders = [], {}
+    for path in samples:
+        folders.setdefault(path.parent, []).append(path)
+    for parent, paths in folders.items():
+        metadata = _metadata(paths[0])
+        rows, _ = read_rows(metadata, ("prompt",))
+        if not rows:
+            notes.append(f"{metadata.relative_to(folder)} holds no prompt; its samples are scored without one")
+        prompt, name = rows[0]["prompt"] if rows else None, str(parent.parent.relative_to(folder))
+        pictures += [Picture(path, name, number, prompt) for number, path in enumerate(sorted(paths))]
+    return pictures
+
+
+def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Picture]:
+    if prompts.suffix == ".txt":
+        lines = [line.removesuffix("\r") for line in read_text(prompts, f"prompts={prompts}").split("\n")]
+        while lines and not lines[-1].strip():
+            lines.pop()
+        if len(lines) != len(files):
+            counts = f"{len(lines)} lines for {len(files)} pictures"
+            raise RequestError(f"{prompts} has {counts}; give a .csv with file,prompt")
+        return [Picture(p, str(p.relative_to(folder)), 0, line) for p, line in zip(files, lines, strict=True)]
+    rows = _table(prompts)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not {"file", "prompt"} <= set(row):
+            raise RequestError(f"{prompts} row {number} lacks file or prompt")
+    by_file = {str(row["file"]): row for row in rows}
+    names = [str(p.relative_to(folder)) for p in files]
+    for name in by_file:
+        if name not in names:
+            raise RequestError(f"{prompts} names {name!r}, which is not in {folder}{near(name, names[:1000])}")
+    found = []
+    for name, path in zip(names, files, strict=True):
+        row = by_file.get(name, {})
+        try:
+            seed = int(row.get("seed") or 0)
+        except (ValueError, TypeError):
+            raise RequestError(f"{prompts}: seed {shortened(row['seed'])} of {name} is no whole number") from None
+        if not isinstance(row.get("prompt", ""), str | None):
+            raise RequestError(f"{prompts}: the prompt of {name} is no sentence")
+        found.append(Picture(path, str(row.get("prompt_id") or name), seed, row.get("prompt")))
+    keys = [picture.key for picture in found]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RequestError(f"{prompts} gives prompt_id {twice[0]} and seed {twice[1]} to several pictures")
+    return found
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        rows, damaged = read_rows(path)
+        if damaged:
+            raise RequestError(f"{path} line {damaged[0]} is no JSON object")
+        return rows
+    if path.suffix == ".json":
+        rows = read_json(path)
+        if not isinstance(rows, list):
+            raise RequestError(f"{path} must hold a list of objects with file and prompt")
+        return rows
+    if path.suffix in (".csv", ".tsv"):
+        text = io.StringIO(read_text(path, f"prompts={path}"), newline="")
+        try:
+            return list(csv.DictReader(text, delimiter="\t" if path.suffix == ".tsv" else ","))
+        except csv.Error as error:
+            raise RequestError(f"{path} can't be read: {error}") from error
+    raise RequestError(f"prompts={path} must end in .txt, .jsonl, .json, .csv or .tsv")

@@ -1,0 +1,195 @@
+"""Rows of the report: every scored run with its label, in the order of the table. Reads records only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from eval.metrics.statistics import Key
+from eval.records.runs import Picture, Run, are_rows_sound, find_runs, read_arrays, read_blocks, score_rows
+from sega.errors import RequestError, near
+
+RENDERS = "true renders"
+
+
+@dataclass(eq=False)
+class Row:
+    """One scored run under one protocol."""
+
+    run: Run
+    protocol: str
+    block: dict[str, Any]
+    label: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether these are renders, not pictures of a model."""
+        return self.run.method == "renders"
+
+    @property
+    def size(self) -> str:
+        """Size as in the store, or "several"."""
+        return f"{self.run.width}x{self.run.height}" if self.run.width else "several"
+
+    @property
+    def scale(self) -> float | None:
+        """Longer side over the training side."""
+        native = self.block.get("native")
+        return max(self.run.width, self.run.height) / native if native and self.run.width else None
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Rows of one group are compared with each other."""
+        return self.run.model, self.protocol, self.size
+
+    def cell(self, metric: str) -> dict[str, Any]:
+        """The cell of a metric; one with a reason when it was not asked for."""
+        return self.block["metrics"].get(metric, {"reason": "not part of the protocol when this run was scored"})
+
+    @cached_property
+    def scored(self) -> list[dict[str, Any]]:
+        """Rows of `scores.jsonl`; none where they are not those of the block."""
+        sound = are_rows_sound(self.run.folder, self.protocol, self.block)
+        return score_rows(self.run.folder, self.protocol) if sound else []
+
+    @cached_property
+    def arrays(self) -> dict[str, Any]:
+        """Features of the pictures."""
+        return read_arrays(self.run.folder / f"features-{self.protocol}.npz")
+
+    def values(self, measure: str) -> dict[Key, float]:
+        """Value of each picture for a measure of `scores.jsonl`."""
+        found = {}
+        for row in self.scored:
+            value = row["values"].get(measure)
+            if value is not None:
+                found[row["prompt_id"], row["seed"]] = value["mean"] if isinstance(value, dict) else value
+        return found
+
+    @property
+    def pictures(self) -> dict[Key, Picture]:
+        """Pictures by (prompt id, seed), without the damaged ones."""
+        damaged = {item["file"] for item in self.block["damaged"]}
+        return {p.key: p for p in self.run.pictures if str(p.path.relative_to(self.run.folder)) not in damaged}
+
+
+def load_rows(
+    store: Path, cache: Path, model: str | None = None, method: str | None = None, protocol: str | None = None
+) -> tuple[list[Row], list[Run]]:
+    """Scored runs of a store in table order, with the renders they are compared with; and the runs without scores."""
+    rows, unscored = [], []
+    for run in find_runs(store):
+        if _chosen(run.model, model) and _chosen(run.method, method):
+            found = _blocks(run, protocol)
+            rows += found
+            if not found:
+                unscored.append(run)
+    if not rows:
+        raise RequestError(_nothing(store, unscored, model, method))
+    rows += _renders(rows, cache)
+    label(rows)
+    return sorted(rows, key=_order), unscored
+
+
+def _chosen(name: str, wanted: str | None) -> bool:
+    return wanted is None or name in str(wanted).split(",")
+
+
+def _nothing(store: Path, unscored: list[Run], model: str | None, method: str | None) -> str:
+    if unscored:
+        return f"{len(unscored)} runs in {store} have no scores yet; run python -m eval first"
+    runs = find_runs(store) if store.is_dir() else []
+    for key, name in (("model", model), ("method", method)):
+        known = sorted({getattr(run, key) for run in runs})
+        if runs and name and not set(str(name).split(",")) & set(known):
+            return f"no run of {key}={name} in {store}{near(name, known)}"
+    return f"no runs in {store}; generate (python run.py), score (python -m eval), then report"
+
+
+def _blocks(run: Run, protocol: str | None) -> list[Row]:
+    found = []
+    for name, block in read_blocks(run.folder).items():
+        if protocol in (None, name):
+            row = Row(run, name, block)
+            covered = block["n"] + len(block["damaged"])
+            if covered < len(run.pictures):
+                row.notes.append(f"scores cover {covered} of {len(run.pictures)} pictures; run python -m eval")
+            if block["damaged"]:
+                row.notes.append(f"{len(block['damaged'])} damaged pictures left out")
+            found.append(row)
+    return found
+
+
+def _renders(rows: list[Row], cache: Path) -> list[Row]:
+    """Held-out renders of exactly the pictures of a row, once for each such set."""
+    wanted = {(row.group, tuple((*p.key, p.prompt) for p in row.run.pictures)) for row in rows}
+    found = []
+    for run in find_runs(cache / "renders"):
+        keys = tuple((*p.key, p.prompt) for p in run.pictures)
+        found += [row for row in _blocks(run, None) if (row.group, keys) in wanted]
+    return found
+
+
+def label(rows: list[Row]) -> None:
+    """Name each row by its method and the parameters that are not the default, and by whatever else tells it apart.
+
+    Where rows of a size cover different prompts there are true renders for each set of prompts, named by its N.
+    """
+    groups: dict[tuple, list[Row]] = {}
+    renders = Counter(row.group for row in rows if row.is_reference)
+    several = {group[:2] for group, count in renders.items() if count > 1}
+    for row in rows:
+        plain = RENDERS if row.is_reference else method_label(row.run)
+        row.label = f"{RENDERS} for N={row.block['n']}" if row.is_reference and row.group[:2] in several else plain
+        groups.setdefault((*row.group, row.label), []).append(row)
+    for same in groups.values():
+        if len(same) > 1:
+            flat = [_flatten(row.run.identity) for row in same]
+            keys = sorted({key for item in flat for key in item if not key.startswith("method.")})
+            differing = [key for key in keys if len({str(item.get(key)) for item in flat}) > 1]
+            for row, item in zip(same, flat, strict=True):
+                words = [f"{key}={_short(item.get(key))}" for key in differing] or [row.run.hash[:8]]
+                row.label += f" [{', '.join(words)}]"
+
+
+def method_label(run: Run) -> str:
+    """`sega`, or `sega (amplitude=0)` where a parameter is not the default."""
+    from sega.methods.base import load_method
+
+    method = run.identity.get("method", {})
+    try:
+        defaults = load_method(run.method, run.model).parameters()
+    except RequestError:  # a method or model of another version of the project
+        defaults = {}
+    words = [f"{key}={_short(value)}" for key, value in method.items()
+             if key in defaults and not _same(value, defaults[key])]  # fmt: skip
+    return f"{run.method} ({', '.join(words)})" if words else run.method
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return list(a) == list(b)
+    return a == b or str(a) == str(b)
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix[:-1]: value}
+    return {key: item for k, v in value.items() for key, item in _flatten(v, f"{prefix}{k}.").items()}
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:24]
+
+
+def _order(row: Row) -> tuple:
+    from sega.methods.base import METHODS
+
+    names = list(METHODS)
+    place = names.index(row.run.method) if row.run.method in names else len(names) + row.is_reference
+    area = (row.run.width or 0) * (row.run.height or 0)
+    return row.run.model, row.protocol, area, row.size, place, row.run.method, len(row.label), row.label

@@ -1,0 +1,1 @@
+"""Tables, comparisons and the summary: `python -m eval.report`."""

@@ -1,0 +1,8 @@
+"""`python -m eval.report`: see `eval.report.command`."""
+
+import sys
+
+from eval.report.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""Tables, figures and the gallery from the records of the store: `python -m eval.report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval import options as arguments
+from eval.figures import command as figures
+from eval.output.manifest import Made, inputs, part
+from sega.errors import RequestError, near
+
+PARTS = ("tables", "figures", "gallery")
+
+HELP = """usage: python -m eval.report [key=value ...]
+
+Joins all scored runs into one table (CSV, Markdown, LaTeX), comparisons with a base method, published values beside
+ours, figures, and a gallery. Reads records only, and makes nothing again whose records have not changed. Ends with a
+summary of the sizes above the training side, of at most 80 columns (also in summary.txt), and with what to open.
+
+  python -m eval.report                                  everything in results/runs
+  python -m eval.report model=tiny out=results/report parts=tables
+  python -m eval.report method=vanilla,ntk,sega columns=6 crop=0.5,0.6,0.2
+
+  out      results/report   where the files go
+{selection}
+  parts    tables,figures,gallery
+  base     vanilla          the method that others are compared with, picture by picture
+  workers  2                processes that cut pictures for the gallery
+  force    false            make everything again
+
+columns, crop, cost, size, prompt and seed are options of the figures: python -m eval.figures --help""".replace(
+    "{selection}", arguments.SELECTION
+)
+
+KEYS = figures.KEYS | {"parts": ",".join(PARTS), "base": "vanilla", "workers": "2"}
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    return arguments.command(words, HELP, report)
+
+
+def report(words: list[str]) -> int:
+    """Write the report that the words ask for."""
+    from eval.gallery import page as gallery
+    from eval.report.summary import where_to_look
+
+    found = arguments.parse(words, KEYS)
+    wanted = str(found["parts"]).strip("[]").split(",")
+    for name in wanted:
+        if name not in PARTS:
+            raise RequestError(f"unknown part {name} in parts={found['parts']}{near(name, PARTS)}")
+    options, workers = figures.options_of(found), arguments.whole(found, "workers")
+    rows = arguments.scored(found)
+    made: list[Made] = []
+    if "tables" in wanted:
+        state = inputs(rows, [found["base"], found["cache"]])
+        write = lambda made: write_tables(rows, options.out, Path(found["cache"]), found["base"], made)  # noqa: E731
+        made.append(part(options.out, "tables", state, write, options.force))
+    if "figures" in wanted:
+        made += [figures.draw(name, rows, options) for name in figures.SCORES]
+        steps = [figures.draw(name, rows, options) for name in figures.STEPS]
+        made += [item for item in steps if item.files]
+        if not any(item.files for item in steps):
+            made.append(Made(skipped={"figures over steps": steps[0].skipped.get("scaling", "")}, fresh=False))
+    if "gallery" in wanted:
+        made.append(gallery.build(rows, options.out / "gallery", workers))
+    files = [path for item in made for path in item.files]
+    if any(item.fresh for item in made):
+        for item in made:
+            for what, why in item.skipped.items():
+                print(f"no {what}: {why}")
+        for path in files:
+            print(path)
+    else:
+        print(f"nothing has changed since {options.out}/ was made ({len(rows)} rows; force=true makes it again)")
+    if "tables" in wanted:
+        print(f"\n{(options.out / 'summary.txt').read_text()}")
+    print(where_to_look(files))
+    return 0
+
+
+def write_tables(rows: list, out: Path, cache: Path, base: str, made: Made) -> None:
+    """The table, the comparisons, and published values where there are any of these models and sizes."""
+    from eval.published import text as beside
+    from eval.published import values as published
+    from eval.report import compare, tables
+    from eval.report.summary import summary
+
+    comparison = compare.Comparison(cache)
+    marks = compare.mark(rows, comparison)
+    made.text(out / "summary.txt", summary(rows, marks))
+    made.text(out / "table.csv", tables.to_csv(rows))
+    made.text(out / "table.md", tables.to_markdown(rows, marks))
+    made.text(out / "table.tex", tables.to_latex(rows, marks))
+    pairs = compare.against_base(rows, base, comparison)
+    if differences := compare.to_markdown(pairs):
+        made.text(out / "paired.csv", compare.to_csv(pairs))
+        made.text(out / "paired.md", differences)
+    else:
+        why = f"no size has {base} and another method on common prompts; base=<method> chooses another"
+        made.skipped["paired.md"] = why
+    known = {(row.run.model, row.size) for row in rows if row.run.model in published.FAMILIES.values()}
+    joined = [j for j in published.join(rows) if (j.model, j.size) in known] if known else []
+    if joined:
+        made.text(out / "published.csv", beside.to_csv(joined))
+        made.text(out / "published.md", beside.to_markdown(joined) + "\n" + beside.READ_WITH_CARE)
+    else:
+        why = "no run of a model and size with published values (python -m eval.published)"
+        made.skipped["published.md"] = why

@@ -1,0 +1,213 @@
+"""Methods against each other on the same pictures: paired differences, win rates, and which is best beyond doubt.
+
+Pictures are paired by prompt and seed, and resampled together, so what a prompt does to every method cancels. Made
+from records: numbers from `scores.jsonl`, distances from stored features and the cached reference arrays.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+
+from eval.metrics import distances
+from eval.metrics.registry import METRICS, Metric, number
+from eval.metrics.statistics import Estimate, Key, paired_difference, quantiles, win_rate
+from eval.output.markup import align
+from eval.records.rows import Row
+from eval.records.runs import read_arrays
+from eval.report.tables import EMBEDDED, Marks, columns, is_embedded
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Row minus base for one metric; win is the share of pictures on which the row is better."""
+
+    row: Row
+    base: Row
+    metric: str
+    difference: Estimate | None
+    win: Estimate | None
+
+    @property
+    def verdict(self) -> str:
+        """"better", "worse", "differs" where neither end is good, or "" where the interval holds 0."""
+        d = self.difference
+        if d is None or d.low is None or d.low <= 0 <= d.high:
+            return ""
+        if not METRICS[self.metric].ranked:
+            return "differs"
+        return "better" if (d.value > 0) == METRICS[self.metric].higher_is_better else "worse"
+
+
+class Comparison:
+    """Compares rows; what a row gives on a set of pictures is computed once."""
+
+    def __init__(self, cache: Path):
+        self.cache = cache
+        self._references: dict[str, dict[str, np.ndarray]] = {}
+        self._resampled: dict[tuple, tuple[float, np.ndarray]] = {}
+
+    def pair(self, row: Row, base: Row, metric: str) -> Pair:
+        """Compare two rows of one group on the pictures they share."""
+        entry = METRICS[metric]
+        if "value" not in row.cell(metric) or "value" not in base.cell(metric):
+            return Pair(row, base, metric, None, None)
+        if entry.kind in ("fid", "kid", "cmmd"):
+            return Pair(row, base, metric, self._distance(row, base, entry), None)
+        a, b = row.values(entry.value), base.values(entry.value)
+        options = _options(row)
+        sampling = options["samples"], options["level"], options["seed"]
+        win = win_rate(a, b, entry.higher_is_better, *sampling)
+        return Pair(row, base, metric, paired_difference(a, b, *sampling), win)
+
+    def _distance(self, row: Row, base: Row, metric: Metric) -> Estimate | None:
+        keys = tuple(sorted(set(_keys(row)) & set(_keys(base))))
+        identity = (row.block.get("reference") or {}).get("identity")
+        same = identity == (base.block.get("reference") or {}).get("identity")
+        reference = self._reference(identity).get(metric.measure) if identity and same else None
+        if reference is None or len({key[0] for key in keys}) < 3:
+            return None
+        a, b = (self._resample(item, metric, keys, reference) for item in (row, base))
+        value, differences, level = a[0] - b[0], a[1] - b[1], _options(row)["level"]
+        if metric.kind == "fid":
+            low, high = quantiles(differences - differences.mean(), level)
+        else:  # jackknife
+            n = len(differences)
+            error = float(np.sqrt((n - 1) / n * ((differences - differences.mean()) ** 2).sum()))
+            high = NormalDist().inv_cdf((1 + level) / 2) * error
+            low = -high
+        return Estimate(value, value + low, value + high, len(keys))
+
+    def _resample(
+        self, row: Row, metric: Metric, keys: tuple[Key, ...], reference: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """The distance on these pictures, and its resamples (FID) or values with a prompt left out (KID, CMMD)."""
+        known = (id(row), metric.name, keys)
+        if known not in self._resampled:
+            place = {key: k for k, key in enumerate(_keys(row))}
+            features = row.arrays[metric.measure][[place[key] for key in keys]].astype(np.float64)
+            groups = [key[0] for key in keys]
+            if metric.kind == "fid":
+                frechet, options = distances.Frechet(reference), _options(row)
+                value = frechet(distances.flat(features))
+                spread = frechet.resamples(features, groups, options["distance_samples"], options["seed"])
+            else:
+                kernel = distances.gaussian if metric.kind == "cmmd" else distances.polynomial
+                value = distances.mmd(features, reference, kernel)
+                spread = distances.kid_jackknife(features, groups, reference, kernel)
+            self._resampled[known] = value, spread
+        return self._resampled[known]
+
+    def _reference(self, identity: str) -> dict[str, np.ndarray]:
+        if identity not in self._references:
+            self._references[identity] = read_arrays(self.cache / "references" / f"{identity}.npz")
+        return self._references[identity]
+
+
+def _options(row: Row) -> dict:
+    return row.block["settings"]["bootstrap"]
+
+
+def _keys(row: Row) -> list[Key]:
+    arrays = row.arrays
+    return [(str(p), int(s)) for p, s in zip(arrays.get("prompt_id", ()), arrays.get("seed", ()), strict=True)]
+
+
+def groups(rows: list[Row]) -> list[list[Row]]:
+    """Rows that may be compared, in table order, true renders left out."""
+    found: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if not row.is_reference and row.run.width:
+            found.setdefault(row.group, []).append(row)
+    return list(found.values())
+
+
+def against_base(rows: list[Row], base: str, compare: Comparison) -> list[Pair]:
+    """Every row against the base method of its group, and every variant of a method against its default."""
+    pairs = []
+    for group in groups(rows):
+        plain = {row.run.method: row for row in reversed(group) if row.label == row.run.method}
+        for row in group:
+            others = [plain.get(base), plain.get(row.run.method)]
+            for other in dict.fromkeys(other for other in others if other is not None and other is not row):
+                pairs += [compare.pair(row, other, name) for name in columns(group)]
+    return pairs
+
+
+def mark(rows: list[Row], compare: Comparison) -> Marks:
+    """Best and second best of each group and metric, where paired intervals against all worse ones leave out 0."""
+    found: dict[tuple[int, str], str] = {}
+    for group in groups(rows):
+        for name in columns(group):
+            metric = METRICS[name]
+            ranked = [row for row in group if "value" in row.cell(name)]
+            if not metric.ranked or len(ranked) < 2:
+                continue
+            ranked.sort(key=lambda row, n=name: row.cell(n)["value"], reverse=metric.higher_is_better)
+            for place, word in ((0, "best"), (1, "second")):
+                rest = ranked[place + 1 :]
+                if not rest or any(compare.pair(ranked[place], other, name).verdict != "better" for other in rest):
+                    break
+                found[id(ranked[place]), name] = word
+    return Marks(found)
+
+
+def to_csv(pairs: list[Pair]) -> str:
+    """One row a pair and metric."""
+    file = io.StringIO()
+    header = ["model", "protocol", "size", "method", "base", "metric", "difference", "low", "high", "n", "verdict",
+              "win_rate", "win_low", "win_high"]  # fmt: skip
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    for pair in pairs:
+        d, w = pair.difference, pair.win
+        if d is not None:
+            wins = [w.value, w.low, w.high] if w else [None] * 3
+            writer.writerow([*pair.row.group, pair.row.label, pair.base.label, pair.metric,
+                             d.value, d.low, d.high, d.n, pair.verdict, *wins])  # fmt: skip
+    return file.getvalue()
+
+
+def to_markdown(pairs: list[Pair]) -> str:
+    """A table for each model, protocol and size: differences with intervals, and win rates."""
+    parts = []
+    for group in dict.fromkeys(pair.row.group for pair in pairs):
+        chosen = [pair for pair in pairs if pair.row.group == group]
+        names = list(dict.fromkeys(pair.metric for pair in chosen if pair.difference))
+        if not names:
+            continue
+        body = []
+        for row, base in dict.fromkeys((pair.row, pair.base) for pair in chosen):
+            own = {pair.metric: pair for pair in chosen if pair.row is row and pair.base is base}
+            counts = [pair.difference.n for pair in own.values() if pair.difference]
+            body.append([row.label, base.label, str(max(counts, default=0)), *(_cell(own[name]) for name in names)])
+        titles = [f"{METRICS[n].title} {'↑' if METRICS[n].higher_is_better else '↓'}" for n in names]
+        head = ["method", "minus", "pairs", *titles]
+        lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n", align(head, body)]
+        lines += [EMBEDDED + "\n"] if is_embedded([chosen[0].row]) else []
+        parts.append("\n".join(lines))
+    text = (
+        "Differences on the same prompts and seeds, ± half the width of their interval (paired bootstrap over\n"
+        "prompts; jackknife for KID and CMMD). A verdict stands where the interval leaves out 0, without correction\n"
+        "for the number of comparisons. A percentage is the share of pictures on which the method is better, a tie is\n"
+        "half.\n"
+    )
+    return "\n".join(parts) + "\n" + text if parts else ""
+
+
+def _cell(pair: Pair) -> str:
+    d = pair.difference
+    if d is None:
+        return ""
+    text = number(d.value, METRICS[pair.metric].digits)
+    text = text if d.value < 0 else f"+{text}"
+    if d.low is not None:
+        text += f" ±{(d.high - d.low) / 2:.{len(text.partition('.')[2])}f}"
+    if pair.win:
+        text += f", {pair.win.value:.0%}"
+    return f"{text} {pair.verdict}".strip()

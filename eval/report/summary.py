@@ -1,0 +1,94 @@
+"""What a report says on the screen: one table for the sizes above the training side, at most 80 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from eval.records.rows import Row
+from eval.report.tables import EMBEDDED, Marks, costs, is_embedded, with_interval
+
+WIDTH = 80
+TITLES = {
+    "attribute_accuracy": "attributes ↑", "clip_score": "CLIP score ↑", "imagereward": "reward ↑", "fid": "FID ↓",
+    "spectrum_distance": "spectrum dB ↓", "high_frequency": "high freq. dB",
+}  # fmt: skip
+"""The most telling metrics, in this order; those that are not scored are left out."""
+
+
+def summary(rows: list[Row], marks: Marks) -> str:
+    """The table of each model, protocol and size, with what a reader must know of counts and intervals."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    large = {key for key, group in groups.items() if (group[0].scale or 2) > 1}
+    families = {key[:2] for key in large}
+    shown = [group for key, group in groups.items() if key in large or key[:2] not in families]
+    parts = [_table(group, marks) for group in shown]
+    notes = [_once(group) for key, group in groups.items() if key not in large and key[:2] in families]
+    words = [*filter(None, notes), _intervals(rows, marks)] + ([EMBEDDED] if is_embedded(rows) else [])
+    return "\n".join([*parts, *(textwrap.fill(text, WIDTH) for text in words)]) + "\n"
+
+
+def where_to_look(files: list[Path]) -> str:
+    """The one file to open first: the gallery, or the grid of the largest pictures, or the table."""
+    pages = [path for path in files if path.name == "index.html"]
+    grids = [path for path in files if path.name.startswith("grid-")]
+    found = pages[-1:] or grids[-1:] or [path for path in files if path.name == "table.md"]
+    return f"Open {found[0]}" if found else ""
+
+
+def _table(group: list[Row], marks: Marks) -> str:
+    names = [name for name in TITLES if any("value" in row.cell(name) for row in group)]
+    while True:
+        head = ["method", *(TITLES[name] for name in names), "s/image"]
+        body = [[_short(row.label), *(_cell(row, name, marks) for name in names), costs(row)[0]] for row in group]
+        widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
+        if sum(widths) + 2 * len(widths) <= WIDTH or len(names) <= 1:
+            break
+        names.pop()
+    first, scale = group[0], group[0].scale
+    of = f", {scale:.3g}x the training side" if scale else ""
+    counts = sorted({row.block["n"] for row in group if not row.is_reference}) or [first.block["n"]]
+    n = f"N={counts[0]}" if len(counts) == 1 else f"N={counts[0]} to {counts[-1]}"
+    title = f"{first.run.model} at {first.size}{of}: {n} images a method (protocol {first.protocol})"
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]]
+    return "\n".join([title, "", *(line.rstrip() for line in lines), ""])
+
+
+def _cell(row: Row, name: str, marks: Marks) -> str:
+    cell = row.cell(name)
+    if "value" not in cell:
+        return "–"
+    text = with_interval(cell, cell["digits"])
+    return f"{text} *" if marks.of(row, name) == "best" else text
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 26 else label[:25] + "…"
+
+
+def _once(group: list[Row]) -> str:
+    """One sentence on a group at the training side that holds the plain model alone."""
+    methods = {row.run.method for row in group if not row.is_reference}
+    if methods != {"vanilla"}:
+        return ""
+    row = next(row for row in group if row.run.method == "vanilla")
+    values = [
+        f"{TITLES[name].rstrip(' ↑↓')} {_cell(row, name, Marks({}))}" for name in TITLES if "value" in row.cell(name)
+    ]
+    return (
+        f"At {row.scale or 1:.3g}x ({row.size}) the direct methods equal the plain model to the bit, so it was made "
+        f"once (N={row.block['n']}): {', '.join(values[:3])}."
+    )
+
+
+def _intervals(rows: list[Row], marks: Marks) -> str:
+    options = rows[0].block["settings"]["bootstrap"]
+    best = {id(row) for row in rows if any(marks.of(row, name) == "best" for name in TITLES)}
+    verdict = "* is the best of its column: its paired interval against every other method leaves out 0"
+    if not best:
+        verdict = "no value is marked as the best, since no paired interval sets it apart from all others"
+    few = "; FID of so few images is too high, so compare it within its column only"
+    fid = any("warning" in row.cell("fid") for row in rows)
+    return f"± is half of a {options['level']:.0%} interval over prompts; {verdict}{few if fid else ''}."

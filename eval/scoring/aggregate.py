@@ -1,0 +1,134 @@
+"""From measures of pictures to the cells of a table: values with intervals, or a reason for an empty one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eval.metrics import artefacts, distances
+from eval.metrics.measures import crop_size
+from eval.metrics.registry import MEASURES, METRICS, Metric, title, version
+from eval.metrics.statistics import Estimate, mean_interval
+from eval.records.runs import Picture
+from eval.scoring.references import References
+
+
+@dataclass
+class Scored:
+    """Undamaged pictures in order of (prompt id, seed), their values, and the references."""
+
+    pictures: list[Picture]
+    values: list[dict[str, Any]]
+    reference: References | None
+    rings: tuple[int, int] | None = None  # shorter side and bands of the spectra, where all are of one size
+
+    def rows(self, name: str) -> list[tuple[str, Any]]:
+        """(prompt id, value) of each picture that has the value."""
+        pairs = zip(self.pictures, self.values, strict=True)
+        return [(picture.prompt_id, values[name]) for picture, values in pairs if values.get(name) is not None]
+
+    def add_spectrum_distance(self) -> None:
+        """Give each picture what its spectrum says beside the mean of its prompt's references, in dB.
+
+        `spectrum_distance` is the root mean square over rings, `high_frequency` the mean over the upper octave.
+        """
+        if "spectrum" not in self.reference.arrays:
+            return
+        spectra = self.reference.spectra()
+        upper = artefacts.upper_octave(*self.rings) if self.rings else None
+        for picture, values in zip(self.pictures, self.values, strict=True):
+            mean = spectra.get(picture.prompt or "", spectra[""])
+            spectrum = values.get("spectrum")
+            if spectrum is not None and spectrum.shape == mean.shape:
+                spectrum = spectrum.astype(np.float32).astype(np.float64)  # as it is stored
+                values["spectrum_distance"] = float(np.sqrt(((spectrum - mean) ** 2).mean()))
+                if upper is not None and len(upper) == len(mean):
+                    values["high_frequency"] = float((spectrum - mean)[upper].mean())
+
+
+def cells(
+    scored: Scored, config: dict[str, Any], reasons: dict[str, str], no_reference: str, native: int | None
+) -> dict[str, dict[str, Any]]:
+    """A cell for each metric of the protocol: value, low, high, n and settings, or `reason`."""
+    found = {}
+    for name in config["metrics"]:
+        metric = METRICS[name]
+        cell: dict[str, Any] = {
+            "title": title(metric, config, crop_size(config, native)), "version": version(metric.version),
+            "higher_is_better": metric.higher_is_better, "unit": metric.unit, "digits": metric.digits,
+        }  # fmt: skip
+        reason = reasons.get(metric.measure) or (no_reference if metric.references else "")
+        reason = reason or ("" if scored.pictures else "no picture could be read")
+        if reason:
+            found[name] = cell | {"reason": reason}
+        elif metric.kind in ("fid", "kid", "cmmd"):
+            found[name] = cell | _distance(metric, scored, config)
+        else:
+            found[name] = cell | _mean(metric, scored, config)
+    for cell in found.values():
+        cell["identity"] = hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:16]
+    return found
+
+
+def _mean(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, Any]:
+    key = metric.value
+    rows = scored.rows(key)
+    if not rows:
+        why = {"world": "no prompt is a caption of the embedded world",
+               "prompt": "the pictures have no prompts; give prompts=<file>",
+               "blocks": "the pictures have fewer than two blocks of 96 px",
+               "spectrum": "references and pictures differ in size"}  # fmt: skip
+        needs = (*reversed(MEASURES[metric.measure].needs), metric.measure)
+        return {"reason": next((why[need] for need in needs if need in why), "no picture has this value")}
+    parts = {part: _interval([(g, v[part]) for g, v in rows], config) for part in metric.parts}
+    if metric.parts:
+        rows = [(g, v["mean"]) for g, v in rows]
+    return _interval(rows, config) | ({"parts": parts} if parts else {})
+
+
+def _interval(rows: list[tuple[str, float]], config: dict[str, Any]) -> dict[str, Any]:
+    options = config["bootstrap"]
+    groups, values = zip(*rows, strict=True)
+    return _plain(mean_interval(values, groups, options["samples"], options["level"], options["seed"]))
+
+
+def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, Any]:
+    rows = scored.rows(metric.measure)
+    reference = scored.reference.arrays.get(metric.measure)
+    if len(rows) < 2:
+        return {"reason": f"{len(rows)} picture{'' if len(rows) == 1 else 's'} can't give a {metric.title}"}
+    if reference is None or len(reference) < 2:
+        return {"reason": f"too few references for a {metric.title}"}
+    groups = [group for group, _ in rows]
+    x, y = np.stack([value for _, value in rows]), reference
+    options, dimension = config["bootstrap"], x.shape[-1]
+    # crops of one picture count as rows of the distance, but never as independent pictures in its interval
+    counts = {"n": len(x), "n_reference": len(y), "dimension": dimension}
+    if x.ndim == 3:
+        counts["crops"] = int(x.shape[1])
+    if metric.kind == "cmmd":
+        value = distances.mmd(x, y, distances.gaussian)
+        estimate = distances.mmd_interval(value, x, groups, y, options["level"], distances.gaussian)
+        return _plain(estimate) | counts
+    if metric.kind == "fid":
+        y = scored.reference.moments(metric.measure)
+        value = distances.fid(x, y)
+        resampling = options["distance_samples"], options["level"], options["seed"]
+        estimate = distances.fid_interval(value, x, groups, y, *resampling)
+        few = min(x.size // dimension, y.count) < dimension
+        warning = f"N={len(x)} is below the {dimension} dimensions of the features: biased upwards"
+        return _plain(estimate) | counts | ({"warning": warning} if few else {})
+    size = distances.subset_size(config["kid"]["subset_size"], x.size // dimension, y.size // dimension)
+    if size < 2:
+        return {"reason": f"subsets of {size} can't give a {metric.title}"}
+    value, deviation = distances.kid(x, y, config["kid"]["subsets"], size, config["kid"]["seed"])
+    estimate = distances.kid_interval(value, x, groups, y, options["level"])
+    return _plain(estimate) | counts | {"std": deviation, "subsets": config["kid"]["subsets"], "subset_size": size}
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}

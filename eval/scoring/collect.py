@@ -1,0 +1,185 @@
+"""Run measures over pictures: each picture is decoded once for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from eval.metrics import weights
+from eval.metrics.measures import Batch, Context, base_period, crop_size, seam_period
+from eval.metrics.networks import Source, find
+from eval.metrics.registry import MEASURES, Measure, version
+from eval.metrics.weights import MissingWeightsError
+from eval.records import images
+from eval.records.runs import digest
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture to measure. `load` gives uint8 [H, W, 3] or raises `images.DamagedError`."""
+
+    load: Callable[[], np.ndarray]
+    key: tuple[str, int]
+    prompt: str | None = None
+    pixels: int = 2**20  # about how many there are, or as many as would take its time
+
+
+@dataclass
+class Setting:
+    """What a set of measures depends on besides the pictures, resolved without loading any network."""
+
+    config: dict[str, Any]
+    native: int | None
+    sources: dict[str, Source]
+    reasons: dict[str, str]  # measure -> why it can't be computed
+    identities: dict[str, str]  # measure -> hash of everything its values depend on besides the picture
+    files: dict[str, str]  # sha256 of files that measures load besides networks, by name in `eval.metrics.weights`
+
+    def context(self) -> Context:
+        """A context that loads networks when they are first used."""
+        return Context(self.config, self.native, self.sources)
+
+
+def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) -> Setting:
+    """Sources and identities of measures, and a reason for each that can't be had."""
+    sources, reasons, identities, loaded = {}, {}, {}, {}
+    for name in names:
+        measure = MEASURES[name]
+        try:
+            kind = network_of(measure, config)
+            if kind and kind not in sources:
+                sources[kind] = find(kind, config)
+            files = {file: weights.find(file, config["weights"])[1] for file in weight_names(measure, config)}
+        except MissingWeightsError as error:
+            reasons[name] = str(error)
+            continue
+        settings = {key: _setting(key, config, native) for key in measure.settings}
+        if None in settings.values():
+            key = next(key for key, value in settings.items() if value is None)
+            reasons[name] = f"the training size of the model is not known; give {key}=<pixels>"
+            continue
+        if name == "attributes" and kind != "embedded":
+            reasons[name] = "attributes can be read by the embedded scorer only (clip.model=embedded)"
+            continue
+        network = (kind, sources[kind].weights) if kind else None
+        loaded |= files
+        rest = [list(files.values())] if files else []
+        identities[name] = digest([name, version(measure.version), settings, network, *rest])
+    return Setting(config, native, sources, reasons, identities, loaded)
+
+
+def network_of(measure: Measure, config: dict[str, Any]) -> str:
+    """The kind of network a measure runs under these options, "" for none."""
+    if not measure.network:
+        return ""
+    return {"features": config["features"], "clip.model": config["clip"]["model"]}.get(measure.network, measure.network)
+
+
+def weight_names(measure: Measure, config: dict[str, Any]) -> list[str]:
+    """Entries of `eval.metrics.weights` that a measure loads under these options."""
+    names = []
+    for name in measure.weights:
+        before, _, key = name.partition("{")
+        if key:
+            group, option = key.rstrip("}").split(".")
+            name = before + config[group][option]
+        names.append(name)
+    return names
+
+
+def _setting(key: str, config: dict[str, Any], native: int | None) -> Any:
+    if key == "patch.size":
+        return crop_size(config, native)
+    if key == "seam.period":
+        return seam_period(config, native)
+    if key == "repetition.period":
+        return base_period(config, native)
+    group, name = key.split(".")
+    return config[group][name]
+
+
+def collect(
+    items: Sequence[Item], wanted: Sequence[Sequence[str]], context: Context, progress: str = ""
+) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    """Measure items; `wanted[i]` names the measures of item i, and an item that wants none is not decoded.
+
+    Large jobs decode on worker processes, which also compute what needs no network; networks run here. Returns a dict
+    of values for each item, and the reasons of damaged ones by index.
+    """
+    from tqdm import tqdm
+
+    values: list[dict[str, Any]] = [{} for _ in items]
+    damaged: dict[int, str] = {}
+    todo = [i for i, names in enumerate(wanted) if names]
+    config = context.config
+    workers = config["workers"] if sum(items[i].pixels for i in todo) >= WORTH else 0
+    off = {i: [name for name in wanted[i] if on_workers(name, config)] for i in todo}
+    here = {i: [name for name in wanted[i] if name not in off[i]] for i in todo}
+    options = json.dumps(config, sort_keys=True), context.native
+    tasks = [partial(_task, items[i], tuple(off[i]), options, bool(here[i])) for i in todo]
+    functions: dict[str, Callable[[Batch], list]] = {}
+    # Where stderr is no terminal (disable=None) there is no bar: it would fill a log.
+    quiet = True if not progress or not todo else None
+    bar = tqdm(total=len(todo), desc=progress, unit="picture", leave=False, disable=quiet, dynamic_ncols=True)
+
+    def pictures() -> Iterator[np.ndarray | images.DamagedError]:
+        for i, found in zip(todo, images.results(tasks, workers), strict=True):
+            bar.update()
+            if isinstance(found, images.DamagedError):
+                yield found
+                continue
+            picture, measured = found
+            values[i].update(measured)
+            yield picture
+
+    with bar:
+        for indices, array, broken in images.batches(pictures(), config["batch"]):
+            damaged.update({todo[k]: reason for k, reason in broken.items()})
+            places = [todo[k] for k in indices]
+            for names in sorted({tuple(here[i]) for i in places if here[i]}):
+                group = [k for k, i in enumerate(places) if tuple(here[i]) == names]
+                rows = [items[places[k]] for k in group]
+                batch = Batch(array[group], [row.key for row in rows], [row.prompt for row in rows])
+                for name in names:
+                    if name not in functions:
+                        functions[name] = _function(name)(context)
+                    for k, value in zip(group, functions[name](batch), strict=True):
+                        values[places[k]][name] = value
+    return values, damaged
+
+
+WORTH = 2**26
+"""Pixels from which starting worker processes pays."""
+NOTHING = np.empty((1, 1, 3), np.uint8)
+"""Takes the place of a picture that no measure here needs."""
+
+
+def on_workers(name: str, config: dict[str, Any]) -> bool:
+    """Whether a measure is computed beside the decoding: those without a network, unless a GPU does them faster."""
+    host = MEASURES[name].host
+    return host == "always" or (host == "cpu" and config["device"] == "cpu")
+
+
+def _task(
+    item: Item, names: tuple[str, ...], options: tuple[str, int | None], keep: bool
+) -> tuple[np.ndarray, dict[str, Any]]:
+    picture = item.load()
+    batch = Batch(picture[None], [item.key], [item.prompt])
+    values = {name: _host_function(name, *options)(batch)[0] for name in names}
+    return picture if keep else NOTHING, values
+
+
+@cache
+def _host_function(name: str, config: str, native: int | None) -> Callable[[Batch], list]:
+    return _function(name)(Context(json.loads(config), native, {}))
+
+
+def _function(name: str) -> Callable[[Context], Callable[[Batch], list]]:
+    module, function = MEASURES[name].compute.split(":")
+    return getattr(import_module(module), function)

@@ -1,0 +1,56 @@
+"""How far a run is from the paper whose protocol it is scored under, and what that paper does not say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.protocols import get
+from eval.records.runs import Run
+
+UNKNOWN = "unknown"
+NOT_OPTIONS = ("title", "models", "sizes", "added", "missing", "ours", "notes")
+
+
+def departures(run: Run, config: dict[str, Any], prompts: int) -> list[str]:
+    """One phrase for each thing the paper states and the run does otherwise; [] for a protocol of no paper."""
+    paper = config.get("paper")
+    if not paper:
+        return []
+    found = []
+    if paper["count"] != UNKNOWN and prompts not in paper["count"]:
+        found.append(f"{prompts} prompts and not {_either(paper['count'])}")
+    size = f"{run.width}x{run.height}" if run.width else "several sizes"
+    if size not in paper["sizes"]:
+        found.append(f"{size} and not {_either(paper['sizes'])}")
+    for key in ("steps", "guidance"):
+        ours = run.identity.get(key)
+        if paper[key] != UNKNOWN and ours is not None and float(ours) != float(paper[key]):
+            found.append(f"{key} {ours:g} and not {paper[key]:g}")
+    model = str((run.identity.get("model") or {}).get("id", ""))
+    if not any(name.lower() in model.lower() for name in paper["models"]):
+        found.append(f"{model or 'an unnamed model'} and not {_either(paper['models'])}")
+    return found
+
+
+def unstated(config: dict[str, Any]) -> dict[str, Any]:
+    """What the paper does not say: facts as "unknown", options with the value taken here."""
+    paper = config.get("paper")
+    if not paper:
+        return {}
+    facts = {key: UNKNOWN for key, value in paper.items() if key not in NOT_OPTIONS and value == UNKNOWN}
+    return facts | {key: get(config, key) for key in paper["ours"]}
+
+
+def lines(block: dict[str, Any]) -> list[str]:
+    """What a reader of a scored run must know of its protocol, a line each."""
+    told = block.get("protocol") or {}
+    title = (block["settings"].get("paper") or {}).get("title", "")
+    found = [f"{title}: this run has {what}" for what in told.get("departures", [])]
+    if told.get("unstated"):
+        words = ", ".join(k if v == UNKNOWN else f"{k} (here {v})" for k, v in told["unstated"].items())
+        found.append(f"{title} does not state {words}")
+    return found
+
+
+def _either(values: list[Any]) -> str:
+    return " or ".join(map(str, values))

@@ -1,0 +1,219 @@
+"""Reference sets: renders of the same captions at the same size, or a folder of pictures.
+
+What is kept of a set is its arrays (features, crops, spectra), cached under `<cache>/references/` by content. Held-out
+renders, one a picture of the run, are kept as a run of their own (`<cache>/renders/`): scored like any method, they
+show what each metric says of true pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.metrics.distances import Moments
+from eval.records import images
+from eval.records.runs import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
+from eval.scoring.collect import Item, Setting, collect
+from sega.errors import RequestError
+from sega.store.files import file_sha, read_record, whole
+from sega.store.rows import ROW_KEYS, read_rows
+
+REFERENCE_SEED = 2_000_000_000
+"""Free parameters of reference k of a caption are drawn from this plus k."""
+HELD_OUT_SEED = 1_000_000_000
+"""Those of the held-out render of a picture, from this plus the picture's seed."""
+SETS = ("features", "patches", "spectrum", "clip_features")
+FITTED = ("features", "patches")
+"""Sets whose moments are kept too."""
+
+
+SCHEMA = 2
+"""Raised when what is kept of a set changes."""
+
+
+class NoReferenceError(Exception):
+    """There is no reference for these pictures; the message says why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A reference set before it is made."""
+
+    identity: str
+    kind: str
+    count: int
+    width: int
+    height: int
+    captions: tuple[str, ...] = ()
+    per_prompt: int = 1
+    files: tuple[Path, ...] = ()
+    reduce: str = ""  # filter with which pictures of a folder are brought to width and height; "": as they are
+
+
+@dataclass(frozen=True)
+class References:
+    """Arrays of a reference set."""
+
+    arrays: dict[str, np.ndarray]  # features [R, D], patches [R, C, D], spectrum [R, bands]
+    prompts: tuple[str, ...]  # [R], "" for a folder
+
+    def moments(self, name: str) -> Moments:
+        """Moments of a set, as they were computed once."""
+        total, outer = self.arrays[f"{name}_sum"], self.arrays[f"{name}_outer"]
+        return Moments(total, outer, self.arrays[name].size // len(total))
+
+    def spectra(self) -> dict[str, np.ndarray]:
+        """Mean spectrum for each prompt, and over all under ""."""
+        spectrum = self.arrays["spectrum"]
+        prompts = np.array(self.prompts)
+        found = {str(p): spectrum[prompts == p].mean(0) for p in np.unique(prompts)}
+        return found | {"": spectrum.mean(0)}
+
+
+def plan(run: Run, setting: Setting, cache: Path) -> Plan:
+    """The reference set of a run; `cache` remembers hashes of files. NoReferenceError says why there is none."""
+    options = setting.config["reference"]
+    if options["kind"] == "none":
+        raise NoReferenceError("the protocol has no references (reference.kind=none)")
+    if options["kind"] == "folder":
+        return _plan_folder(options, setting, run, cache)
+    if run.width is None:
+        raise NoReferenceError("pictures of several sizes have no rendered references")
+    captions = tuple(sorted({p.prompt for p in run.pictures if p.prompt is not None}))
+    if not captions:
+        raise NoReferenceError("the pictures have no prompts; give prompts=<file>")
+    from sega.embedded import world
+
+    try:
+        for caption in captions:
+            world.parse_caption(caption)
+    except RequestError as error:
+        raise NoReferenceError(f"prompts are no captions of the embedded world: {error}") from error
+    each = options["per_prompt"]
+    if each == "auto":
+        each = min(16, max(1, math.ceil(options["least"] / len(captions))))
+    identity = digest(["world", SCHEMA, world_digest(), captions, each, run.width, run.height, _settings(setting)])
+    return Plan(identity, "world", each * len(captions), run.width, run.height, captions, each)
+
+
+def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Path) -> Plan:
+    from eval.records.foreign import KINDS
+
+    if not options["path"]:
+        raise NoReferenceError("no references given; give reference.path=<folder of pictures>")
+    folder = Path(options["path"])
+    if not folder.is_dir():
+        raise RequestError(f"reference.path={folder} is no folder")
+    files = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS))[: options["count"]]
+    if not files:
+        raise RequestError(f"no pictures in reference.path={folder}")
+    reduce = options["filter"] if options["resize"] == "size" else ""
+    if reduce and run.width is None:
+        raise NoReferenceError("references can't be reduced to pictures of several sizes (reference.resize=size)")
+    shas = sorted(known_digests(files, cache / "references" / "files.json"))
+    identity = digest(["folder", SCHEMA, shas, reduce, run.width, run.height, _settings(setting)])
+    return Plan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files, reduce=reduce)
+
+
+def known_digests(files: tuple[Path, ...], record: Path) -> list[str]:
+    """sha256 of files; one that has kept its size and time since `record` was written is not read again."""
+    known = read_record(record) or {}  # a damaged one is written again
+    found = {}
+    for path in files:
+        info, name = path.stat(), str(path.resolve())
+        stat = [info.st_size, info.st_mtime_ns]
+        old = known.get(name)
+        found[name] = old if isinstance(old, list) and old[:2] == stat else [*stat, file_digest(path)]
+    if any(known.get(name) != entry for name, entry in found.items()):
+        write_text(record, json.dumps(known | found, indent=0) + "\n")
+    return [entry[2] for entry in found.values()]
+
+
+def _settings(setting: Setting) -> dict[str, str]:
+    return {name: setting.identities[name] for name in SETS if name in setting.identities}
+
+
+def world_digest() -> str:
+    """Hash of the renderer's source."""
+    from sega.embedded import world
+
+    return file_digest(Path(world.__file__))
+
+
+def make(plan: Plan, setting: Setting, cache: Path) -> References:
+    """The arrays of a reference set, from the cache or measured now. RequestError names one that can't be read."""
+    path = cache / "references" / f"{plan.identity}.npz"
+    arrays = read_arrays(path)
+    if not arrays:
+        items = _items(plan)
+        names = [name for name in SETS if name in setting.identities]
+        values, damaged = collect(items, [names] * len(items), setting.context(), "references")
+        if damaged:
+            index, reason = min(damaged.items())
+            raise RequestError(f"reference {items[index].key[0]} {reason}")
+        same_size = plan.kind == "world" or bool(plan.reduce) or _of_size(plan)
+        arrays = {"prompts": np.array([item.prompt or "" for item in items])}
+        for name in names:
+            rows = [v[name] for v in values if v[name] is not None]
+            if rows and (same_size or name != "spectrum") and len({row.shape for row in rows}) == 1:
+                arrays[name] = np.stack(rows)
+        for name in (name for name in FITTED if name in arrays):
+            found = Moments.of(arrays[name])
+            arrays |= {f"{name}_sum": found.sum, f"{name}_outer": found.outer}
+        write_arrays(path, arrays)
+    return References({k: v for k, v in arrays.items() if k != "prompts"}, tuple(map(str, arrays["prompts"])))
+
+
+def _of_size(plan: Plan) -> bool:
+    """Whether all pictures of a folder have the size of the run, so that their spectra mean the same."""
+    return all(images.size(path) == (plan.width, plan.height) for path in plan.files)
+
+
+def _items(plan: Plan) -> list[Item]:
+    size = plan.width, plan.height
+    if plan.reduce:
+        return [
+            Item(partial(images.reduced, path, size, plan.reduce), (str(path), 0), None, 2**22) for path in plan.files
+        ]
+    if plan.kind == "folder":
+        return [Item(partial(images.read, path), (str(path), 0)) for path in plan.files]
+    seeds = range(REFERENCE_SEED, REFERENCE_SEED + plan.per_prompt)
+    slow = 4 * plan.width * plan.height  # a render takes longer than decoding
+    return [
+        Item(partial(render, text, seed, *size), (text, seed), text, slow) for text in plan.captions for seed in seeds
+    ]
+
+
+def render(caption: str, seed: int, width: int, height: int) -> np.ndarray:
+    """A render of a caption: uint8 [height, width, 3]."""
+    from sega.embedded import world
+
+    return world.render(world.scene_for(caption, seed), width, height)
+
+
+def held_out(run: Run, cache: Path) -> Run:
+    """Renders of a run's captions, one for each of its pictures, as a run; made once."""
+    from PIL import Image
+
+    rows = [(p.prompt_id, p.seed, p.prompt) for p in run.pictures if p.prompt is not None]
+    identity = digest(["renders", world_digest(), rows, run.width, run.height])
+    folder = cache / "renders" / run.model / "renders" / f"{run.width}x{run.height}" / identity
+    if read_record(folder / "run.json") is None or len(read_rows(folder / "images.jsonl", ROW_KEYS)[0]) < len(rows):
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for number, (prompt_id, seed, prompt) in enumerate(rows):
+            path = folder / f"{number:05d}-{seed}.png"
+            with whole(path) as scratch:
+                Image.fromarray(render(prompt, HELD_OUT_SEED + seed, run.width, run.height)).save(scratch, "PNG")
+            sha = file_sha(path)
+            lines.append({"prompt_id": prompt_id, "prompt": prompt, "seed": seed, "file": path.name, "sha256": sha})
+        write_text(folder / "images.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        record = {"hash": identity, "identity": {"model": run.model, "method": {"name": "renders"}}, "config": {}}
+        write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
+    return load_run(folder)

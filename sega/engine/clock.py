@@ -1,0 +1,55 @@
+"""Which step a transformer call belongs to, at what time, and for which prompt of classifier-free guidance."""
+
+from __future__ import annotations
+
+from sega.methods.base import Step
+
+
+class Clock:
+    """The steps of one generation after the other, as the scheduler counts them.
+
+    Without a scheduler (`None`) that drives the calls, their times tell: a lower time is the next step, an equal one
+    another call of the same step, a higher one begins a generation.
+    """
+
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+        self.driven = False  # whether the scheduler has begun a generation
+        self.branch: str | None = None  # "cond" or "uncond", where the pipeline says so
+
+    def start(self) -> None:
+        """The scheduler begins a generation."""
+        self.driven, self.branch = True, None
+
+    @property
+    def begin(self) -> int:
+        """The first entry of the scheduler's times that is used: above 0 where a pipeline starts from an image."""
+        return getattr(self.scheduler, "begin_index", None) or 0
+
+    def sigma(self, index: int) -> float:
+        """The scheduler's time of a step, before the model's dtype rounds it."""
+        return float(self.scheduler.sigmas[self.begin + index])
+
+    def locate(self, sigma: float, last: Step | None) -> tuple[int, str]:
+        """Index from 0 and branch of a call at time `sigma`, after the call `last`.
+
+        A pipeline that does not name its branches makes a second call in a step for the negative prompt.
+        """
+        index = self._counted()
+        if index is not None:
+            again = last is not None and last.index == index
+            return index, self.branch or ("uncond" if again else "cond")
+        index = 0 if last is None or sigma > last.sigma else last.index + (sigma < last.sigma)
+        return index, self.branch or "cond"
+
+    def begins(self, sigma: float, last: Step | None) -> bool:
+        """Whether a call that no scheduler drives is the first of another generation than `last`."""
+        return last is not None and self._counted() is None and sigma > last.sigma
+
+    def _counted(self) -> int | None:
+        """Steps taken by the scheduler in this generation; None before the first one and after the last."""
+        if not self.driven or not hasattr(self.scheduler, "step_index"):
+            return None
+        at = self.scheduler.step_index
+        at = self.begin if at is None else at
+        return at - self.begin if at < len(self.scheduler.timesteps) else None

@@ -1,0 +1,110 @@
+"""The time shift of a stage, through the stock scheduler."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+
+from sega.formulas.schedules import mu_for_tokens, tokens_of
+from sega.methods.parts import Stage
+
+Schedule = str | float | Callable[[bool], str | float]
+
+
+class TokenLine:
+    """The shift mu of pipelines that draw it as a line over image tokens, with the constants of the scheduler."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def mu(self, tokens: int, steps: int) -> float:
+        """What the pipeline computes for a picture of this many tokens, in this many steps."""
+        config = self.config
+        return mu_for_tokens(
+            tokens, config.get("base_shift", 0.5), config.get("max_shift", 1.15),
+            config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096),
+        )  # fmt: skip
+
+    def pinned(self, steps: int) -> float:
+        """That of the training size."""
+        return self.config.get("max_shift", 1.15)
+
+    def beyond(self, mu: float, steps: int) -> bool:
+        """Whether a pipeline that computed this mu makes a picture larger than the training size."""
+        return mu > self.pinned(steps) * (1 + 1e-12)
+
+
+def pin_shift(
+    scheduler,
+    schedule: Schedule,
+    on_start: Callable[[], None] = lambda: None,
+    line: TokenLine | None = None,
+    steps: int | None = None,
+):
+    """A `set_timesteps` for this scheduler that applies the shift of a stage.
+
+    "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a name
+    by `shift_of` takes that of so many tokens; a number h is the static shift h u / (1 + (h - 1) u). A function is
+    asked for one of these, given whether the size is beyond the training size. `line` is how the pipeline draws mu;
+    `steps` those of the whole list of times, where a stage takes only a part of it.
+    """
+    line = line or TokenLine(scheduler.config)
+    original = scheduler.set_timesteps
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def set_timesteps(*args, **kwargs):
+        on_start()
+        call = signature.bind(*args, **kwargs)
+        dynamic = scheduler.config.get("use_dynamic_shifting", False)
+        mu = call.arguments.get("mu")
+        taken = call.arguments.get("num_inference_steps") or len(_listed(call.arguments))
+        chosen = schedule(mu is None or line.beyond(mu, taken)) if callable(schedule) else schedule
+        if dynamic and mu is not None:
+            call.arguments["mu"] = _mu(scheduler.config, chosen, mu, line, steps or taken)
+            return original(*call.args, **call.kwargs)
+        if isinstance(chosen, str):
+            return original(*call.args, **call.kwargs)
+        own = scheduler.shift
+        scheduler.set_shift(chosen)
+        try:
+            return original(*call.args, **call.kwargs)
+        finally:
+            scheduler.set_shift(own)
+
+    return set_timesteps
+
+
+def _listed(arguments) -> list[float]:
+    sigmas = arguments.get("sigmas")
+    return arguments.get("timesteps") or [] if sigmas is None else sigmas
+
+
+def _mu(config, schedule: str | float, stock: float, line: TokenLine, steps: int) -> float:
+    if schedule == "stock":
+        return stock
+    if schedule == "pinned":
+        pinned = line.pinned(steps)
+        # At the training size the pipeline's line gives this value up to rounding; keep its very bits there.
+        return stock if math.isclose(stock, pinned, rel_tol=1e-12) else pinned
+    if isinstance(schedule, str):
+        return line.mu(tokens_of(schedule), steps)
+    return math.log(schedule) if config.get("time_shift_type", "exponential") == "exponential" else schedule
+
+
+def stage_sigmas(
+    scheduler, stage: Stage, tokens: int, line: TokenLine | None = None, times: list[float] | None = None
+) -> list[float]:
+    """The times of a stage of `tokens` image tokens as the pipeline will run them, and the final 0.
+
+    `line` and `times` are how the pipeline draws mu and lists its unshifted times; FLUX's by default.
+    """
+    fresh = type(scheduler).from_config(scheduler.config)
+    if hasattr(scheduler, "shift"):
+        fresh.set_shift(scheduler.shift)
+    line, times = line or TokenLine(scheduler.config), stage.grid() if times is None else times
+    shift = pin_shift(fresh, stage.schedule, line=line, steps=stage.steps)
+    shift(sigmas=times, mu=line.mu(tokens, stage.taken))
+    return [float(sigma) for sigma in fresh.sigmas]

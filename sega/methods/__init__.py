@@ -1,0 +1,1 @@
+"""What a method is: its interface, its types, its registry, and what staged methods share."""

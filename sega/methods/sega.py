@@ -1,0 +1,208 @@
+"""SEGA: spectrally guided attention scaling.
+
+The frequencies are NTK's; each rotary pair gets its own magnitude: above the reference where the latent holds little
+energy in the pair's band, below it where it holds much, the more so the further the spectrum is from flat.
+Recomputed in every transformer call.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sega.errors import RequestError
+from sega.methods.base import Axis, Method, Rope, build_method, check_grid, check_sigma, uniform_axis
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What `variant` settles. The paper's formula has neither a reduced amplitude nor a floor. It names NTK without a form
+# of its own, and speaks of the frequency of a pair and of the latent.
+VARIANTS = {
+    "code": {
+        "amplitude": 0.15, "gain": 1.5, "floor": 1.0, "ntk": "code", "source": "embedded", "band_map": "rank",
+    },
+    "paper": {
+        "amplitude": 1.0, "gain": 1.0, "floor": None, "ntk": "plain", "source": "latent", "band_map": "physical",
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SEGA(Method):
+    """Spectrally guided magnitudes on NTK frequencies.
+
+    `amplitude`, `gain`, `floor`, `ntk`, `source` and `band_map` take the values of `variant` while "auto"; after
+    construction they hold the values in force. `floor` null means none. The strength of the spectral part is
+    spread_min + (spread_max - spread_min)(1 - flatness^gamma). `docs/methods.md` explains every parameter.
+    """
+
+    variant: str = "code"
+    kappa: float = 0.08
+    gamma: float = 1.5
+    spread_min: float = 0.0
+    spread_max: float = 1.0
+    amplitude: float | str = "auto"
+    gain: float | str = "auto"
+    floor: float | str | None = "auto"
+    m_ref: str = "power"
+    ntk: str = "auto"
+    frequencies: str = "ntk"
+    source: str = "auto"
+    batch: str = "sample"
+    band_map: str = "auto"
+    binning: str = "reference"
+    tie_axes: bool = True
+
+    name: ClassVar[str] = "sega"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {
+        "variant": ("code", "paper"),
+        "m_ref": ("power", "log"),
+        "ntk": ("code", "plain"),
+        "frequencies": ("ntk", "vanilla", "pi", "yarn", "dype"),
+        "source": ("embedded", "latent"),
+        "batch": ("sample", "joint"),
+        "band_map": ("rank", "physical"),
+        "binning": ("reference", "exact"),
+    }
+    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {
+        key: (0, math.inf) for key in ("kappa", "gamma", "spread_min", "spread_max", "amplitude", "gain", "floor")
+    }
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("floor",)
+    FLAGS: ClassVar[tuple[str, ...]] = ("tie_axes",)
+
+    def __post_init__(self) -> None:
+        for key, value in VARIANTS["paper" if self.variant == "paper" else "code"].items():
+            if getattr(self, key) == "auto":
+                object.__setattr__(self, key, value)
+        if self.floor == "none":
+            object.__setattr__(self, "floor", None)
+        super().__post_init__()
+        if self.spread_min > self.spread_max:
+            raise RequestError(f"sega: spread_min={self.spread_min} must not exceed spread_max={self.spread_max}")
+
+    def needs(self) -> set[str]:
+        needs = set() if self.uniform else {"tokens" if self.source == "embedded" else "latent"}
+        return needs | (self.frequency_method().needs() if self.frequencies != "ntk" else set())
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every pair gets the reference magnitude whatever the content."""
+        least = self.spread_max == 0 or (self.gamma == 0 and self.spread_min == 0)
+        return least or self.amplitude == 0 or self.gain == 0 or self.kappa == 0
+
+    def frequency_method(self) -> Method:
+        """The direct method whose frequencies stand in for SEGA's own, with its default parameters."""
+        return build_method({"name": self.frequencies}, self.geometry)
+
+    def ratios(self, grid: tuple[int, int]) -> tuple[float, float]:
+        """Ratio to SEGA's training side per axis: that of the longer side on FLUX, each axis its own on Qwen-Image."""
+        height, width = (side / self.geometry.sega_train_tokens for side in grid)
+        return (height, width) if self.geometry.family == "qwen" else (max(height, width),) * 2
+
+    def ntk_factors(self, grid: tuple[int, int]) -> tuple[float, float]:
+        """What theta is multiplied by on each axis; 1 where nothing is extrapolated.
+
+        On Qwen-Image the shorter side gets a share of the longer side's factor: 1 + (short / long)(f_long - 1).
+        """
+        from sega.formulas.rope import sega_ntk_factor
+
+        ratios = self.ratios(grid)
+        dims = self.geometry.axes[1:]
+        factors = [sega_ntk_factor(r, dim, self.ntk) for r, dim in zip(ratios, dims, strict=True)]
+        if ratios[0] != ratios[1]:
+            short = ratios.index(min(ratios))
+            factors[short] = 1 + ratios[short] / max(ratios) * (max(factors) - 1)
+        return factors[0], factors[1]
+
+    def references(self, grid: tuple[int, int]) -> tuple[float, float]:
+        """Reference magnitude per axis: max(r, 1)^kappa, or 1 + kappa ln r."""
+        height, width = (max(r, 1.0) for r in self.ratios(grid))
+        if self.m_ref == "log":
+            return 1 + self.kappa * math.log(height), 1 + self.kappa * math.log(width)
+        return height**self.kappa, width**self.kappa
+
+    def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
+        """Rotary values for a grid of (height, width) tokens.
+
+        `tokens` is [H*W, C] of one sample, embedded tokens or packed latent by `source`; with batch=joint also
+        [B, H*W, C], whose mean is analysed. It is not read where the magnitudes can't depend on it (no extrapolation,
+        or no spectral part) and raises RequestError where it is missing or of the wrong size. `details` of the
+        result: `scale`, `ntk_factor` and `m_ref` per axis and, where a latent was analysed, `profile_height`,
+        `profile_width`, `profile_radial`, `flatness` and `strength`.
+        """
+        grid, sigma = check_grid(grid), check_sigma(sigma)
+        ratios, references = self.ratios(grid), self.references(grid)
+        details: dict[str, Any] = {"scale": ratios, "ntk_factor": self.ntk_factors(grid), "m_ref": references}
+        axes = [
+            uniform_axis(frequencies, reference)
+            for frequencies, reference in zip(self.axis_frequencies(grid, sigma), references, strict=True)
+        ]
+        # The published code gives the height of Qwen-Image the magnitudes of the width.
+        tied = self.tie_axes and self.geometry.family == "qwen"
+        guided = [] if self.uniform else [a for a in ((1,) if tied else (0, 1)) if references[a] != 1]
+        if guided:
+            spectrum = self.analyse(grid, tokens)
+            details |= {key: value for key, value in spectrum.items() if key != "profiles"}
+            for a in guided:
+                magnitudes = self.magnitudes(spectrum["profiles"][a], axes[a], grid[a], references[a], spectrum)
+                axes[a] = Axis(axes[a].frequencies, magnitudes)
+        if tied:
+            axes[0] = Axis(axes[0].frequencies, axes[1].magnitudes)
+        return self.rope(axes[0], axes[1], details=details)
+
+    def axis_frequencies(self, grid: tuple[int, int], sigma: float) -> list[Tensor]:
+        """Frequencies [K] of height and width; base ones at or below the training side."""
+        from sega.formulas.rope import base_frequencies
+
+        dims, theta = self.geometry.axes[1:], self.geometry.theta
+        if max(self.ratios(grid)) <= 1:
+            return [base_frequencies(dim, theta) for dim in dims]
+        if self.frequencies != "ntk":
+            other = self.frequency_method()
+            return [other.axis(dim, side, sigma).frequencies for dim, side in zip(dims, grid, strict=True)]
+        return [base_frequencies(dim, theta * f) for dim, f in zip(dims, self.ntk_factors(grid), strict=True)]
+
+    def analyse(self, grid: tuple[int, int], tokens: Tensor | None) -> dict[str, Any]:
+        """Profiles [n] of both axes and of the radius, flatness and strength of a latent."""
+        from sega.formulas import spectrum
+
+        u = spectrum.channel_mean(self.check_tokens(grid, tokens), grid)
+        if not bool(u.isfinite().all()):
+            raise RequestError("sega: the tokens hold NaN or infinity; the model overflows in this dtype")
+        profiles = [spectrum.axis_profile(u, axis, self.binning) for axis in (0, 1)]
+        radial = spectrum.radial_profile(u)
+        strength = spectrum.strength(u, radial, self.gamma)
+        return {
+            "profiles": profiles,
+            "profile_height": profiles[0],
+            "profile_width": profiles[1],
+            "profile_radial": radial,
+            "flatness": spectrum.flatness(radial),
+            "strength": self.spread_min + (self.spread_max - self.spread_min) * strength,
+        }
+
+    def magnitudes(
+        self, profile: Tensor, axis: Axis, length: int, reference: float, spectrum: dict[str, Any]
+    ) -> Tensor:
+        """Magnitudes [K] of one axis from its profile."""
+        from sega.formulas.spectrum import band_positions, pair_magnitudes
+
+        if spectrum["strength"] <= 0:
+            return axis.magnitudes
+        cycles = axis.frequencies * length / (2 * math.pi) if self.band_map == "physical" else None
+        places = band_positions(len(axis.frequencies), len(profile), cycles)
+        shape = {"amplitude": self.amplitude, "gain": self.gain, "floor": self.floor}
+        return pair_magnitudes(profile, places, reference, spectrum["strength"], **shape)
+
+    def check_tokens(self, grid: tuple[int, int], tokens: Tensor | None) -> Tensor:
+        """The tokens, or RequestError when they can't be those of this grid."""
+        if tokens is None:
+            raise RequestError("sega needs tokens=[H*W, C] of the current latent beyond the training size")
+        height, width = grid
+        if tokens.dim() not in (2, 3) or tokens.shape[-2] < height * width:
+            raise RequestError(f"sega: tokens of shape {list(tokens.shape)} do not cover a grid of {height}x{width}")
+        if tokens.dim() == 3 and len(tokens) > 1 and self.batch == "sample":
+            raise RequestError("sega: one sample at a time; use batch=joint for the mean over the batch")
+        return tokens

@@ -1,0 +1,126 @@
+"""What I-Max, HiFlow, HRDiT, ScaleDiff and plain upsampling share: a first image at the training size, and the parts
+that several of them add to the stages after it.
+
+s is the side of the training grid in tokens, N the tokens of a joint sequence, text included.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from sega.errors import RequestError
+from sega.methods.base import Axis, Method, Rope, build_method, check_grid, check_sigma, uniform_axis
+from sega.methods.geometry import Geometry
+from sega.methods.parts import Attention, Call, Stage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DIRECT = ("vanilla", "pi", "ntk", "yarn", "dype", "ultraimage", "sega")
+
+
+def fit(side: float, token: int) -> int:
+    """A side in pixels as the nearest whole number of tokens, at least one."""
+    return max(1, math.floor(side / token + 0.5)) * token
+
+
+def base_size(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+    """(width, height) of the first image: the aspect of `size`, about the area of the training size, whole tokens.
+
+    A size no larger than the training area is its own base.
+    """
+    native = geometry.train_tokens * geometry.token_pixels
+    if size[0] * size[1] <= native**2:
+        return size
+    aspect = math.sqrt(size[0] / size[1])
+    return fit(native * aspect, geometry.token_pixels), fit(native / aspect, geometry.token_pixels)
+
+
+def proportional_factor(tokens: int, native_tokens: int) -> float:
+    """sqrt(ln N / ln N0), proportional attention's factor on the logits; N0 = s^2 + text (FLUX: 4608)."""
+    return math.sqrt(math.log(tokens) / math.log(native_tokens))
+
+
+class ProportionalAttention(Attention):
+    """All logits times `proportional_factor` of the sequence at hand."""
+
+    def __init__(self, geometry: Geometry):
+        self.native_tokens = geometry.train_tokens**2 + geometry.text_tokens
+
+    def factor(self, call: Call) -> float:
+        return proportional_factor(call.q.shape[1], self.native_tokens)
+
+
+@dataclass(frozen=True)
+class FactorNTK(Method):
+    """Both axes at the base theta * factor, whatever their length and without a clip (HiFlow, HRDiT)."""
+
+    factor: float = 1.0
+
+    name: ClassVar[str] = "ntk_factor"
+    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {"factor": (1, math.inf)}
+
+    def axis(self, dim: int, length: int, sigma: float) -> Axis:
+        from sega.formulas.rope import base_frequencies
+
+        return uniform_axis(base_frequencies(dim, self.geometry.theta * self.factor))
+
+
+@dataclass(frozen=True)
+class FromBase(Method):
+    """A method whose first image comes from the model as it is, with `base_steps` steps and `base_guidance`.
+
+    Methods whose first stages are equal share that image.
+    """
+
+    base_steps: int = 30
+    base_guidance: float = 3.5
+
+    staged: ClassVar[bool] = True
+    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {"base_guidance": (0, math.inf)}
+    COUNTS: ClassVar[tuple[str, ...]] = ("base_steps",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in self.COUNTS:
+            value = getattr(self, key)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise RequestError(f"{self.name}: {key}={value} must be a whole number of at least 1")
+
+    def base_stage(self, size: tuple[int, int], schedule: str | float = "pinned") -> Stage:
+        """The model as it is at `size` (width, height)."""
+        return Stage(tuple(size), self.base_steps, self.base_guidance, schedule, plain=True)
+
+
+@dataclass(frozen=True)
+class Staged(FromBase):
+    """A method with stages after the base.
+
+    `positions_of` names the direct method (with its default parameters) whose positions these stages use in place of
+    the method's own ones. Only positions are taken: an attention half of that method stays behind.
+    """
+
+    positions_of: str = "own"
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {"positions_of": ("own", *DIRECT)}
+
+    @cached_property
+    def direct(self) -> Method | None:
+        """The method that `positions_of` names; None for the method's own positions."""
+        return None if self.positions_of == "own" else build_method({"name": self.positions_of}, self.geometry)
+
+    def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
+        if self.direct is not None:
+            return self.direct.positions(grid, sigma, tokens)
+        check_sigma(sigma)
+        return self.own_positions(check_grid(grid))
+
+    def own_positions(self, grid: tuple[int, int]) -> Rope:
+        """Positions of the last stage without `positions_of`; stock by default."""
+        return Method.positions(self, grid)
+
+    def needs(self) -> set[str]:
+        return self.direct.needs() if self.direct is not None else set()

@@ -1,0 +1,141 @@
+"""`dry_run=true`: what a request would make, and what it would cost, with nothing loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sega.engine.noise import NOISE_VERSION
+from sega.loading import memory
+from sega.loading.folder import Part, read_parts
+from sega.loading.pipeline import fingerprint, known_fingerprint, source
+from sega.methods.parts import Stage
+from sega.run.cell import Cell, identity
+from sega.run.cost import Cost, image_cost
+from sega.run.progress import clock
+from sega.run.sweep import file_name
+from sega.store.cell_folder import RunFolder
+
+SMALL = 2e9  # bytes of weights that are hashed for an answer; larger ones are only looked up
+
+
+def show(cells: list[Cell]) -> int:
+    """Print the plan of every cell and their sum. Returns the exit status."""
+    made, flops = 0, 0.0
+    for cell in cells:
+        lines, missing, cost = describe(cell)
+        print("\n".join(lines), flush=True)
+        made += missing
+        flops += missing * (cost.flops or 0)
+    seconds = flops / (cells[0].config["tflops"] * 1e12)
+    what = f"{amount(flops)}, {clock(seconds)} at {cells[0].config['tflops']:g} TFLOP/s"
+    print(f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'}, {made} images to make: {what}; nothing was loaded")
+    return 0
+
+
+def describe(cell: Cell) -> tuple[list[str], int, Cost]:
+    """The lines of a cell, the images it lacks, and the cost of one."""
+    model, tflops = cell.model, cell.config["tflops"]
+    where = cell.weights.folder if cell.weights else "not on this machine, so published values are taken"
+    there = count_there(cell)
+    missing = len(cell.images) - (there or 0)
+    known = f"{there} in the store" if there is not None else "the store is named by weights not known here"
+    parts = read_parts(cell.weights.folder) if cell.weights else published(model)
+    config = parts["transformer"].config if "transformer" in parts else {}
+    cost = image_cost(cell, config)
+    lines = [
+        f"{model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}",
+        f"  weights  {source(model)} ({where})",
+        f"  images   {len(cell.images)} ({_factors(cell)}), {known}",
+        *(_stage(cell, number, stage) for number, stage in enumerate(cell.stages, 1)),
+        *(f"  note     {line}" for line in cell.unused),
+    ]
+    if cost.flops is None:
+        lines.append(f"  cost     {cost.calls} transformer calls an image; this class is not counted")
+    else:
+        each, rest = (f"{clock(n * cost.flops / (tflops * 1e12))}" for n in (1, missing))
+        dense = ", counted as dense attention" if _own_attention(cell) else ""
+        work = f"{cost.calls} transformer calls, {amount(cost.flops)} an image{dense}"
+        lines.append(f"  cost     {work}: {each} at {tflops:g} TFLOP/s, {rest} for {missing}")
+    return [*lines, *_memory(cell, parts)], missing, cost
+
+
+def _factors(cell: Cell) -> str:
+    if any(prompt.seed is not None for prompt in cell.prompts):
+        return f"{len(cell.prompts)} prompts, with seeds of their own"
+    return f"{len(cell.prompts)} x {len(cell.seeds)}: prompts x seeds"
+
+
+def amount(flops: float) -> str:
+    """874.2 PFLOP, 3.719 TFLOP."""
+    return f"{flops / 1e15:.4g} PFLOP" if flops >= 1e15 else f"{flops / 1e12:.4g} TFLOP"
+
+
+def _stage(cell: Cell, number: int, stage: Stage) -> str:
+    pixels, (width, height) = cell.model["geometry"]["token_pixels"], stage.size
+    count = (width // pixels) * (height // pixels)
+    words = f"{height // pixels}x{width // pixels} = {count} tokens and {cell.model['geometry']['text_tokens']} of text"
+    times = f"{stage.taken} steps" + (f" of {stage.steps}" if stage.taken != stage.steps else "")
+    return f"  stage {number}  {width}x{height}: {words}, {times}, guidance {stage.guidance:g}, {stage.schedule} shift"
+
+
+def _memory(cell: Cell, parts: dict[str, Part]) -> list[str]:
+    expected = memory.estimate(cell.model, parts, cell.stages) if {"transformer", "vae"} <= set(parts) else None
+    if expected is None:
+        return ["  memory   not known for this class"]
+    device = _device(cell.config["device"], cell.model["budget_gb"])
+    plan = memory.choose(cell.model, expected, device, memory.free(device, cell.model["budget_gb"]))
+    each = ", ".join(f"{mode} {memory.readable(expected.needs(mode))}" for mode in memory.MODES[1:])
+    return [f"  {plan.line().replace('memory: ', 'memory   ')}", f"           on a GPU, by model.memory: {each}"]
+
+
+def _device(wish: str, budget_gb: float | None) -> str:
+    """The device of a run, without asking torch: a GPU where its driver answers or its memory is given."""
+    if wish != "auto":
+        return wish
+    return "cuda" if budget_gb is not None or memory.free("cuda", None) is not None else "cpu"
+
+
+def _own_attention(cell: Cell) -> bool:
+    """Whether the method has an attention part, whose pattern may cost less or more than the dense one."""
+    from sega.methods.parts import Parts
+
+    return type(cell.method).attention is not Parts.attention
+
+
+def published(model: dict[str, Any]) -> dict[str, Part]:
+    """The parts of the published checkpoint, from the model's config."""
+    block = model["published"] or {}
+    return {name: Part(int(part["parameters"]), part.get("config") or {}) for name, part in block.items()}
+
+
+def count_there(cell: Cell) -> int | None:
+    """Images of a cell in the store; None where the weights, which name its folder, are not known.
+
+    Without weights every folder of the cell's settings counts whose run.json differs in nothing else.
+    """
+    names = {file_name(*item) for item in cell.images}
+    weights = None
+    if cell.weights:
+        large = sum(path.stat().st_size for path in cell.weights.folder.rglob("*.safetensors")) > SMALL
+        weights = known_fingerprint(cell.weights) if large else fingerprint(cell.weights)
+    about = json.loads(json.dumps(identity(cell, weights or "?", NOISE_VERSION)))  # as a run.json holds it
+    own = RunFolder(cell.config["store"], cell.model["name"], cell.method.name, cell.request.size, about)
+    if weights:
+        return len(names & _there(own.path))
+    alike = [record.parent for record in own.path.parent.glob("*/run.json") if _anonymous(record) == about]
+    return len(names & set().union(*map(_there, alike))) if alike else None
+
+
+def _there(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.png")}
+
+
+def _anonymous(record: Path) -> dict[str, Any]:
+    """The identity in a run.json, whatever its weights."""
+    try:
+        about = json.loads(record.read_text())["identity"]
+        return about | {"model": about["model"] | {"weights": "?"}}
+    except (ValueError, KeyError):  # damaged, which a run says and mends
+        return {}

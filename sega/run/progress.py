@@ -1,0 +1,255 @@
+"""Progress on stderr: one moving line on a terminal, a line every ten seconds elsewhere.
+
+Counts come from the store, so they hold whatever other workers do meanwhile. The time left weighs each image by what
+its cell costs (`sega.run.cost.stage_work`), so a sweep over sizes and methods knows it from the first image on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sega.run import terminal
+from sega.store.cell_folder import RunFolder
+
+OFTEN = 0.1
+"""Seconds between two movements of the line."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Images of a cell or of a whole sweep."""
+
+    total: int
+    done: int
+    failed: int
+
+    @property
+    def left(self) -> int:
+        return self.total - self.done - self.failed
+
+
+@dataclass
+class Share:
+    """The images that a command asks for of one cell."""
+
+    folder: RunFolder
+    names: set[str]
+    work: float = 1.0  # what an image costs, in the unit of the other cells
+
+    def count(self) -> Count:
+        """As the records of the cell say."""
+        done, failed = self.names & set(self.folder.rows()), self.names & set(self.folder.failed())
+        return Count(len(self.names), len(done), len(failed))
+
+
+@dataclass
+class Sweep:
+    """The images that a command asks for, over all its cells, and the time this process has spent on them."""
+
+    cells: dict[str, Share] = field(default_factory=dict)  # by path
+    seconds: float = 0.0  # spent on images in the cells that are through
+    before: float | None = None  # work that was done when the first cell began
+    said: set[str] = field(default_factory=set)  # what a command says only once
+
+    def add(self, folder: RunFolder, names: Sequence[str], work: float = 1.0) -> None:
+        """Several cells of a command may be one folder, with other prompts each."""
+        self.cells.setdefault(str(folder.path), Share(folder, set(), work)).names.update(names)
+
+    def counts(self) -> list[tuple[Count, float]]:
+        """Of each cell: its images, and the work of one."""
+        return [(share.count(), share.work) for share in self.cells.values()]
+
+    def count(self) -> Count:
+        found = [now for now, _ in self.counts()]
+        return Count(*(sum(getattr(item, key) for item in found) for key in ("total", "done", "failed")))
+
+    def failures(self) -> list[RunFolder]:
+        """Cells with failed images."""
+        return [share.folder for share in self.cells.values() if share.count().failed]
+
+
+def work_done(counts: list[tuple[Count, float]]) -> float:
+    return sum((now.done + now.failed) * work for now, work in counts)
+
+
+def work_left(counts: list[tuple[Count, float]]) -> float:
+    return sum(now.left * work for now, work in counts)
+
+
+class Progress:
+    """What one worker says of one cell, and of the sweep it belongs to. `plain` leaves the cursor alone.
+
+    `stages` are the steps and the work of each stage of an image.
+    """
+
+    def __init__(
+        self, label: str, share: Share, sweep: Sweep | None = None, stages: Sequence[tuple[int, float]] = ((1, 1.0),),
+        plain: bool = False, every: float = 10.0,
+    ):  # fmt: skip
+        self.label, self.share, self.stages, self.every = label, share, list(stages), every
+        self.sweep = sweep or Sweep({str(share.folder.path): share})
+        self.line = terminal.Line(sys.stderr) if sys.stderr.isatty() and not plain else None
+        self.made, self.stage, self.taken, self.started = 0, 0, 0, None
+        self.said = time.perf_counter()
+        self._look()
+        self.before = self.now
+        if self.sweep.before is None:
+            self.sweep.before = work_done(self.counts)
+
+    def begin(self) -> None:
+        """Images are made from here on: what was spent on loading is not part of any rate."""
+        self.started = time.perf_counter()
+        self.next()
+
+    def next(self) -> None:
+        """Another image is begun."""
+        self.stage = self.taken = 0
+        self._show(always=True)
+
+    def step(self, stage: int, taken: int) -> None:
+        """`taken` steps of a stage of the image are through."""
+        self.stage, self.taken = stage, taken
+        self._show()
+
+    def done(self, made: bool) -> None:
+        """One image is through; `made` tells whether it was made here and now."""
+        self.made += made
+        self.stage = self.taken = 0
+        self._look()
+        if self.now.left:
+            self._show(always=True)
+
+    def parts(self) -> list[tuple[int, str]]:
+        """What the line says in order, each part with its rank: the last ranks go first where room is short."""
+        now, (taken, steps) = self.now, self._steps()
+        number = min(now.done + now.failed + 1, now.total)
+        found = [(1, f"image {number} of {now.total}"), (3, f"step {taken} of {steps}")]
+        seconds, everyone = self._seconds(), now.done + now.failed - self.before.done - self.before.failed
+        if self.made and seconds:
+            found.append((4, rate(self.made, seconds)))
+        if everyone > self.made and seconds > 1:  # what others finish as this one begins tells no rate
+            found.append((6, f"all workers {rate(everyone, seconds)}"))
+        if (left := self.time_left()) is not None:
+            found.append((2, f"about {clock(left)} left"))
+        total = Count(*(sum(getattr(item, key) for item, _ in self.counts) for key in ("total", "done", "failed")))
+        if len(self.counts) > 1:
+            found.append((7, f"{total.done} of {total.total} in all"))
+        return found + ([(5, f"{total.failed} failed")] if total.failed else [])
+
+    def time_left(self) -> float | None:
+        """Seconds until the sweep is through, by the work it has done and has left; None before a fifth of an image."""
+        part = self._fraction()
+        work = work_done(self.counts) - self.sweep.before + part * self.share.work
+        left = work_left(self.counts) - part * self.share.work
+        seconds = self.sweep.seconds + self._seconds()
+        if work < 0.2 * self.share.work or seconds < 0.1 or left <= 0:
+            return None
+        return seconds / work * left
+
+    def warn(self, text: str) -> None:
+        self.note(f"warning: {text}")
+
+    def note(self, text: str, once: bool = False) -> None:
+        """A sentence above the line; with `once`, one for a command."""
+        if once and text in self.sweep.said:
+            return
+        self.sweep.said.add(text)
+        if self.line:
+            self.line.clear()
+        print(text, file=sys.stderr, flush=True)
+        if self.line:
+            self.line.again()
+
+    def wait(self, what: str) -> None:
+        """On a terminal, what goes on while no image is made here."""
+        if self.line:
+            self.line.show(self.label, [(1, what)])
+
+    def close(self) -> None:
+        """The cell is through."""
+        if self.line:
+            self.line.clear()
+        self.sweep.seconds += self._seconds()
+        self.started = None
+
+    def _look(self) -> None:
+        self.now, self.counts, self.looked = self.share.count(), self.sweep.counts(), time.perf_counter()
+
+    def _seconds(self) -> float:
+        return 0.0 if self.started is None else time.perf_counter() - self.started
+
+    def _steps(self) -> tuple[int, int]:
+        """Steps taken and steps of an image, over all its stages."""
+        before = sum(steps for steps, _ in self.stages[: self.stage])
+        return before + self.taken, sum(steps for steps, _ in self.stages)
+
+    def _fraction(self) -> float:
+        """Share of the image's work that is done."""
+        steps, work = self.stages[self.stage]
+        done = sum(work for _, work in self.stages[: self.stage]) + work * self.taken / max(steps, 1)
+        return done / sum(work for _, work in self.stages)
+
+    def _show(self, always: bool = False) -> None:
+        now = time.perf_counter()
+        if self.line:
+            if not always and now - self.said < OFTEN:
+                return
+        elif now - self.said < self.every:
+            return
+        self.said = now
+        if now - self.looked >= self.every:  # others may have made some
+            self._look()
+        if self.line:
+            self.line.show(self.label, self.parts())
+        else:
+            print(f"{self.label}  {', '.join(text for _, text in self.parts())}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def watched(sweep: Sweep, every: float = 10.0) -> Iterator[None]:
+    """Say now and then how far a sweep is whose workers are other processes."""
+    over, started, before = threading.Event(), time.perf_counter(), work_done(sweep.counts())
+
+    def watch() -> None:
+        last = before
+        while not over.wait(every):
+            found = sweep.counts()
+            work = work_done(found)
+            if work != last:
+                seconds, last, now = time.perf_counter() - started, work, sweep.count()
+                words = [f"{now.done} of {now.total} images"] + ([f"{now.failed} failed"] if now.failed else [])
+                if now.left and work > before:
+                    words.append(f"about {clock(seconds / (work - before) * work_left(found))} left")
+                print(f"in total  {', '.join(words)}", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def rate(images: int, seconds: float) -> str:
+    """2.5/s, 12/min, 7.1/h."""
+    for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
+        value = images / max(seconds, 1e-9) * length
+        if value >= 1 or unit == "h":
+            return f"{value:.2g}/{unit}" if value < 100 else f"{value:.0f}/{unit}"
+    raise AssertionError
+
+
+def clock(seconds: float) -> str:
+    """12 s, 3:07 min, 2:05:09 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"

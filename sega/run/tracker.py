@@ -1,0 +1,198 @@
+"""Optional dashboards, fed from the records that the store keeps. Trouble with one never stops a sweep."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError
+
+TIMING = ("seconds", "calls", "peak_memory_mb")
+
+
+class Tracker:
+    """Does nothing; what `tracker=none` gets."""
+
+    def log(self, row: dict[str, Any], image: Path) -> None:
+        """One image is finished; `row` is its row of images.jsonl."""
+
+    def scores(self, folder: Path, protocol: str, block: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        """The cell is scored: a block of scores.json, and rows of scores.jsonl."""
+
+    def close(self) -> None:
+        """The cell is finished."""
+
+
+class Wandb(Tracker):
+    """A Weights & Biases run per cell, named by its hash, so that a restart goes on with the same run.
+
+    Every session of an offline run holds all of it (images made before are told again), so that `wandb sync` of the
+    last one is enough.
+    """
+
+    def __init__(self, options: dict[str, Any], name: str, group: str, identity: str, config: dict[str, Any]):
+        _check(options)
+        self.options, self.folder, self.run = options, None, None
+        self.scored: dict[tuple[str, int], dict[str, Any]] = {}  # (prompt id, seed) -> values
+        self._arguments = {
+            "project": options["project"], "name": name, "id": identity, "resume": "allow", "config": config,
+            "group": options.get("group") or group_of(config["config"]), "job_type": group,
+        }  # fmt: skip
+        for mode in dict.fromkeys((options["mode"], "offline")):
+            self.run = self._try(lambda mode=mode: self._open(mode), f"{name} is not tracked in mode {mode}")
+            if self.run is not None:
+                self.mode = mode
+                return
+            self._try(_free, "W&B's process does not end")
+
+    def _open(self, mode: str):
+        import wandb
+
+        folder = Path(self.options["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve() / "wandb"))  # tables wait here until they are sent
+        settings = {
+            "silent": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True,
+        }  # fmt: skip
+        if mode == "online":
+            wait = float(self.options.get("timeout") or 30)
+            settings |= {"init_timeout": wait, "login_timeout": wait, "finish_timeout": wait}
+        known = {key: value for key, value in settings.items() if key in wandb.Settings.model_fields}
+        run = wandb.init(mode=mode, dir=str(folder), settings=wandb.Settings(**known), **self._arguments)
+        run.define_metric("made")
+        run.define_metric("*", step_metric="made")
+        return run
+
+    def log(self, row: dict[str, Any], image: Path) -> None:
+        self._begin(image.parent, without=image.name)
+        self._told += 1
+        self._try(lambda: self.run.log({"made": self._told} | {key: row.get(key) for key in TIMING}))
+
+    def scores(self, folder: Path, protocol: str, block: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        self._begin(folder)
+        self.scored = {(row["prompt_id"], row["seed"]): row["values"] for row in rows}
+        found = {f"{protocol}/N": block["n"]}
+        for name, cell in block["metrics"].items():
+            for key in ("value", "low", "high"):
+                if cell.get(key) is not None:
+                    found[f"{protocol}/{name}" + ("" if key == "value" else f"_{key}")] = cell[key]
+        self._try(lambda: self.run.summary.update(found))
+
+    def close(self) -> None:
+        if self.folder is not None:
+            self._try(lambda: self.run.log({"made": self._told, "pictures": self._pictures()}))
+            self._try(self._maps)
+        self._try(lambda: self.run.finish())
+        self.run = None
+
+    def _begin(self, folder: Path, without: str = "") -> None:
+        """Know the folder of the cell, and tell an offline run what was made in sessions before."""
+        if self.folder is not None:
+            return
+        self.folder = folder
+        earlier = [row for row in _rows(folder) if row["file"] != without]
+        self._told = len(earlier)
+        if self.run is not None and self.mode == "offline":
+            for number, row in enumerate(earlier, 1):
+                self._try(lambda n=number, r=row: self.run.log({"made": n} | {key: r.get(key) for key in TIMING}))
+
+    def _pictures(self):
+        """The first pictures of the cell with prompts, timing and scores."""
+        import wandb
+
+        names = sorted({name for values in self.scored.values() for name in values})
+        table = wandb.Table(["prompt_id", "seed", "prompt", "picture", *TIMING, *names])
+        rows = sorted(_rows(self.folder), key=lambda row: (row["prompt_id"], row["seed"]))
+        for row in rows[: self.options["images"]]:
+            path = self.folder / row["file"]
+            values = self.scored.get((row["prompt_id"], row["seed"]), {})
+            numbers = [value.get("mean") if isinstance(value, dict) else value for value in map(values.get, names)]
+            picture = wandb.Image(str(path), caption=f"{row['prompt']} (seed {row['seed']})") if path.exists() else None
+            timing = [row.get(key) for key in TIMING]
+            table.add_data(row["prompt_id"], row["seed"], row["prompt"], picture, *timing, *numbers)
+        return table
+
+    def _maps(self) -> None:
+        """The scaling map of the first image whose magnitudes were recorded."""
+        import wandb
+        from PIL import Image
+
+        from eval.figures.steps import scaling
+        from eval.output.manifest import NothingError
+        from eval.records.steps import of_run
+
+        recorded = of_run(self.folder)
+        try:
+            figure = scaling(recorded[:1], recorded, "")
+        except NothingError:
+            return
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=100)
+        self.run.log({"made": self._told, "scaling": wandb.Image(Image.open(file))})
+
+    def _try(self, action: Callable[[], Any], what: str = "") -> Any:
+        """Do something with the run; trouble with the service ends the tracking, not the sweep."""
+        if self.run is None and not what:
+            return None
+        try:
+            return action()
+        except trouble() as error:
+            text = str(error).strip() or type(error).__name__
+            print(f"warning: W&B: {what or 'tracking ends here'}: {text.splitlines()[0]}", file=sys.stderr, flush=True)
+            self.run = None
+            return None
+
+
+def _free() -> None:
+    """End W&B's own process, which holds the id of a run that could not be opened."""
+    import wandb
+
+    wandb.teardown()
+
+
+def trouble() -> tuple[type[Exception], ...]:
+    """What W&B raises when the service or its own process can't be reached."""
+    from wandb.errors import Error
+    from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
+    from wandb.sdk.mailbox import MailboxClosedError
+    from wandb.sdk.mailbox.mailbox_handle import HandleAbandonedError, ServerResponseError
+
+    private = (WandbServiceConnectionError, MailboxClosedError, HandleAbandonedError, ServerResponseError)
+    return Error, OSError, *private
+
+
+def group_of(config: dict[str, Any]) -> str:
+    """A name shared by the cells of a sweep, before and after a restart: one model, prompts and seeds."""
+    model = config.get("model") or {}
+    about = json.dumps([config.get("prompts"), config.get("seeds")], sort_keys=True, default=str)
+    return f"{model.get('name', 'model')}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+
+
+def open_tracker(options: dict[str, Any], name: str, group: str, identity: str, config: dict[str, Any]) -> Tracker:
+    """The tracker a cell's config asks for.
+
+    `group` is the method, `identity` the hash of the cell, and `config` holds `identity` and the resolved `config`.
+    """
+    return Wandb(options, name, group, identity, config) if options["name"] == "wandb" else Tracker()
+
+
+def _check(options: dict[str, Any]) -> None:
+    images, wait = options["images"], options.get("timeout")
+    if isinstance(images, bool) or not isinstance(images, int) or images < 0:
+        raise RequestError(f"tracker.images={images} must be a whole number")
+    if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or wait <= 0):
+        raise RequestError(f"tracker.timeout={wait} must be a number of seconds above 0")
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """Rows of images.jsonl, the last of each file; damaged lines are left out."""
+    from eval.records.runs import read_rows
+
+    rows, _ = read_rows(folder / "images.jsonl", ("file", "prompt_id", "prompt", "seed"))
+    return list({row["file"]: row for row in rows}.values())

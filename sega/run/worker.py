@@ -1,0 +1,254 @@
+"""Fill one cell of the run store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sega.errors import FailedImageError
+from sega.loading import memory, parallel
+from sega.loading import text_cache as embeddings
+from sega.loading.devices import device_for
+from sega.run import provenance as machine
+from sega.run import stopping
+from sega.run.cell import Cell
+from sega.run.cost import stage_work
+from sega.run.progress import Progress, Share, Sweep
+from sega.run.prompts import Prompt, sha
+from sega.run.sweep import file_name, folder_of, ordered, plan_cell
+from sega.run.tracker import open_tracker
+from sega.store.cell_folder import RunFolder
+from sega.store.claims import Claim, worker
+from sega.store.step_files import is_recorded, write_steps
+
+_loaded: dict[str, Any] = {}  # the pipeline of the last cell: the cells of a sweep mostly share it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell in this process."""
+
+    folder: RunFolder
+    made: int
+    failed: int  # images that came to nothing, now or before
+    left: int  # not there, because the worker was asked to end
+
+
+def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False) -> Outcome | None:
+    """Generate what is missing of the cell of a resolved config. Raises RequestError for what can't work.
+
+    `sweep` is what the command asks for in all, where this process works through it; `plain` for one of many workers.
+    Where several processes work on one image, the first does all this and the others only help it: None.
+    """
+    cell = plan_cell(config)
+    if cell.model["parallel"] in parallel.SPLIT:
+        parallel.meet(_device(cell))
+    if parallel.rank() > 0:
+        return _help(cell)
+    folder, names = folder_of(cell), {file_name(*item) for item in cell.images}
+    label = f"{cell.model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}"
+    who = f"{socket.gethostname()}:{os.getpid()} " if plain else ""
+    work = stage_work(cell)
+    stages = [(stage.taken, part) for stage, part in zip(cell.stages, work, strict=True)]
+    progress = Progress(who + label, Share(folder, names, sum(work)), sweep, stages, plain)
+    problems = folder.repair() if folder.path.exists() else []
+    for problem in problems:
+        progress.warn(problem)
+    missing = [item for item in ordered(cell) if not _is_through(folder, item, config, progress)]
+    if folder.path.exists() and not missing and not folder.is_described():
+        problems += (more := folder.open(_record(cell, None)))  # the device of images made before is not known
+        for problem in more:
+            progress.warn(problem)
+    if problems and not missing:
+        folder.settle()
+    try:
+        if missing and not stopping.asked():
+            with stopping.handled():
+                _Worker(cell, folder, progress, missing).work(missing)
+    finally:
+        progress.close()
+    parallel.tell(None)
+    now = progress.share.count()
+    words = [f"{progress.made} made", f"{now.done - progress.made} there"]
+    words += [f"{number} {what}" for number, what in ((now.failed, "failed"), (now.left, "left")) if number]
+    print(f"{label}: {', '.join(words)}  ->  {folder.path}", flush=True)
+    return Outcome(folder, progress.made, now.failed, now.left)
+
+
+def _state(folder: RunFolder, name: str, config: dict[str, Any]) -> str | None:
+    """The state of an image in the store; None also where steps are asked for that were not recorded with it."""
+    state = folder.state(name)
+    return None if state == "done" and not is_recorded(folder.path / name, folder.rows()[name], config) else state
+
+
+def _is_through(folder: RunFolder, item: tuple[Prompt, int], config: dict[str, Any], progress: Progress) -> bool:
+    """Whether nothing is to be done about an image: it is there, or has failed and is not tried again."""
+    state = _state(folder, file_name(*item), config)
+    if state not in ("done", "failed", None):
+        progress.warn(state)
+    return state == "done" or (state == "failed" and not config["retry_failed"])
+
+
+class _Worker:
+    """Makes the images of one cell, one at a time, so that no image depends on its batch."""
+
+    def __init__(self, cell: Cell, folder: RunFolder, progress: Progress, items: list[tuple[Prompt, int]]):
+        self.cell, self.folder, self.progress = cell, folder, progress
+        self.device = _device(cell)
+        self.plan = memory.plan_for(cell, self.device)
+        if cell.model["parallel"] != "blocks" and self.plan.matters:  # the estimate is for one device
+            progress.note(self.plan.line(), once=True)
+        for line in cell.unused:
+            progress.note(line, once=True)
+        progress.wait("loading")
+        self.texts = embeddings.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, _loaded.clear)
+        parallel.tell("load")
+        loading = progress.note if self.plan.matters else None
+        self.pipe = _pipeline(cell, self.device, "gpu" if cell.model["parallel"] else self.plan.mode, loading)
+        for problem in folder.open(_record(cell, machine.device_name(self.device))):
+            progress.warn(problem)
+        self.bases = None
+        if cell.method.staged:
+            from sega.store.bases import BaseFolder
+
+            keys = ("model", "negative_prompt", "text_tokens", "noise")
+            common, config = {key: folder.identity[key] for key in keys}, cell.config
+            self.bases = BaseFolder(config["store"], cell.model["name"], common, progress.warn, config["lease"])
+            if parallel.size() > 1:
+                self.bases = parallel.Together(self.bases)
+
+    def work(self, items: list[tuple[Prompt, int]]) -> None:
+        """Images another worker holds are looked at again until they are made, by it or, should it die, here."""
+        tracker = open_tracker(
+            self.cell.config["tracker"], self.progress.label, self.cell.method.name, self.folder.hash,
+            {"identity": self.folder.identity, "config": self.cell.config},
+        )  # fmt: skip
+        pause = 0.02
+        self.progress.begin()
+        try:
+            while items and not stopping.asked():
+                held = [item for item in items if stopping.asked() or not self._make(item, tracker)]
+                pause = min(pause * 2, 2.0) if len(held) == len(items) else 0.02
+                if held:
+                    self.progress.wait("waiting for images of other workers")
+                if held and not stopping.asked():
+                    time.sleep(pause)
+                items = held
+        finally:
+            tracker.close()
+            self.folder.settle()
+            if self.bases:
+                self.bases.settle()
+
+    def _make(self, item: tuple[Prompt, int], tracker) -> bool:
+        """False when another worker holds the image."""
+        name = file_name(*item)
+        with self.folder.claim(name) as claim:
+            if claim is None:
+                return False
+            row, state = None, _state(self.folder, name, self.cell.config)
+            if state != "done" and (state != "failed" or self.cell.config["retry_failed"]):
+                self.progress.next()
+                with stopping.in_flight():
+                    row = self._generate(*item, name, claim)
+            if row:
+                tracker.log(row, self.folder.path / name)
+        self.progress.done(made=bool(row))
+        return True
+
+    def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
+        """Make and record an image; None for one that came to nothing, or that another worker has taken over."""
+        from sega.engine.sampling import generate
+
+        config, request = self.cell.config, self.cell.request
+        about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed}
+        machine.reset_peak(self.device)
+        parallel.tell((prompt.text, seed))
+        try:
+            with memory.explained(self.plan, request.size):
+                options = _options(self.cell, self) | {"on_step": self.progress.step}
+                done = generate(self.pipe, self.cell.method, prompt.text, seed, **options)
+        except FailedImageError as reason:
+            self.progress.warn(f"{self.folder.path / name} failed: {reason}")
+            end = {"reason": str(reason), "finished": _now(), "code": machine.code()}
+            self.folder.add_failed(name, about | end)
+            return None
+        if not claim.holds():
+            self.progress.warn(f"{name}: taken over by another worker, since this one gave no sign of life; left to it")
+            return None
+        row = about | {
+            "seconds": round(done.seconds, 3), "base_seconds": round(done.base_seconds, 3), "calls": done.calls,
+            "peak_memory_mb": machine.peak_mb(self.device), "finished": _now(), "code": machine.code(),
+        }  # fmt: skip
+        if config["record"]:
+            row |= {"steps": write_steps(self.folder.path / name, done.steps)}
+            row |= {key: config[key] for key in ("record", "query")}
+        worker["made"] = worker.get("made", 0) + 1
+        return self.folder.add(name, done.image, row)
+
+
+def _options(cell: Cell, worker) -> dict[str, Any]:
+    """What `generate` is told besides pipeline, method, prompt and seed."""
+    config, request = cell.config, cell.request
+    return {
+        "size": request.size, "steps": request.steps, "guidance": request.guidance,
+        "negative_prompt": cell.model["negative_prompt"], "bases": worker.bases, "record": tuple(config["record"]),
+        "exact_time": config["exact_time"], "query": tuple(config["query"]), "texts": worker.texts,
+        "tile": memory.tile(cell.model),
+    }  # fmt: skip
+
+
+class _Helper:
+    """A process that runs its share of the images of the first one and keeps nothing."""
+
+    def __init__(self, cell: Cell):
+        self.texts = embeddings.prepare(cell, [], folder_of(cell).identity, _device(cell), "gpu", _loaded.clear)
+        self.pipe = _pipeline(cell, _device(cell), "gpu")
+        self.bases = parallel.Together() if cell.method.staged else None
+
+
+def _help(cell: Cell) -> None:
+    from sega.engine.sampling import generate
+
+    helper = None
+    for job in parallel.jobs():
+        if job == "load":
+            helper = _Helper(cell)
+            continue
+        with contextlib.suppress(FailedImageError):  # the first process meets it too, and says so
+            generate(helper.pipe, cell.method, *job, **_options(cell, helper))
+
+
+def _record(cell: Cell, device: str | None) -> dict[str, Any]:
+    """What run.json holds besides the identity."""
+    packages = machine.packages()
+    return {"config": cell.config, **machine.code(), "packages": packages, "device": device, "created": _now()}
+
+
+def _device(cell: Cell) -> str:
+    split = cell.model["parallel"] in parallel.SPLIT
+    return parallel.own_device(cell.config["device"]) if split else device_for(cell.config["device"])
+
+
+def _pipeline(cell: Cell, device: str, mode: str, say: Callable[[str], None] | None = None):
+    """The pipeline of a cell; `say` is told when it has to be loaded."""
+    key = json.dumps([str(cell.weights.folder), cell.model, device, mode])
+    if key not in _loaded:
+        from sega.loading.pipeline import open_pipeline
+
+        _loaded.clear()
+        if say:
+            say(f"loading {cell.weights.folder}")
+        _loaded[key] = open_pipeline(cell.model, cell.weights, device, mode)
+    return _loaded[key]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

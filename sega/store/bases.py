@@ -1,0 +1,84 @@
+"""Base stages in the store: one record per prompt and seed, shared by every method that starts from it.
+
+`<store>/<model>/base/<W>x<H>/<hash>/<prompt id>-<seed>.safetensors` holds the final latent and the clean prediction
+at each time, `base.json` beside it what determines them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sega.methods.parts import Stage
+from sega.run.cell import stage_identity
+from sega.run.prompts import named, sha
+from sega.store import tensors
+from sega.store.claims import LEASE, Claims
+from sega.store.files import digest, read_record, whole
+
+
+class BaseFolder:
+    """Base stages of one model in one store. `common` is what determines their pixels besides the stage itself."""
+
+    def __init__(
+        self, store: str | Path, model: str, common: dict[str, Any], warn: Callable[[str], None] = print,
+        lease: float = LEASE,
+    ):  # fmt: skip
+        self.root, self.common, self.warn, self.lease = Path(store) / model / "base", common, warn, lease
+        self._claims: dict[Path, Claims] = {}
+
+    def path(self, stage: Stage, prompt: str, seed: int) -> Path:
+        identity = self.common | {"stage": stage_identity(stage)}
+        folder = self.root / f"{stage.size[0]}x{stage.size[1]}" / digest(identity)
+        if folder not in self._claims:
+            self._claims[folder] = Claims(folder, self.lease)
+            self._describe(folder, identity)
+        return folder / f"{named(prompt).id}-{seed}.safetensors"
+
+    def _describe(self, folder: Path, identity: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        record = folder / "base.json"
+        there = read_record(record)
+        if there is None or digest(there) != folder.name:
+            with self._claims[folder].hold(record.name, wait=True), whole(record) as scratch:
+                scratch.write_text(json.dumps(identity, indent=2) + "\n")
+
+    def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
+        """What `save` stored, or None. A damaged file is named and treated as missing."""
+        path = self.path(stage, prompt, seed)
+        try:
+            found, about = tensors.read(path)
+            if about["prompt_sha"] != sha(prompt):
+                return None
+            times, cost = json.loads(about["sigmas"]), json.loads(about["cost"])
+            predictions = {sigma: found["predictions"][i : i + 1] for i, sigma in enumerate(times)}
+            return {"latent": found["latent"], "predictions": predictions} | cost
+        except FileNotFoundError:
+            return None
+        except (tensors.DamagedError, KeyError, ValueError, TypeError) as error:
+            self.warn(f"{path} is damaged ({error}); made again")
+            return None
+
+    def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None:
+        import torch
+
+        path = self.path(stage, prompt, seed)
+        stacked = {"latent": base["latent"], "predictions": torch.cat(list(base["predictions"].values()))}
+        about = {
+            "prompt_sha": sha(prompt),
+            "sigmas": json.dumps(list(base["predictions"])),
+            "cost": json.dumps({"seconds": base["seconds"], "calls": base["calls"]}),
+        }
+        tensors.write(path, stacked, about)
+
+    def claim(self, stage: Stage, prompt: str, seed: int):
+        """Hold one base against other workers while it is made."""
+        path = self.path(stage, prompt, seed)
+        return self._claims[path.parent].hold(path.name, wait=True)
+
+    def settle(self) -> None:
+        """Clear up after the dead."""
+        for claims in self._claims.values():
+            claims.sweep()

@@ -1,0 +1,212 @@
+"""The run store: one folder per cell, named by what changes its pixels.
+
+`<store>/<model>/<method>/<W>x<H>/<hash>/` holds `<prompt id>-<seed>.png`, `images.jsonl` (a row per finished image,
+in order of the file names once a cell is through), `failed.jsonl` (a row per image that came to nothing) and
+`run.json`. Each image carries its own row too (`sega.store.png`). Files appear by rename, whole or not at all; any
+number of workers on any number of machines may share a store (`sega.store.claims`). `python -m sega.store
+verify|ls|gc` looks after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError
+from sega.store import png
+from sega.store.claims import LEASE, Claims
+from sega.store.files import digest, file_sha, read_record, set_aside, whole
+from sega.store.rows import FAILED_KEYS, ROW_KEYS, as_line, lines, parse, read_rows, write_lines
+
+
+def cells(store: Path) -> list[Path]:
+    """Folders of cells by their place `<model>/<method>/<W>x<H>/<name>`, with or without records."""
+    return sorted(
+        path for path in store.glob("*/*/*x*/*")
+        if path.is_dir() and path.parts[-3] != "base" and re.fullmatch(r"[0-9]+x[0-9]+", path.parts[-2])
+        and not any(part.startswith(".") for part in path.parts[-4:])
+    )  # fmt: skip
+
+
+class RunFolder:
+    """The folder of one cell."""
+
+    def __init__(
+        self, store: str | Path, model: str, method: str, size: tuple[int, int], identity: dict[str, Any],
+        lease: float = LEASE,
+    ):  # fmt: skip
+        self.identity, self.hash = identity, digest(identity)
+        self.path = Path(store) / model / method / f"{size[0]}x{size[1]}" / self.hash
+        self.rows_file, self.failed_file = self.path / "images.jsonl", self.path / "failed.jsonl"
+        self.claims = Claims(self.path, lease)
+        self._cache: dict[Path, tuple[Any, dict[str, dict[str, Any]]]] = {}
+
+    def is_described(self) -> bool:
+        """Whether run.json is there and of this cell."""
+        record = read_record(self.path / "run.json")
+        return record is not None and _hash(record) == self.hash
+
+    def open(self, record: dict[str, Any]) -> list[str]:
+        """Make the folder and its run.json; a sentence about each thing that is not as it was.
+
+        Raises RequestError for a run.json of something else.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        run = self.path / "run.json"
+        with self.claims.hold(run.name, wait=True):
+            there = read_record(run)
+            if there is not None and _hash(there) not in (None, self.hash):
+                raise RequestError(f"{run} is of another cell than its folder; move {self.path} out of the store")
+            if there is not None and _hash(there) == self.hash:
+                was, now = there.get("packages"), record.get("packages", {})
+                was = was if isinstance(was, dict) else {}
+                changed = [
+                    f"{name} {was[name]} -> {now[name]}" for name in was if was[name] != now.get(name, was[name])
+                ]
+                return [f"{self.path} was begun with other packages ({', '.join(changed)}): "
+                        "pixels may differ within the cell"] if changed else []  # fmt: skip
+            problems = [f"{run} is damaged; written again"] if run.exists() else []
+            if run.is_file() and run.stat().st_size:
+                set_aside(run)
+            if not problems and (self.rows_file.exists() or any(self.path.glob("*.png"))):
+                problems.append(f"{run} is missing although there are images; written again")
+            with whole(run) as scratch:
+                record = {"hash": self.hash, "identity": self.identity, **record}
+                scratch.write_text(json.dumps(record, indent=2) + "\n")
+        return problems
+
+    def repair(self) -> list[str]:
+        """Mend both records: drop damaged rows, and write again those that the images carry; a sentence about each."""
+        found = []
+        for path, keys in ((self.rows_file, ROW_KEYS), (self.failed_file, FAILED_KEYS)):
+            if path.is_dir():
+                found.append(f"{path} is a folder; moved to {set_aside(path)}")
+            elif path.exists() and not path.stat().st_size:
+                found.append(f"{path} is empty, as no worker leaves it; removed")
+                path.unlink()
+            _, bad = read_rows(path, keys)
+            if bad:
+                with self._rows_lock():
+                    write_lines(path, [line for line in lines(path) if parse(line, keys) is not None])
+            found += [f"{path}: line {number} is damaged; dropped" for number in bad]
+        busy = {name for name, body in self.claims.standing().items() if not body["dead"]}
+        rows = self.rows()
+        images = [path for path in sorted(self.path.glob("*.png")) if path.name not in busy]
+        again = [row for path in images if not png.agrees(path, rows.get(path.name)) and (row := png.own_row(path))]
+        again = [row for row in again if self.rows().get(row["file"]) != row]  # another worker may have been quicker
+        for row in again:
+            self._append(self.rows_file, row)
+        if again:
+            found.append(f"{self.rows_file}: {len(again)} rows were missing or wrong; written again from the images")
+        return found
+
+    def settle(self) -> None:
+        """Give the rows the one order and number they'd have however they came about, and clear up after the dead."""
+        settle(self.path, self.claims)
+
+    def _rows_lock(self):
+        return self.claims.hold("images.jsonl", wait=True)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Rows by file name, the last one where there are several."""
+        return self._read(self.rows_file, ROW_KEYS)
+
+    def failed(self) -> dict[str, dict[str, Any]]:
+        """Rows of the images that came to nothing and were not made since, by file name, with their `reason`."""
+        done = self.rows()
+        return {name: row for name, row in self._read(self.failed_file, FAILED_KEYS).items() if name not in done}
+
+    def _read(self, path: Path, keys: set[str]) -> dict[str, dict[str, Any]]:
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return {}
+        key = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if self._cache.get(path, (None,))[0] != key:
+            self._cache[path] = (key, {row["file"]: row for row in read_rows(path, keys)[0]})
+        return self._cache[path][1]
+
+    def state(self, file: str) -> str | None:
+        """ "done", "failed", None for an image not there yet, or a sentence that says what is wrong with it."""
+        path, row = self.path / file, self.rows().get(file)
+        if row and (path.is_symlink() or path.is_dir()):
+            return f"{path} is a {'link' if path.is_symlink() else 'folder'} and not an image; made again"
+        if row and not path.exists():
+            return f"{path} is missing although images.jsonl lists it; made again"
+        if row and file_sha(path) == row["sha256"]:
+            return "done"
+        if own := png.own_row(path):  # the image is whole, so its row was lost or is wrong
+            self._append(self.rows_file, own)
+            return "done"
+        if row:
+            return f"{path} is damaged; made again"
+        return "failed" if file in self.failed() else None
+
+    def claim(self, file: str, wait: bool = False):
+        """Hold one image against other workers: a context that yields the claim, or None where another has it."""
+        return self.claims.hold(file, wait)
+
+    def add(self, file: str, image, row: dict[str, Any]) -> dict[str, Any]:
+        """Write an image, then its row."""
+        row = {**row, "file": file}
+        with whole(self.path / file) as scratch:
+            png.save(image, scratch, {"cell": self.hash, **row})
+        row["sha256"] = file_sha(self.path / file)
+        self._append(self.rows_file, row)
+        if file in self._read(self.failed_file, FAILED_KEYS):
+            with self._rows_lock():
+                rows = self._read(self.failed_file, FAILED_KEYS)
+                write_lines(self.failed_file, [as_line(row) for name, row in rows.items() if name != file])
+        return row
+
+    def add_failed(self, file: str, row: dict[str, Any]) -> None:
+        """Record that an image came to nothing; `row` says why in `reason`."""
+        self._append(self.failed_file, {**row, "file": file})
+
+    def _append(self, path: Path, row: dict[str, Any]) -> None:
+        with self._rows_lock():
+            append(path, row)
+
+
+def settle(cell: Path, claims: Claims) -> None:
+    """Order the rows of both records by file, the last of each, and remove the claims of the dead."""
+    with claims.hold("images.jsonl", wait=True):
+        for path, keys in ((cell / "images.jsonl", ROW_KEYS), (cell / "failed.jsonl", FAILED_KEYS)):
+            there = lines(path)
+            latest = {row["file"]: line for line in there if (row := parse(line, keys))}
+            kept = [latest[file] for file in sorted(latest)]
+            if kept != there:
+                write_lines(path, kept)
+    claims.sweep()
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to a record; the caller holds the claim on the rows of its cell."""
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab+") as rows:
+            # A worker that died while writing may have left a line without an end.
+            rows.write((b"\n" if before and not _ends_line(path) else b"") + as_line(row) + b"\n")
+    except OSError as error:  # a full disk: no half line stays
+        error.filename = error.filename or str(path)
+        if path.is_file():
+            os.truncate(path, before)
+        raise
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _hash(record: dict[str, Any]) -> str | None:
+    """The hash of the identity in a run.json; None where it holds none."""
+    identity = record.get("identity")
+    try:
+        return digest(identity) if isinstance(identity, dict) else None
+    except UnicodeEncodeError:  # half a character, which no record of ours holds
+        return None

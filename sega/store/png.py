@@ -1,0 +1,72 @@
+"""Images that carry their own row: a text chunk of the PNG, so that a lost record is made again from the images.
+
+Every chunk of a PNG has a checksum, so a file that was cut or changed is told from a whole one without decoding it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+from sega.store.files import file_sha
+from sega.store.rows import ROW_KEYS, parse
+
+KEYWORD = "sega-bench"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def save(image, path: Path, row: dict[str, Any]) -> None:
+    """Write a PIL image as PNG with `row` in it. The pixels do not depend on the row."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text(KEYWORD, json.dumps(row))
+    # level 4 takes a third of the time of 6, for 2 to 11 % more bytes
+    image.save(path, format="PNG", compress_level=4, pnginfo=info)
+
+
+def carried(path: Path, whole: bool = True) -> dict[str, Any] | None:
+    """The row in an image, `cell` included; None where there is none or, with `whole`, where the file is damaged.
+
+    Without `whole`, only what stands before the pixels is read.
+    """
+    try:
+        with path.open("rb") as file:
+            return _row(file, whole)
+    except OSError:
+        return None
+
+
+def _row(file, whole: bool) -> dict[str, Any] | None:
+    row = None
+    if file.read(len(SIGNATURE)) != SIGNATURE:
+        return None
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IDAT" and not whole:
+            return row
+        data, check = file.read(length), file.read(4)
+        if len(data) < length or check != struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))):
+            return None
+        if kind == b"tEXt" and data.startswith(KEYWORD.encode() + b"\0"):
+            row = parse(data[len(KEYWORD) + 1 :], ROW_KEYS - {"sha256"} | {"cell"})
+        if kind == b"IEND":
+            return None if file.read(1) else row
+    return None
+
+
+def own_row(image: Path) -> dict[str, Any] | None:
+    """The row of images.jsonl that a whole image of a cell carries; None for one that is not of its cell or name."""
+    row = None if image.is_symlink() else carried(image)
+    if row is None or (row.pop("cell"), row["file"]) != (image.parent.name, image.name):
+        return None
+    return row | {"sha256": file_sha(image)}
+
+
+def agrees(image: Path, row: dict[str, Any] | None) -> bool:
+    """Whether a row of images.jsonl says what its image carries before its pixels; also where that is nothing."""
+    found = carried(image, whole=False)
+    return found is None or (row is not None and row | {"cell": image.parent.name} == found | {"sha256": row["sha256"]})

@@ -1,0 +1,130 @@
+"""Protocols of the papers: whole, composed alike by Hydra and by the evaluation, and honest about what is unknown."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from eval_store import make_run
+
+from eval.metrics.registry import METRICS
+from eval.protocols import CONF, get, load_protocol, protocols
+from eval.records.runs import Run
+from eval.scoring import departures as protocol
+from eval.scoring.command import main
+from sega.errors import RequestError
+
+PAPERS = {"sega": "SEGA", "area": "AReA", "dype": "DyPE", "ultraimage": "UltraImage", "hiflow": "HiFlow"}
+OURS = {"FID": "fid", "KID": "kid", "patch_FID": "patch_fid", "CLIP_score": "clip_score", "ImageReward": "imagereward",
+        "PickScore": "pickscore", "aesthetic": "aesthetic"}  # fmt: skip
+PUBLISHED = Path(protocol.__file__).parents[1] / "published"
+
+
+def printed(name):
+    """Rows of a paper on DiTs, without cost."""
+    with (PUBLISHED / f"{name}.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["metric"] != "latency_s"]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_protocol_has_the_metrics_sizes_and_counts_its_paper_prints(name):
+    config = load_protocol(name)
+    paper, rows = config["paper"], printed(name)
+    assert paper["title"].startswith(PAPERS[name])
+    metrics = {row["metric"] for row in rows}
+    assert {OURS[m] for m in metrics if m in OURS} | set(paper["added"]) <= set(config["metrics"])
+    assert {m for m in metrics if m not in OURS} == set(paper["missing"])
+    assert {f"{row['width']}x{row['height']}" for row in rows} == set(paper["sizes"])
+    counts = {int(row["n_prompts"]) for row in rows if row["n_prompts"].isdigit()} - {50}  # DyPE's ablations
+    assert counts == set(paper["count"] if paper["count"] != "unknown" else [])
+    assert set(config["metrics"]) <= set(METRICS)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_what_is_unknown_is_marked_and_settable(name):
+    config = load_protocol(name)
+    told = protocol.unstated(config)
+    assert told["seeds"] == "unknown" and "reference.path" in told
+    others = {"reference.path": "photos", "reference.resize": "size", "reference.filter": "box", "features": "embedded",
+              "clip.model": "ViT-H-14", "aesthetic.version": "v1"}  # fmt: skip
+    for key in [*config["paper"]["ours"], "paper.steps"]:
+        assert get(load_protocol(name, [f"{key}={others.get(key, 7)}"]), key) == others.get(key, 7)
+    with pytest.raises(RequestError, match="unknown option paper.stepps; did you mean 'steps'"):
+        load_protocol(name, ["paper.stepps=3"])
+
+
+def test_hydra_composes_every_protocol_as_the_evaluation_does():
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name in protocols():
+            config = compose("config", [f"eval={name}"])
+            assert OmegaConf.to_container(config.eval) == load_protocol(name)
+
+
+def test_departures_are_what_the_paper_states_otherwise():
+    identity = {"model": {"id": "black-forest-labs/FLUX.1-Krea-dev"}, "steps": 20, "guidance": 4.5}
+    run = Run(Path("x"), "flux", "dype", 4096, 4096, "h", identity, {}, [])
+    config = load_protocol("dype")
+    assert protocol.departures(run, config, 195) == ["steps 20 and not 28"]
+    assert protocol.departures(run, config, 16)[0] == "16 prompts and not 195 or 200"
+    other = Run(Path("x"), "tiny", "dype", 256, 256, "h", {"model": {"id": "embedded"}, "steps": 28}, {}, [])
+    found = protocol.departures(other, config, 195)
+    assert len(found) == 2 and found[0].startswith("256x256 and not") and found[1].startswith("embedded and not FLUX.1")
+    assert protocol.departures(other, load_protocol("embedded"), 3) == []
+    assert protocol.unstated(load_protocol("embedded")) == {}
+
+
+def test_a_run_scored_under_a_paper_says_how_far_it_is_from_it(tmp_path, capsys):
+    run = make_run(tmp_path / "runs", "vanilla", (64, 64), prompts=3)
+    photos = make_run(tmp_path / "photos", "vanilla", (96, 96), prompts=4, noise=3)
+    scorer = ["features=embedded", "clip.model=embedded"]
+    words = [
+        f"store={tmp_path / 'runs'}",
+        f"cache={tmp_path / 'cache'}",
+        "eval=dype",
+        "metrics=[fid,clip_score]",
+        *scorer,
+    ]
+    assert main([*words, f"reference.path={photos}"]) == 0
+    told = capsys.readouterr().out
+    assert "this run has 3 prompts and not 195 or 200" in told and "does not state seeds" in told
+    assert "reference.filter (here lanczos)" in told
+    block = json.loads((run / "scores.json").read_text())["protocols"]["dype"]
+    assert block["metrics"]["fid"]["n_reference"] == 4  # reduced from 96 px to the size of the run
+    assert len(block["protocol"]["departures"]) == 4
+    small = make_run(tmp_path / "small", "vanilla", (48, 96), prompts=4)
+    assert main([*words, f"reference.path={small}"]) == 2
+    assert "is 48x96, which is smaller than 64x64" in capsys.readouterr().err
+
+
+def test_reduced_references_keep_their_shape(tmp_path):
+    """A wide picture loses its sides; a circle stays a circle."""
+    import numpy as np
+    from PIL import Image
+
+    from eval.records import images
+
+    y, x = np.mgrid[:120, :200]
+    disc = np.where((y - 60) ** 2 + (x - 100) ** 2 < 30**2, 255, 0).astype(np.uint8)
+    Image.fromarray(np.repeat(disc[..., None], 3, 2)).save(tmp_path / "a.png")
+    found = images.reduced(tmp_path / "a.png", (60, 60), "lanczos")[..., 0] > 127
+    assert abs(found.any(0).sum() - 30) <= 1 and abs(found.any(1).sum() - 30) <= 1
+
+
+def test_references_are_hashed_once(tmp_path, monkeypatch):
+    from eval.scoring import references
+
+    files = []
+    for k in range(3):
+        files.append(tmp_path / f"{k}.png")
+        files[-1].write_bytes(bytes([k]))
+    read = []
+    original = references.file_digest
+    monkeypatch.setattr(references, "file_digest", lambda path: read.append(path.name) or original(path))
+    first = references.known_digests(tuple(files), tmp_path / "files.json")
+    files[1].write_bytes(b"longer")
+    second = references.known_digests(tuple(files), tmp_path / "files.json")
+    assert read == ["0.png", "1.png", "2.png", "1.png"]
+    assert first[0] == second[0] and first[1] != second[1]

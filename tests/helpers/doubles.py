@@ -1,0 +1,40 @@
+"""Stand-ins that several tests put into models."""
+
+import torch
+
+from sega.methods.parts import Attention
+
+
+class Table(torch.nn.Module):
+    """Rotary tables that are given: those of diffusers can't be computed on the meta device."""
+
+    def __init__(self, *tables):
+        super().__init__()
+        self.tables = tables
+
+    def forward(self, *args, **kwargs):
+        return self.tables
+
+
+class Watching(Attention):
+    """Attention as it is, noted in `calls`; fails where turning by given ids differs from turning."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def attend(self, call):
+        self.calls.append(call)
+        turned, again = call.rotate(call.q), call.rotate(call.q, ids=call.ids.clone())
+        torch.testing.assert_close(turned, again, rtol=1e-4, atol=1e-4)
+        return super().attend(call)
+
+
+def state(pipe):
+    """Everything attaching could leave behind."""
+    transformer = pipe.transformer
+    return (
+        set(vars(transformer)), set(vars(pipe.scheduler)), transformer.pos_embed,
+        tuple(module.processor for module in transformer.modules() if hasattr(module, "processor")),
+        tuple(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in transformer.modules()),
+        set(transformer.state_dict()),
+    )  # fmt: skip

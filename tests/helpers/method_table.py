@@ -1,0 +1,30 @@
+"""One row per method: what the tests common to all methods need to know of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """`quick` are overrides that keep a test short; `same_shift` those that give the stock time shift."""
+
+    name: str
+    quick: tuple[str, ...] = ()
+    same_shift: tuple[str, ...] = ()
+    content: bool = False  # depends on the latent
+    staged: bool = False  # runs through sega.engine.sampling.generate only
+
+
+METHODS = [
+    Row("vanilla"),
+    Row("pi"),
+    Row("ntk"),
+    Row("yarn"),
+    Row("dype"),
+    Row("sega", content=True),
+    Row("ultraimage"),
+    Row("upsample", ("base_steps=2",), staged=True),
+    Row("imax", ("base_steps=2", "steps=2"), ("schedule=pinned",), staged=True),
+    Row("hiflow", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
+    Row("scalediff", ("base_steps=2",), staged=True),
+    Row("hrdit", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
+]

@@ -1,0 +1,65 @@
+"""Presets of published tables: each plans, states its cost, and runs on a small model."""
+
+import re
+
+import pytest
+
+from sega.methods.geometry import CONF
+from sega.run import cli
+
+PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if path.stem != "demo")
+TINY = ("model=tiny", "prompts.limit=2", "steps=2", "device=cpu")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_states_its_cost_by_counted_operations(name, tmp_path):
+    """What its header says is what a dry run of the published model counts."""
+    from sega.run.dryrun import image_cost, published
+
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    limit = int(re.search(r"limit: (\d+)", text)[1])
+    words = ["-m", f"experiment={name}", "prompts=examples", "prompts.limit=1", "dry_run=true", f"store={tmp_path}"]
+    cells = cli.check(words).cells
+    costs = [image_cost(cell, published(cell.model)["transformer"].config) for cell in cells]
+    images, flops = limit * len(cells), limit * sum(cost.flops for cost in costs)
+    exa, hours = (f"{float(f'{value:.3g}'):g}" for value in (flops / 1e18, flops / 400e12 / 3600))
+    stated = f"# Cost: {images} images, {exa} EFLOP, {hours} GPU-hours at 400 TFLOP/s"
+    assert stated in text.splitlines(), stated
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_takes_the_sizes_of_the_embedded_model_in_proportion(name):
+    asked = cli.check(["-m", f"experiment={name}", *TINY])
+    for cell in asked.cells:
+        assert cell.model["name"] == "tiny" and len(cell.prompts) == 2 and cell.config["eval"]["name"] == "embedded"
+        assert all(side % 8 == 0 and 384 <= side <= 1152 for side in cell.request.size)
+        assert cell.stages[0].steps in (2, 30) and cell.request.steps == 2
+    assert len({(cell.method, cell.request.size) for cell in asked.cells}) == len(asked.cells)
+    assert "hydra.sweeper.params=null" in asked.words
+
+
+def test_keys_on_the_line_replace_what_a_preset_sweeps():
+    asked = cli.check(["-m", "experiment=dype_1", *TINY, "method=ntk,sega", "res=128"])
+    assert [cell.method.name for cell in asked.cells] == ["ntk", "sega"]
+    assert {cell.request.size for cell in asked.cells} == {(128, 128)}
+
+
+def test_multiples_in_a_preset_are_of_the_model_that_runs():
+    from types import SimpleNamespace
+
+    from sega.methods.geometry import load_geometry
+    from sega.run.presets import _fit
+
+    small = SimpleNamespace(native=192, geometry=vars(load_geometry("tiny")))
+    assert [_fit(size, small) for size in ("2x", "1.5x", "4096", "2048x4096")] == ["2x", "1.5x", "768x768", "384x768"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_runs(name, tiny_folder, tmp_path, monkeypatch, capsys):
+    """On a small random pipeline that takes 32 px for its training size, so that 4096 px become 128."""
+    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
+    words = ["-m", f"experiment={name}", *TINY, f"model.path={tiny_folder}", f"store={tmp_path / 'runs'}"]
+    small = ["model.native=32", "model.geometry.train_tokens=4", "model.geometry.sega_train_tokens=4"]
+    assert cli.main([*words, *small]) == 0, capsys.readouterr()
+    images = len(list((tmp_path / "runs").glob("tiny/*/*/*/*.png")))
+    assert images == 2 * len(capsys.readouterr().out.splitlines()) > 0
