@@ -117,6 +117,7 @@ $(VENV)/.ray: $(STAMP)
 TESTERS ?= 2
 test: $(STAMP) $(VENV)/.ray ## lint and run the tests, TESTERS files at a time
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TESTERS) --dist loadfile
 
 PAPER = results/papers/$*

@@ -40,9 +40,7 @@ def towards(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
     return (x - clean) / (sigma + 1e-6)
 
 
-def acceleration(
-    velocity: Tensor, reference: Tensor, previous: tuple[Tensor, Tensor] | None, beta: float
-) -> Tensor:
+def acceleration(velocity: Tensor, reference: Tensor, previous: tuple[Tensor, Tensor] | None, beta: float) -> Tensor:
     """v + beta (v' + v_r - v_r' - v): the change since the step before (') follows that of the reference.
 
     Without a step before, v.
@@ -194,10 +192,15 @@ class HiFlow(Staged):
             taken = _at(self.steps, j)
             stages.append(
                 Stage(
-                    size, self.base_steps, _at(self.guidance, j), schedule, first=self.base_steps - taken,
-                    windows=self.shift_windows, positions=self.direct or self.stretched(j),
+                    size,
+                    self.base_steps,
+                    _at(self.guidance, j),
+                    schedule,
+                    first=self.base_steps - taken,
+                    windows=self.shift_windows,
+                    positions=self.direct or self.stretched(j),
                 )
-            )  # fmt: skip
+            )
         return stages
 
     def shift(self, base: tuple[int, int]) -> str:

@@ -174,17 +174,13 @@ class IMax(Staged):
 
     def stages(self, request: Request) -> list[Stage]:
         native = self.geometry.train_tokens * self.geometry.token_pixels
-        first, second = (
-            value if self.schedule == "own" else self.schedule for value in (self.base_shift, self.shift)
-        )
+        first, second = (value if self.schedule == "own" else self.schedule for value in (self.base_shift, self.shift))
         small = low_size(request.size, native, self.geometry.token_pixels)
         if divisor(request.size, native) <= 1 or small == tuple(request.size):
             return [self.first_stage(request.size, first)]
         return [
             self.first_stage(small, first),
-            Stage(
-                request.size, self.steps, self.guidance, second, windows=self.shift_windows, positions=self.direct
-            ),
+            Stage(request.size, self.steps, self.guidance, second, windows=self.shift_windows, positions=self.direct),
         ]
 
     def first_stage(self, size: tuple[int, int], schedule: str | float) -> Stage:

@@ -35,10 +35,18 @@ def table(config: dict) -> str:
         better = ("higher" if metric.higher_is_better else "lower") if metric.ranked else "see docs"
         needs = [*(["references"] if metric.references else []), *measure.needs]
         versions = dict.fromkeys((version(metric.version), version(measure.version)))
-        body.append([
-            title(metric, config), metric.name, " / ".join(versions), better, metric.unit, ", ".join(needs),
-            ", ".join(weights_of(measure, config)), measure.preprocessing,
-        ])  # fmt: skip
+        body.append(
+            [
+                title(metric, config),
+                metric.name,
+                " / ".join(versions),
+                better,
+                metric.unit,
+                ", ".join(needs),
+                ", ".join(weights_of(measure, config)),
+                measure.preprocessing,
+            ]
+        )
     return align(head, body)
 
 

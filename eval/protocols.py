@@ -9,9 +9,14 @@ from typing import Any
 from sega.errors import RequestError, near
 from sega.methods.geometry import CONF
 
-CHOICES = {"reference.kind": ("world", "folder", "none"), "features": ("embedded", "inception", "inception_tf"),
-           "reference.resize": ("none", "size"), "reference.filter": ("lanczos", "bicubic", "box"),
-           "aesthetic.version": ("v1", "v2"), "hps.version": ("v2.0", "v2.1")}  # fmt: skip
+CHOICES = {
+    "reference.kind": ("world", "folder", "none"),
+    "features": ("embedded", "inception", "inception_tf"),
+    "reference.resize": ("none", "size"),
+    "reference.filter": ("lanczos", "bicubic", "box"),
+    "aesthetic.version": ("v1", "v2"),
+    "hps.version": ("v2.0", "v2.1"),
+}
 
 
 def protocols() -> list[str]:
@@ -74,8 +79,15 @@ def check_values(config: dict) -> None:
     for key, allowed in CHOICES.items():
         if get(config, key) not in allowed:
             raise RequestError(f"{key}={get(config, key)} is not allowed{near(get(config, key), allowed)}")
-    for key in ("batch", "patch.count", "kid.subsets", "spectrum.bands", "bootstrap.samples",
-                "bootstrap.distance_samples", "reference.least"):  # fmt: skip
+    for key in (
+        "batch",
+        "patch.count",
+        "kid.subsets",
+        "spectrum.bands",
+        "bootstrap.samples",
+        "bootstrap.distance_samples",
+        "reference.least",
+    ):
         _whole(config, key)
     if get(config, "reference.count") is not None:
         _whole(config, "reference.count")

@@ -29,8 +29,14 @@ and, where steps were recorded, scaling maps. A run of the store is one run ther
   timeout  30               seconds to wait for the service
   folder   results          holds the folder wandb/""".replace("{selection}", arguments.SELECTION)
 
-OPTIONS = {"project": "sega-bench", "mode": "offline", "group": None, "images": "8", "timeout": "30",
-           "folder": "results"}  # fmt: skip
+OPTIONS = {
+    "project": "sega-bench",
+    "mode": "offline",
+    "group": None,
+    "images": "8",
+    "timeout": "30",
+    "folder": "results",
+}
 
 
 def main(words: list[str]) -> int:

@@ -48,13 +48,25 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
     method = load_method(name, "flux", overrides)
     text, side = method.geometry.text_tokens, size // method.geometry.token_pixels
     torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(
-        in_channels=64, num_layers=1, num_single_layers=0, attention_head_dim=128, num_attention_heads=heads,
-        joint_attention_dim=64, pooled_projection_dim=64, guidance_embeds=False, axes_dims_rope=(16, 56, 56),
-    ).eval().to(device)  # fmt: skip
+    transformer = (
+        FluxTransformer2DModel(
+            in_channels=64,
+            num_layers=1,
+            num_single_layers=0,
+            attention_head_dim=128,
+            num_attention_heads=heads,
+            joint_attention_dim=64,
+            pooled_projection_dim=64,
+            guidance_embeds=False,
+            axes_dims_rope=(16, 56, 56),
+        )
+        .eval()
+        .to(device)
+    )
     stages = method.stages(Request((size, size), 28, 4.5))
-    index, run = len(stages) - 1, SimpleNamespace(
-        generator=torch.Generator().manual_seed(0), adapter=adapter_for(transformer), stages=stages
+    index, run = (
+        len(stages) - 1,
+        SimpleNamespace(generator=torch.Generator().manual_seed(0), adapter=adapter_for(transformer), stages=stages),
     )
     inputs = {
         "hidden_states": torch.randn(1, side * side, 64),

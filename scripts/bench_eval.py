@@ -86,11 +86,15 @@ def measure(paths: list[Path], options: dict) -> dict:
             assert not damaged and all(len(v) == len(names) for v in values)
     alone, both = (median(times) for times in seconds.values())
     return {
-        "pictures": len(paths), "size": options["size"], "workers": options["workers"], "device": options["device"],
+        "pictures": len(paths),
+        "size": options["size"],
+        "workers": options["workers"],
+        "device": options["device"],
         "seconds a picture": {title: round(median(times), 4) for title, times in seconds.items()},
-        "ratio": round(both / alone, 3), "target at 195 pictures of 4096 px": TARGET,
+        "ratio": round(both / alone, 3),
+        "target at 195 pictures of 4096 px": TARGET,
         "peak memory MB": {"this process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)},
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -40,9 +40,12 @@ def build(options, dtype):
     try:
         with torch.device(options.device):
             return FluxTransformer2DModel(
-                num_layers=options.doubles, num_single_layers=options.singles, num_attention_heads=options.heads,
-                joint_attention_dim=options.width, guidance_embeds=True,
-            ).eval()  # fmt: skip
+                num_layers=options.doubles,
+                num_single_layers=options.singles,
+                num_attention_heads=options.heads,
+                joint_attention_dim=options.width,
+                guidance_embeds=True,
+            ).eval()
     finally:
         torch.set_default_dtype(before)
 
@@ -91,10 +94,13 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
         return torch.randn(*shape, generator=generator).to(device, dtype)
 
     inputs = {
-        "hidden_states": random(1, side * side, 64), "encoder_hidden_states": random(1, options.text, options.width),
-        "pooled_projections": random(1, 768), "guidance": torch.full((1,), 4.5, device=device),
-        "img_ids": image_ids((side, side), device), "txt_ids": torch.zeros(options.text, 3, device=device),
-    }  # fmt: skip
+        "hidden_states": random(1, side * side, 64),
+        "encoder_hidden_states": random(1, options.text, options.width),
+        "pooled_projections": random(1, 768),
+        "guidance": torch.full((1,), 4.5, device=device),
+        "img_ids": image_ids((side, side), device),
+        "txt_ids": torch.zeros(options.text, 3, device=device),
+    }
     machine.reset_peak(device)
     with torch.no_grad(), attach(transformer, method) as attachment:
         taken = []
@@ -106,22 +112,29 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
     usual = statistics.median(taken[1:])
     operations = call_flops({"_class_name": "FluxTransformer2DModel", **transformer.config}, side * side, options.text)
     return {
-        "method": name, "size": size, "tokens": side * side + options.text,
-        "seconds": usual, "first": taken[0], "measuring": taken[0] - usual if measured else None,
-        "peak_mb": machine.peak_mb(device), "operations": operations,
-    }  # fmt: skip
+        "method": name,
+        "size": size,
+        "tokens": side * side + options.text,
+        "seconds": usual,
+        "first": taken[0],
+        "measuring": taken[0] - usual if measured else None,
+        "peak_mb": machine.peak_mb(device),
+        "operations": operations,
+    }
 
 
 def table(record: dict) -> str:
     """The record as Markdown."""
     rows = [
-        f"`{record['command']}`", "",
+        f"`{record['command']}`",
+        "",
         f"{record['device']}; {record['parameters'] / 1e9:.3g} billion parameters in {record['dtype']}; torch "
         f"{record['packages']['torch']}, diffusers {record['packages']['diffusers']}; commit {record['commit']}"
-        f"{' with changes' if record['dirty'] else ''}; product rate {record['peak_rate'] / 1e12:.3g} TFLOP/s.", "",
+        f"{' with changes' if record['dirty'] else ''}; product rate {record['peak_rate'] / 1e12:.3g} TFLOP/s.",
+        "",
         "| px | method | s a step | of vanilla | measuring pass, s | peak MB | TFLOP | share of the product rate |",
         "|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     plain = {row["size"]: row["seconds"] for row in record["rows"] if row["method"] == "vanilla"}
     for row in record["rows"]:
         against = f"{row['seconds'] / plain[row['size']]:.2f}" if row["size"] in plain else "-"
@@ -166,10 +179,14 @@ def main() -> int:
     transformer = build(options, dtype)
     record = {
         "command": shlex.join(["python", "scripts/bench_transformer.py", *sys.argv[1:]]),
-        "device": machine.device_name(options.device), "dtype": str(dtype).removeprefix("torch."),
-        "parameters": sum(parameter.numel() for parameter in transformer.parameters()), "packages": machine.packages(),
-        **machine.code(), "peak_rate": peak_rate(options.device, dtype), "rows": [],
-    }  # fmt: skip
+        "device": machine.device_name(options.device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "parameters": sum(parameter.numel() for parameter in transformer.parameters()),
+        "packages": machine.packages(),
+        **machine.code(),
+        "peak_rate": peak_rate(options.device, dtype),
+        "rows": [],
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     name = options.name or options.device.partition(":")[0]
     for size in options.sizes:

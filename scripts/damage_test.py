@@ -42,9 +42,17 @@ from kill_test import plain_files, read_options  # noqa: E402
 
 MARKS = ("answered", "named", "kept", "healed")
 LINES = "method=sega res=64 record=[magnitudes,attention]; method=upsample res=256x192 method.base_steps=1"
-KEYS = {"ways": "empty,cut,garble,delete,folder", "files": "", "lines": LINES, "program": "", "folder": "", "seed": "0",
-        "common": "model=tiny prompts.count=3 steps=1 device=cpu", "per": "way",
-        "verify": "false"}  # fmt: skip
+KEYS = {
+    "ways": "empty,cut,garble,delete,folder",
+    "files": "",
+    "lines": LINES,
+    "program": "",
+    "folder": "",
+    "seed": "0",
+    "common": "model=tiny prompts.count=3 steps=1 device=cpu",
+    "per": "way",
+    "verify": "false",
+}
 SCORES = ("scores.json", "scores.jsonl", "features-plain.npz")
 CHANGES = ("device", "files", "identity", "seal", "code")
 """Keys that tell of the moment at which a record was written again. The identity of a cell is in its name."""
@@ -89,10 +97,23 @@ class Store:
         import eval.scoring.command
 
         beside = self.folder.parent
-        self.call(eval.scoring.command.main, f"store={self.folder}", f"cache={beside / 'cache'}", "eval=plain",
-                  "metrics=[piqe]", "workers=0", "bootstrap.samples=20")  # fmt: skip
-        self.call(eval.report.command.main, f"store={self.folder}", f"cache={beside / 'cache'}", "parts=tables",
-                  f"out={beside / 'report'}", "workers=1")  # fmt: skip
+        self.call(
+            eval.scoring.command.main,
+            f"store={self.folder}",
+            f"cache={beside / 'cache'}",
+            "eval=plain",
+            "metrics=[piqe]",
+            "workers=0",
+            "bootstrap.samples=20",
+        )
+        self.call(
+            eval.report.command.main,
+            f"store={self.folder}",
+            f"cache={beside / 'cache'}",
+            "parts=tables",
+            f"out={beside / 'report'}",
+            "workers=1",
+        )
 
     def look_after(self, *words: str) -> None:
         """`python -m sega.store` with these words."""
@@ -159,8 +180,11 @@ def tried(options: dict[str, str], sound: Path, place: str, way: str, rng: rando
 def _bytes(store: Path, besides: str) -> dict[str, bytes]:
     """Contents of a store by place, but for one file and for scores, which follow the images."""
     files = {str(path.relative_to(store)): path for path in store.rglob("*") if path.is_file()}
-    return {place: path.read_bytes() for place, path in files.items()
-            if place != besides and path.name not in SCORES and ".removed" not in path.parts}  # fmt: skip
+    return {
+        place: path.read_bytes()
+        for place, path in files.items()
+        if place != besides and path.name not in SCORES and ".removed" not in path.parts
+    }
 
 
 def main(words: list[str]) -> int:

@@ -53,18 +53,24 @@ def main(words: list[str]) -> int:
         shutil.rmtree(folder / "results" / "demo", ignore_errors=True)
     commit = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     record |= {
-        "commit": commit.stdout.strip(), "cores": os.cpu_count(), "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit.stdout.strip(),
+        "cores": os.cpu_count(),
+        "date": datetime.now(UTC).date().isoformat(),
         "python": sys.version.split()[0],
-    }  # fmt: skip
+    }
     for step in chosen:
         log = folder.parent / f"{step}.log"
         print(f"make {STEPS[step]} in {folder} (log: {log})", flush=True)
         started = time.monotonic()
         with log.open("w") as file:
             status = subprocess.run(
-                ["make", STEPS[step]], cwd=folder, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                ["make", STEPS[step]],
+                cwd=folder,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
                 env={key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "PYTHONPATH")},
-            ).returncode  # fmt: skip
+            ).returncode
         record[f"{step}_seconds"] = round(time.monotonic() - started, 1)
         text = log.read_text(errors="replace")
         if status:

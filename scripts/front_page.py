@@ -103,8 +103,10 @@ def table(name: str) -> list[dict[str, str]]:
 
 def value(row: dict[str, str], metric: str, digits: int) -> str:
     """A value of the table as the report writes it, "" where it is empty."""
-    cell = {key: float(row[name]) if row.get(name) else None
-            for key, name in (("value", metric), ("low", f"{metric}_low"), ("high", f"{metric}_high"))}  # fmt: skip
+    cell = {
+        key: float(row[name]) if row.get(name) else None
+        for key, name in (("value", metric), ("low", f"{metric}_low"), ("high", f"{metric}_high"))
+    }
     return "" if cell["value"] is None else with_interval(cell, digits)
 
 
@@ -114,9 +116,11 @@ def reference_table(factor: int) -> str:
     n = max((int(row["n"]) for row in rows), default=0)
     rows = [row for row in rows if int(row["n"]) == n]  # renders are of the captions of one n
     columns = (
-        ("attributes kept", "attribute_accuracy", 2), ("FID (scorer)", "fid", 1),
-        ("spectrum, dB", "spectrum_distance", 1), ("high frequencies, dB", "high_frequency", 1),
-    )  # fmt: skip
+        ("attributes kept", "attribute_accuracy", 2),
+        ("FID (scorer)", "fid", 1),
+        ("spectrum, dB", "spectrum_distance", 1),
+        ("high frequencies, dB", "high_frequency", 1),
+    )
     lines = [
         "| method | N | " + " | ".join(title for title, _, _ in columns) + " | calls |",
         "|---|---|" + "---|" * (len(columns) + 1),
@@ -164,9 +168,12 @@ def _minutes(seconds: float) -> str:
 def sega_table() -> str:
     """Every option of SEGA in the reference minus its defaults, on the same captions and noise."""
     columns = (
-        ("attributes kept", "attribute_accuracy", 3), ("CLIP score", "clip_score", 2), ("FID (scorer)", "fid", 2),
-        ("spectrum, dB", "spectrum_distance", 2), ("high frequencies, dB", "high_frequency", 2),
-    )  # fmt: skip
+        ("attributes kept", "attribute_accuracy", 3),
+        ("CLIP score", "clip_score", 2),
+        ("FID (scorer)", "fid", 2),
+        ("spectrum, dB", "spectrum_distance", 2),
+        ("high frequencies, dB", "high_frequency", 2),
+    )
     size = f"{2 * NATIVE}x{2 * NATIVE}"
     found: dict[str, dict[str, dict[str, str]]] = {}
     for row in table("sega/report/paired"):
@@ -194,9 +201,12 @@ def sega_table() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "clone": clone_line, "card": card_line, "table2x": lambda: reference_table(2),
-    "table4x": lambda: reference_table(4), "sega": sega_table,
-}  # fmt: skip
+    "clone": clone_line,
+    "card": card_line,
+    "table2x": lambda: reference_table(2),
+    "table4x": lambda: reference_table(4),
+    "sega": sega_table,
+}
 
 
 def filled(text: str) -> str:

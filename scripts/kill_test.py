@@ -164,8 +164,11 @@ def main(words: list[str]) -> int:
         more, held = disturbed(options, store, kills - killed, longest, rng)
         killed, holding = killed + more, holding + held
         wrong += [f"{store.name}: {name}" for name in differences(folder / "calm", store)]
-        print(f"round {rounds}: {killed}/{kills} killed, {holding} of them with a claim in hand, {len(wrong)} files "
-              "differ", flush=True)  # fmt: skip
+        print(
+            f"round {rounds}: {killed}/{kills} killed, {holding} of them with a claim in hand, {len(wrong)} files "
+            "differ",
+            flush=True,
+        )
     print("\n".join(wrong) or f"all {rounds} stores equal the undisturbed one, but for times")
     if not wrong and not options["folder"]:
         shutil.rmtree(folder)

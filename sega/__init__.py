@@ -7,10 +7,12 @@ from types import ModuleType
 __all__ = ["RequestError", "attach", "generate", "load_method", "load_pipeline"]
 
 _HOMES = {
-    "RequestError": "sega.errors", "attach": "sega.engine.attachment", "generate": "sega.engine.sampling",
+    "RequestError": "sega.errors",
+    "attach": "sega.engine.attachment",
+    "generate": "sega.engine.sampling",
     "load_method": "sega.methods.base",
     "load_pipeline": "sega.loading.pipeline",
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str):

@@ -36,9 +36,15 @@ The last three need steps that run.py recorded: record=[magnitudes,spectrum,atte
   force    false            draw again""".replace("{selection}", arguments.SELECTION)
 
 KEYS = arguments.KEYS | {
-    "out": "results/report", "size": None, "columns": "4", "crop": "0.5,0.55,0.25", "cost": "seconds", "prompt": None,
-    "seed": None, "force": "false",
-}  # fmt: skip
+    "out": "results/report",
+    "size": None,
+    "columns": "4",
+    "crop": "0.5,0.55,0.25",
+    "cost": "seconds",
+    "prompt": None,
+    "seed": None,
+    "force": "false",
+}
 SCORES = ("grid", "size", "cost")
 STEPS = ("scaling", "attention", "spectra")
 EMPTY = "no image in the store has recorded steps"
@@ -88,9 +94,18 @@ def options_of(found: dict[str, Any]) -> Options:
     arguments.check_size(found["size"])
     seed = None if found["seed"] is None else arguments.whole(found, "seed", least=0)
     return Options(
-        Path(found["store"]), Path(found["out"]), found["model"], found["method"], found["size"],
-        arguments.whole(found, "columns"), crop, found["cost"], found["prompt"], seed, found["force"] == "true",
-    )  # fmt: skip
+        Path(found["store"]),
+        Path(found["out"]),
+        found["model"],
+        found["method"],
+        found["size"],
+        arguments.whole(found, "columns"),
+        crop,
+        found["cost"],
+        found["prompt"],
+        seed,
+        found["force"] == "true",
+    )
 
 
 def figures(words: list[str]) -> int:

@@ -65,8 +65,11 @@ def _panels(count: int, height: float) -> Iterator[tuple[Figure, list]]:
 def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str, dict[str, str]]) -> None:
     labels = list(dict.fromkeys(row.label for row in rows))
     for k, label in enumerate(labels):
-        points = [(sizes.index(row.size), row.cell(name)) for row in rows
-                  if row.label == label and row.size in sizes and "value" in row.cell(name)]  # fmt: skip
+        points = [
+            (sizes.index(row.size), row.cell(name))
+            for row in rows
+            if row.label == label and row.size in sizes and "value" in row.cell(name)
+        ]
         if not points:
             continue
         # Intervals of methods must not hide each other, and all stay nearer to their own size than to the next.
@@ -98,12 +101,16 @@ def _legend(figure, axes, styled: dict[str, dict[str, str]]) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     order = [name for name in styled if name in handles] + [name for name in handles if name not in styled]
-    figure.legend([handles[name] for name in order], order, loc="outside upper center",
-                  ncols=min(4, len(order)), frameon=False)  # fmt: skip
+    figure.legend(
+        [handles[name] for name in order], order, loc="outside upper center", ncols=min(4, len(order)), frameon=False
+    )
 
 
-COST_AXES = {"seconds": "seconds for a picture", "calls": "transformer calls for a picture",
-             "memory": "peak memory in MB"}  # fmt: skip
+COST_AXES = {
+    "seconds": "seconds for a picture",
+    "calls": "transformer calls for a picture",
+    "memory": "peak memory in MB",
+}
 COST_KEYS = {"seconds": "seconds", "calls": "calls", "memory": "peak_memory_mb"}
 
 

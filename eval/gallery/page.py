@@ -152,8 +152,14 @@ def data(rows: list, missing: set[Path]) -> dict[str, Any]:
         if not row.run.width:
             continue
         label = f"{row.label}, {row.protocol}" if several else row.label
-        runs.append({"label": label, "model": row.run.model, "size": [row.run.width, row.run.height],
-                     "settings": settings(row.run)})  # fmt: skip
+        runs.append(
+            {
+                "label": label,
+                "model": row.run.model,
+                "size": [row.run.width, row.run.height],
+                "settings": settings(row.run),
+            }
+        )
         values = {(r["prompt_id"], r["seed"]): r["values"] for r in row.scored}
         for key, picture in row.pictures.items():
             if picture.path in missing:
@@ -167,15 +173,21 @@ def data(rows: list, missing: set[Path]) -> dict[str, Any]:
                     shown[titles[measure].title] = number(value, titles[measure].digits)
             if picture.cost.get("seconds") is not None:
                 shown["seconds"] = f"{picture.cost['seconds']:.2f}"
-            pictures.append({"run": len(runs) - 1, "prompt": place, "id": identity(picture), "values": shown,
-                             "size": [row.run.width, row.run.height],
-                             "levels": levels(row.run.width, row.run.height)})  # fmt: skip
+            pictures.append(
+                {
+                    "run": len(runs) - 1,
+                    "prompt": place,
+                    "id": identity(picture),
+                    "values": shown,
+                    "size": [row.run.width, row.run.height],
+                    "levels": levels(row.run.width, row.run.height),
+                }
+            )
     listed = [{"key": f"{key[0]}-{key[1]}", "seed": key[1], "text": key[2]} for key in prompts]
     note = EMBEDDED if is_embedded(rows) else ""
     if any(max(picture["size"]) > TILE for picture in pictures):
         note += f" Pictures above {TILE} px are shown as WebP of quality 90; the store holds them lossless."
-    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs,
-            "pictures": pictures}  # fmt: skip
+    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "pictures": pictures}
 
 
 def settings(run: Any) -> dict[str, str]:
@@ -193,8 +205,11 @@ def write_page(content: dict[str, Any], out: Path) -> bool:
 
     text = "const DATA = " + json.dumps(content, ensure_ascii=True, sort_keys=True) + ";\n"
     page = {"data.js": text, **{name: (WEB / name).read_text() for name in ("index.html", "app.js", "style.css")}}
-    changed = {name: body for name, body in page.items()
-               if not (out / name).is_file() or (out / name).read_bytes() != body.encode()}  # fmt: skip
+    changed = {
+        name: body
+        for name, body in page.items()
+        if not (out / name).is_file() or (out / name).read_bytes() != body.encode()
+    }
     for name, body in changed.items():
         write_text(out / name, body)
     known = {picture["id"] for picture in content["pictures"]}

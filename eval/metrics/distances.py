@@ -98,8 +98,10 @@ def kid(features: np.ndarray, reference: np.ndarray, subsets: int, size: int, se
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _ in range(subsets):
-        y, x = (torch.from_numpy(_rows(set_, torch.randperm(_count(set_), generator=generator)[:size].numpy()))
-                for set_ in (reference, features))  # fmt: skip
+        y, x = (
+            torch.from_numpy(_rows(set_, torch.randperm(_count(set_), generator=generator)[:size].numpy()))
+            for set_ in (reference, features)
+        )
         found.append(poly_mmd(y, x, degree=3, gamma=None, coef=1.0))
     values = torch.stack(found)
     return float(values.mean()), float(values.std(unbiased=False))
@@ -175,9 +177,14 @@ class Frechet:
 
 
 def fid_interval(
-    value: float, features: np.ndarray, groups: Sequence[Hashable], reference: np.ndarray | Moments,
-    samples: int = 200, level: float = 0.95, seed: int = 0,
-) -> Estimate:  # fmt: skip
+    value: float,
+    features: np.ndarray,
+    groups: Sequence[Hashable],
+    reference: np.ndarray | Moments,
+    samples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
     """Bootstrap interval of an FID over prompts, references held fixed.
 
     A resample repeats pictures, which raises FID by itself; so the quantiles are those of the deviations from the
@@ -225,9 +232,13 @@ def _own(features: np.ndarray, kernel: Kernel) -> Iterator[float]:
 
 
 def mmd_interval(
-    value: float, features: np.ndarray, groups: Sequence[Hashable], reference: np.ndarray,
-    level: float = 0.95, kernel: Kernel = polynomial,
-) -> Estimate:  # fmt: skip
+    value: float,
+    features: np.ndarray,
+    groups: Sequence[Hashable],
+    reference: np.ndarray,
+    level: float = 0.95,
+    kernel: Kernel = polynomial,
+) -> Estimate:
     """Jackknife interval of a squared MMD (KID, CMMD), leaving out one prompt at a time; references held fixed."""
     names = sorted(set(groups), key=str)
     if len(names) < 3:

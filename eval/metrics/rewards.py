@@ -28,9 +28,12 @@ def pickscore(context: Context) -> Callable[[Batch], list]:
 
     model = load_pickscore(_path(context, "pickscore")).to(context.config["device"])
     tokenizer = open_clip.get_tokenizer(HPS_MODEL)  # CLIP's, from open_clip's own file
-    return _prompted(context, model.config.vision_config.image_size, False,
-                     lambda x, prompts: model(input_ids=tokenizer(prompts).to(x.device), pixel_values=x)
-                     .logits_per_image.diagonal())  # fmt: skip
+    return _prompted(
+        context,
+        model.config.vision_config.image_size,
+        False,
+        lambda x, prompts: model(input_ids=tokenizer(prompts).to(x.device), pixel_values=x).logits_per_image.diagonal(),
+    )
 
 
 def load_pickscore(path: Path):
@@ -49,18 +52,24 @@ def clip_model(state: dict[str, Any]):
     positions = state["vision_model.embeddings.position_embedding.weight"]
     text = state["text_model.embeddings.token_embedding.weight"]
     sides = {
-        kind: {"hidden_size": width, "num_hidden_layers": _depth(state, f"{kind}_model.encoder.layers."),
-               "intermediate_size": len(state[f"{kind}_model.encoder.layers.0.mlp.fc1.weight"]),
-               "num_attention_heads": PICKSCORE_HEADS, "hidden_act": "gelu"}
+        kind: {
+            "hidden_size": width,
+            "num_hidden_layers": _depth(state, f"{kind}_model.encoder.layers."),
+            "intermediate_size": len(state[f"{kind}_model.encoder.layers.0.mlp.fc1.weight"]),
+            "num_attention_heads": PICKSCORE_HEADS,
+            "hidden_act": "gelu",
+        }
         for kind, width in (("vision", positions.shape[1]), ("text", text.shape[1]))
-    }  # fmt: skip
+    }
     vision = sides["vision"] | {
-        "patch_size": patch.shape[-1], "image_size": patch.shape[-1] * round((len(positions) - 1) ** 0.5)
-    }  # fmt: skip
+        "patch_size": patch.shape[-1],
+        "image_size": patch.shape[-1] * round((len(positions) - 1) ** 0.5),
+    }
     words = sides["text"] | {
-        "vocab_size": len(text), "eos_token_id": len(text) - 1,
+        "vocab_size": len(text),
+        "eos_token_id": len(text) - 1,
         "max_position_embeddings": len(state["text_model.embeddings.position_embedding.weight"]),
-    }  # fmt: skip
+    }
     config = CLIPConfig(text_config=words, vision_config=vision, projection_dim=len(state["text_projection.weight"]))
     return _filled(CLIPModel, config, state)
 
@@ -103,19 +112,25 @@ def imagereward(context: Context) -> Callable[[Batch], list]:
         read = text(
             input_ids=torch.tensor([f.ids for f in found], device=x.device),
             attention_mask=torch.tensor([f.attention_mask for f in found], device=x.device),
-            encoder_hidden_states=seen, encoder_attention_mask=torch.ones(seen.shape[:-1], device=x.device),
+            encoder_hidden_states=seen,
+            encoder_attention_mask=torch.ones(seen.shape[:-1], device=x.device),
             is_decoder=False,
-        )  # fmt: skip
+        )
         return (head(read.last_hidden_state[:, 0])[:, 0] - IMAGEREWARD_MEAN) / IMAGEREWARD_STD
 
     return _prompted(context, vision.config.image_size, False, score)
 
 
 VISION_NAMES = {
-    "cls_token": "embeddings.class_embedding", "pos_embed": "embeddings.position_embedding",
-    "patch_embed.proj": "embeddings.patch_embedding", "blocks.": "encoder.layers.", "norm1": "layer_norm1",
-    "norm2": "layer_norm2", "attn.qkv": "self_attn.qkv", "attn.proj": "self_attn.projection",
-}  # fmt: skip
+    "cls_token": "embeddings.class_embedding",
+    "pos_embed": "embeddings.position_embedding",
+    "patch_embed.proj": "embeddings.patch_embedding",
+    "blocks.": "encoder.layers.",
+    "norm1": "layer_norm1",
+    "norm2": "layer_norm2",
+    "attn.qkv": "self_attn.qkv",
+    "attn.proj": "self_attn.projection",
+}
 """Parts of parameter names of BLIP's picture encoder, and what transformers calls them."""
 
 
@@ -128,17 +143,25 @@ def imagereward_parts(state: dict[str, Any]) -> tuple:
     read = _part(state, "blip.text_encoder.")
     patch, positions = seen["embeddings.patch_embedding.weight"], seen["embeddings.position_embedding"].shape[1]
     vision = BlipVisionConfig(
-        hidden_size=len(patch), intermediate_size=len(seen["encoder.layers.0.mlp.fc1.weight"]),
-        num_hidden_layers=_depth(seen, "encoder.layers."), num_attention_heads=len(patch) // 64,
-        patch_size=patch.shape[-1], image_size=patch.shape[-1] * round((positions - 1) ** 0.5), layer_norm_eps=1e-6,
-    )  # fmt: skip
+        hidden_size=len(patch),
+        intermediate_size=len(seen["encoder.layers.0.mlp.fc1.weight"]),
+        num_hidden_layers=_depth(seen, "encoder.layers."),
+        num_attention_heads=len(patch) // 64,
+        patch_size=patch.shape[-1],
+        image_size=patch.shape[-1] * round((positions - 1) ** 0.5),
+        layer_norm_eps=1e-6,
+    )
     words = read["embeddings.word_embeddings.weight"]
     text = BlipTextConfig(
-        vocab_size=len(words), hidden_size=words.shape[1], encoder_hidden_size=len(patch),
+        vocab_size=len(words),
+        hidden_size=words.shape[1],
+        encoder_hidden_size=len(patch),
         intermediate_size=len(read["encoder.layer.0.intermediate.dense.weight"]),
-        num_hidden_layers=_depth(read, "encoder.layer."), num_attention_heads=words.shape[1] // 64,
-        max_position_embeddings=len(read["embeddings.position_embeddings.weight"]), is_decoder=True,
-    )  # fmt: skip
+        num_hidden_layers=_depth(read, "encoder.layer."),
+        num_attention_heads=words.shape[1] // 64,
+        max_position_embeddings=len(read["embeddings.position_embeddings.weight"]),
+        is_decoder=True,
+    )
     reader = _filled(BlipTextModel, text, read, add_pooling_layer=False)
     return _filled(BlipVisionModel, vision, seen), reader, _mlp(_part(state, "mlp."))
 

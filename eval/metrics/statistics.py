@@ -66,9 +66,13 @@ def paired_difference(
 
 
 def win_rate(
-    a: Mapping[Key, float], b: Mapping[Key, float], higher_is_better: bool,
-    samples: int = 1000, level: float = 0.95, seed: int = 0,
-) -> Estimate | None:  # fmt: skip
+    a: Mapping[Key, float],
+    b: Mapping[Key, float],
+    higher_is_better: bool,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate | None:
     """Share of common pictures on which a is better than b; a tie counts one half."""
     sign = 1 if higher_is_better else -1
     scores = {key: float(np.sign(sign * (a[key] - b[key])) + 1) / 2 for key in set(a) & set(b)}

@@ -85,9 +85,10 @@ def part(out: Path, name: str, state: str, make: Callable[[Made], None], force: 
 def _read(manifest: Path) -> dict[str, Any]:
     kinds = {"inputs": str, "files": dict, "skipped": dict}  # a damaged record means that all is made again
     return {
-        name: entry for name, entry in (read_record(manifest) or {}).items()
+        name: entry
+        for name, entry in (read_record(manifest) or {}).items()
         if isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
-    }  # fmt: skip
+    }
 
 
 def _intact(out: Path, files: dict[str, str]) -> bool:

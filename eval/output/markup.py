@@ -21,8 +21,14 @@ def booktabs(head: list[str], body: list[list[str]], caption: str, left: int = 2
     A rule stands where the first cell changes.
     """
     layout = "l" * left + "r" * (len(head) - left)
-    lines = [r"\begin{table}", r"\centering\small", r"\begin{tabular}{" + layout + "}", r"\toprule",
-             " & ".join(map(tex, head)) + r" \\", r"\midrule"]  # fmt: skip
+    lines = [
+        r"\begin{table}",
+        r"\centering\small",
+        r"\begin{tabular}{" + layout + "}",
+        r"\toprule",
+        " & ".join(map(tex, head)) + r" \\",
+        r"\midrule",
+    ]
     previous = body[0][0] if body else ""
     for cells in body:
         if cells[0] != previous:
@@ -35,7 +41,21 @@ def booktabs(head: list[str], body: list[list[str]], caption: str, left: int = 2
 
 def tex(text: str) -> str:
     """Plain text with the special signs of LaTeX escaped."""
-    special = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-               "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
-               "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--"}  # fmt: skip
+    special = {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "–": "--",
+    }
     return "".join(special.get(letter, letter) for letter in text)

@@ -98,13 +98,46 @@ def to_csv(joined: list[Joined]) -> str:
     """One row a published value, with ours beside it."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["model", "size", "method", "metric", "paper", "table", "published", "ours", "ours_n", "difference",
-                     "spread_between_papers", "published_model", "dataset", "n_prompts", "notes"])  # fmt: skip
+    writer.writerow(
+        [
+            "model",
+            "size",
+            "method",
+            "metric",
+            "paper",
+            "table",
+            "published",
+            "ours",
+            "ours_n",
+            "difference",
+            "spread_between_papers",
+            "published_model",
+            "dataset",
+            "n_prompts",
+            "notes",
+        ]
+    )
     for j in joined:
         cell = our_cell(j)
         for v in j.values:
             ours = cell.get("value")
-            writer.writerow([j.model, j.size, j.method, j.metric, v.paper, v.table, v.text, ours, cell.get("n"),
-                             None if ours is None else ours - v.value, j.spread, v.model, v.dataset, v.n_prompts,
-                             v.notes])  # fmt: skip
+            writer.writerow(
+                [
+                    j.model,
+                    j.size,
+                    j.method,
+                    j.metric,
+                    v.paper,
+                    v.table,
+                    v.text,
+                    ours,
+                    cell.get("n"),
+                    None if ours is None else ours - v.value,
+                    j.spread,
+                    v.model,
+                    v.dataset,
+                    v.n_prompts,
+                    v.notes,
+                ]
+            )
     return file.getvalue()

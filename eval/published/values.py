@@ -73,11 +73,22 @@ def load() -> list[Value]:
                 value = float(row["value"])
                 if row["metric"] == "CLIP_score" and row["paper"] == "UltraImage":
                     value *= 100  # printed on a scale of 0 to 1
-                found.append(Value(
-                    row["paper"], row["table"], row["model"], METHODS.get(row["method"], row["method"]),
-                    f"{row['width']}x{row['height']}", NAMES.get(row["metric"], row["metric"]), row["value"], value,
-                    row["higher_is_better"] == "true", row["dataset"], row["n_prompts"], row["notes"],
-                ))  # fmt: skip
+                found.append(
+                    Value(
+                        row["paper"],
+                        row["table"],
+                        row["model"],
+                        METHODS.get(row["method"], row["method"]),
+                        f"{row['width']}x{row['height']}",
+                        NAMES.get(row["metric"], row["metric"]),
+                        row["value"],
+                        value,
+                        row["higher_is_better"] == "true",
+                        row["dataset"],
+                        row["n_prompts"],
+                        row["notes"],
+                    )
+                )
     return found
 
 

@@ -33,8 +33,11 @@ def load_folder(folder: Path, prompts: Path | None = None) -> Run:
     files = [p for p in seen if p.suffix.lower() in KINDS and (p.is_file() or p.is_symlink())]
     if not files:
         raise RequestError(f"no pictures in {folder}; looked for {', '.join(KINDS)}")
-    notes = [f"{p.relative_to(folder)} is of a kind that is not read; convert it to PNG"
-             for p in seen if p.suffix.lower() in OTHERS and p.is_file()]  # fmt: skip
+    notes = [
+        f"{p.relative_to(folder)} is of a kind that is not read; convert it to PNG"
+        for p in seen
+        if p.suffix.lower() in OTHERS and p.is_file()
+    ]
     samples = [p for p in files if p.parent.name == "samples" and _metadata(p).is_file()]
     if prompts:
         pictures = _with_prompts(folder, files, prompts)
@@ -45,9 +48,19 @@ def load_folder(folder: Path, prompts: Path | None = None) -> Run:
     else:
         pictures = [Picture(p, str(p.relative_to(folder)), 0) for p in files]
     done = Counter(change for p in pictures for change in images.changes(p.path))
-    return Run(folder, "pictures", folder.resolve().name, None, None, digest(str(folder.resolve())), {}, {},
-               sorted(pictures, key=lambda p: p.key), notes=notes,
-               changes=[f"{count} of {len(pictures)} pictures {change}" for change, count in done.items()])  # fmt: skip
+    return Run(
+        folder,
+        "pictures",
+        folder.resolve().name,
+        None,
+        None,
+        digest(str(folder.resolve())),
+        {},
+        {},
+        sorted(pictures, key=lambda p: p.key),
+        notes=notes,
+        changes=[f"{count} of {len(pictures)} pictures {change}" for change, count in done.items()],
+    )
 
 
 def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:

@@ -165,8 +165,9 @@ def method_label(run: Run) -> str:
         defaults = load_method(run.method, run.model).parameters()
     except RequestError:  # a method or model of another version of the project
         defaults = {}
-    words = [f"{key}={_short(value)}" for key, value in method.items()
-             if key in defaults and not _same(value, defaults[key])]  # fmt: skip
+    words = [
+        f"{key}={_short(value)}" for key, value in method.items() if key in defaults and not _same(value, defaults[key])
+    ]
     return f"{run.method} ({', '.join(words)})" if words else run.method
 
 

@@ -109,17 +109,31 @@ def load_run(folder: Path) -> Run:
     links = [file for file in latest if (folder / file).is_symlink()]  # what they name is not of this cell
     pictures = [
         Picture(
-            folder / row["file"], row["prompt_id"], row["seed"], row["prompt"], row["sha256"],
+            folder / row["file"],
+            row["prompt_id"],
+            row["seed"],
+            row["prompt"],
+            row["sha256"],
             {key: _number(row.get(key)) for key in ("seconds", "calls", "peak_memory_mb")},
         )
-        for row in latest.values() if row["file"] not in links
-    ]  # fmt: skip
+        for row in latest.values()
+        if row["file"] not in links
+    ]
     return Run(
-        folder, parts[-4], parts[-3], width, height, str(record.get("hash", parts[-1])),
-        record.get("identity", {}), config if isinstance(config, dict) else {}, sorted(pictures, key=lambda p: p.key),
-        [*(f"{folder / 'images.jsonl'} line {number}" for number in damaged),
-         *(f"{folder / file} (a link)" for file in links)],
-    )  # fmt: skip
+        folder,
+        parts[-4],
+        parts[-3],
+        width,
+        height,
+        str(record.get("hash", parts[-1])),
+        record.get("identity", {}),
+        config if isinstance(config, dict) else {},
+        sorted(pictures, key=lambda p: p.key),
+        [
+            *(f"{folder / 'images.jsonl'} line {number}" for number in damaged),
+            *(f"{folder / file} (a link)" for file in links),
+        ],
+    )
 
 
 def _number(value: Any) -> float | None:

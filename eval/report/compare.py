@@ -35,7 +35,7 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """"better", "worse", "differs" where neither end is good, or "" where the interval holds 0."""
+        """ "better", "worse", "differs" where neither end is good, or "" where the interval holds 0."""
         d = self.difference
         if d is None or d.low is None or d.low <= 0 <= d.high:
             return ""
@@ -160,16 +160,42 @@ def mark(rows: list[Row], compare: Comparison) -> Marks:
 def to_csv(pairs: list[Pair]) -> str:
     """One row a pair and metric."""
     file = io.StringIO()
-    header = ["model", "protocol", "size", "method", "base", "metric", "difference", "low", "high", "n", "verdict",
-              "win_rate", "win_low", "win_high"]  # fmt: skip
+    header = [
+        "model",
+        "protocol",
+        "size",
+        "method",
+        "base",
+        "metric",
+        "difference",
+        "low",
+        "high",
+        "n",
+        "verdict",
+        "win_rate",
+        "win_low",
+        "win_high",
+    ]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     for pair in pairs:
         d, w = pair.difference, pair.win
         if d is not None:
             wins = [w.value, w.low, w.high] if w else [None] * 3
-            writer.writerow([*pair.row.group, pair.row.label, pair.base.label, pair.metric,
-                             d.value, d.low, d.high, d.n, pair.verdict, *wins])  # fmt: skip
+            writer.writerow(
+                [
+                    *pair.row.group,
+                    pair.row.label,
+                    pair.base.label,
+                    pair.metric,
+                    d.value,
+                    d.low,
+                    d.high,
+                    d.n,
+                    pair.verdict,
+                    *wins,
+                ]
+            )
     return file.getvalue()
 
 

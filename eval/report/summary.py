@@ -10,9 +10,13 @@ from eval.report.tables import EMBEDDED, Marks, costs, is_embedded, with_interva
 
 WIDTH = 80
 TITLES = {
-    "attribute_accuracy": "attributes ↑", "clip_score": "CLIP score ↑", "imagereward": "reward ↑", "fid": "FID ↓",
-    "spectrum_distance": "spectrum dB ↓", "high_frequency": "high freq. dB",
-}  # fmt: skip
+    "attribute_accuracy": "attributes ↑",
+    "clip_score": "CLIP score ↑",
+    "imagereward": "reward ↑",
+    "fid": "FID ↓",
+    "spectrum_distance": "spectrum dB ↓",
+    "high_frequency": "high freq. dB",
+}
 """The most telling metrics, in this order; those that are not scored are left out."""
 
 

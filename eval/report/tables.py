@@ -24,7 +24,7 @@ class Marks:
     found: dict[tuple[int, str], str]
 
     def of(self, row: Row, metric: str) -> str:
-        """"best", "second" or ""."""
+        """ "best", "second" or ""."""
         return self.found.get((id(row), metric), "")
 
 
@@ -49,11 +49,18 @@ def to_csv(rows: list[Row]) -> str:
     writer.writeheader()
     for row in rows:
         record: dict[str, Any] = {
-            "model": row.run.model, "protocol": row.protocol, "width": row.run.width, "height": row.run.height,
-            "scale": row.scale, "method": row.label, "run": row.run.hash, "n": row.block["n"],
-            "prompts": row.block["prompts"], "warnings": "; ".join(_warnings(row)),
+            "model": row.run.model,
+            "protocol": row.protocol,
+            "width": row.run.width,
+            "height": row.run.height,
+            "scale": row.scale,
+            "method": row.label,
+            "run": row.run.hash,
+            "n": row.block["n"],
+            "prompts": row.block["prompts"],
+            "warnings": "; ".join(_warnings(row)),
             "crop": row.block["metrics"].get("patch_fid", row.block["metrics"].get("patch_kid", {})).get("title", ""),
-        }  # fmt: skip
+        }
         for name in names:
             cell = row.cell(name)
             record |= {name: cell.get("value"), f"{name}_n": cell.get("n"), f"{name}_reason": cell.get("reason")}

@@ -58,9 +58,12 @@ def cells(
     for name in config["metrics"]:
         metric = METRICS[name]
         cell: dict[str, Any] = {
-            "title": title(metric, config, crop_size(config, native)), "version": version(metric.version),
-            "higher_is_better": metric.higher_is_better, "unit": metric.unit, "digits": metric.digits,
-        }  # fmt: skip
+            "title": title(metric, config, crop_size(config, native)),
+            "version": version(metric.version),
+            "higher_is_better": metric.higher_is_better,
+            "unit": metric.unit,
+            "digits": metric.digits,
+        }
         reason = reasons.get(metric.measure) or (no_reference if metric.references else "")
         reason = reason or ("" if scored.pictures else "no picture could be read")
         if reason:
@@ -78,10 +81,12 @@ def _mean(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, A
     key = metric.value
     rows = scored.rows(key)
     if not rows:
-        why = {"world": "no prompt is a caption of the embedded world",
-               "prompt": "the pictures have no prompts; give prompts=<file>",
-               "blocks": "the pictures have fewer than two blocks of 96 px",
-               "spectrum": "references and pictures differ in size"}  # fmt: skip
+        why = {
+            "world": "no prompt is a caption of the embedded world",
+            "prompt": "the pictures have no prompts; give prompts=<file>",
+            "blocks": "the pictures have fewer than two blocks of 96 px",
+            "spectrum": "references and pictures differ in size",
+        }
         needs = (*reversed(MEASURES[metric.measure].needs), metric.measure)
         return {"reason": next((why[need] for need in needs if need in why), "no picture has this value")}
     parts = {part: _interval([(g, v[part]) for g, v in rows], config) for part in metric.parts}

@@ -29,8 +29,15 @@ Any other key is an option of the protocol, such as features, clip.model, patch.
 batch or device; conf/eval/embedded.yaml lists and explains them. Metrics: {metrics}.
 Then: python -m eval.report"""
 
-KEYS = {"store": "results/runs", "path": None, "prompts": None, "eval": "auto", "cache": "results/cache",
-        "model": None, "method": None}  # fmt: skip
+KEYS = {
+    "store": "results/runs",
+    "path": None,
+    "prompts": None,
+    "eval": "auto",
+    "cache": "results/cache",
+    "model": None,
+    "method": None,
+}
 
 
 def main(words: list[str]) -> int:

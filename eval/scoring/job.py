@@ -50,10 +50,14 @@ def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
     old = records.read_scores(run.folder, config["name"])
     shas, stats = _shas(run, old.get("files", {}))
     wanted = {
-        name: [METRICS[name].kind, version(METRICS[name].version), METRICS[name].settings and config["kid"],
-               setting.identities.get(METRICS[name].measure, setting.reasons.get(METRICS[name].measure))]
+        name: [
+            METRICS[name].kind,
+            version(METRICS[name].version),
+            METRICS[name].settings and config["kid"],
+            setting.identities.get(METRICS[name].measure, setting.reasons.get(METRICS[name].measure)),
+        ]
         for name in config["metrics"]
-    }  # fmt: skip
+    }
     pictures = [(*p.key, p.prompt, sha, p.sha) for p, sha in zip(run.pictures, shas, strict=True)]
     size = (run.width, run.height)
     identity = digest([wanted, pictures, size, plan.identity if plan else reason, config["bootstrap"], records.SCHEMA])
@@ -123,27 +127,43 @@ def execute(job: Job, cache: Path, progress: bool = True) -> dict[str, Any]:
         kept.update(new)
     good = [i for i in range(len(items)) if i not in damaged]
     reference = references.make(job.plan, job.setting, cache) if job.plan else None
-    scored = Scored([run.pictures[i] for i in good], [values[i] for i in good], reference,
-                    _size(run) and (min(_size(run)), config["spectrum"]["bands"]))  # fmt: skip
+    scored = Scored(
+        [run.pictures[i] for i in good],
+        [values[i] for i in good],
+        reference,
+        _size(run) and (min(_size(run)), config["spectrum"]["bands"]),
+    )
     if reference and "spectrum" in usable:
         scored.add_spectrum_distance()
     reasons = dict(job.setting.reasons)
     reasons |= {name: _misfit(name, job) for name in identities if name not in usable}
     block = {
-        "identity": job.identity, "model": run.model, "method": run.method, "run": run.hash,
-        "size": [run.width, run.height], "n": len(good), "prompts": len({run.pictures[i].prompt_id for i in good}),
-        "native": job.setting.native, "measures": {name: identities[name] for name in usable},
+        "identity": job.identity,
+        "model": run.model,
+        "method": run.method,
+        "run": run.hash,
+        "size": [run.width, run.height],
+        "n": len(good),
+        "prompts": len({run.pictures[i].prompt_id for i in good}),
+        "native": job.setting.native,
+        "measures": {name: identities[name] for name in usable},
         "networks": {kind: source.weights for kind, source in job.setting.sources.items()},
         "weights": job.setting.files,
         "reference": job.plan and {"identity": job.plan.identity, "kind": job.plan.kind, "n": job.plan.count},
-        "protocol": {"departures": departures(run, config, len({run.pictures[i].prompt_id for i in good})),
-                     "unstated": unstated(config)},
+        "protocol": {
+            "departures": departures(run, config, len({run.pictures[i].prompt_id for i in good})),
+            "unstated": unstated(config),
+        },
         "damaged": [{"file": items_name(run, run.pictures[i]), "why": why} for i, why in sorted(damaged.items())],
-        "cost": cost([run.pictures[i] for i in good]), "settings": config,
+        "cost": cost([run.pictures[i] for i in good]),
+        "settings": config,
         "metrics": cells(scored, config, reasons, job.no_reference, job.setting.native),
-        "files": {items_name(run, p): [*stat, sha]
-                  for p, stat, sha in zip(run.pictures, job.stats, job.shas, strict=True) if stat},
-    }  # fmt: skip
+        "files": {
+            items_name(run, p): [*stat, sha]
+            for p, stat, sha in zip(run.pictures, job.stats, job.shas, strict=True)
+            if stat
+        },
+    }
     rows = [_row(run, scored, k, job.shas[i]) for k, i in enumerate(good)]
     records.write_scores(run.folder, protocol, block, rows, _arrays(scored, usable, [job.shas[i] for i in good]))
     return block
@@ -186,8 +206,10 @@ def items_name(run: Run, picture: Picture) -> str:
 
 def cost(pictures: list[Picture]) -> dict[str, float | None]:
     """Mean seconds and transformer calls of a picture, and the peak memory in MB; None where it was not recorded."""
-    found = {key: [p.cost[key] for p in pictures if p.cost.get(key) is not None]
-             for key in ("seconds", "calls", "peak_memory_mb")}  # fmt: skip
+    found = {
+        key: [p.cost[key] for p in pictures if p.cost.get(key) is not None]
+        for key in ("seconds", "calls", "peak_memory_mb")
+    }
     return {
         "seconds": float(np.median(found["seconds"])) if found["seconds"] else None,
         "calls": float(np.mean(found["calls"])) if found["calls"] else None,
@@ -198,13 +220,22 @@ def cost(pictures: list[Picture]) -> dict[str, float | None]:
 def _row(run: Run, scored: Scored, k: int, sha: str) -> dict[str, Any]:
     picture = scored.pictures[k]
     numbers = {name: value for name, value in scored.values[k].items() if not isinstance(value, np.ndarray)}
-    return {"prompt_id": picture.prompt_id, "seed": picture.seed, "prompt": picture.prompt,
-            "file": items_name(run, picture), "sha256": sha, "values": numbers}  # fmt: skip
+    return {
+        "prompt_id": picture.prompt_id,
+        "seed": picture.seed,
+        "prompt": picture.prompt,
+        "file": items_name(run, picture),
+        "sha256": sha,
+        "values": numbers,
+    }
 
 
 def _arrays(scored: Scored, usable: list[str], shas: list[str]) -> dict[str, np.ndarray]:
-    arrays = {"sha256": np.array(shas, str), "prompt_id": np.array([p.prompt_id for p in scored.pictures], str),
-              "seed": np.array([p.seed for p in scored.pictures], np.int64)}  # fmt: skip
+    arrays = {
+        "sha256": np.array(shas, str),
+        "prompt_id": np.array([p.prompt_id for p in scored.pictures], str),
+        "seed": np.array([p.seed for p in scored.pictures], np.int64),
+    }
     for name in (name for name in usable if MEASURES[name].array):
         rows = [values.get(name) for values in scored.values]
         shapes = {row.shape for row in rows if row is not None}

@@ -84,16 +84,33 @@ def build_text_encoders():
     words = len(VOCABULARY) + 3
     t5 = T5EncoderModel(
         T5Config(
-            vocab_size=words, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4, dropout_rate=0.0,
-            pad_token_id=0, eos_token_id=2, relative_attention_num_buckets=32, relative_attention_max_distance=32,
+            vocab_size=words,
+            d_model=128,
+            d_kv=32,
+            d_ff=256,
+            num_layers=2,
+            num_heads=4,
+            dropout_rate=0.0,
+            pad_token_id=0,
+            eos_token_id=2,
+            relative_attention_num_buckets=32,
+            relative_attention_max_distance=32,
         )
-    )  # fmt: skip
+    )
     clip = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=words, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=TEXT_TOKENS, projection_dim=128, pad_token_id=0, bos_token_id=0, eos_token_id=2,
+            vocab_size=words,
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_TOKENS,
+            projection_dim=128,
+            pad_token_id=0,
+            bos_token_id=0,
+            eos_token_id=2,
         )
-    )  # fmt: skip
+    )
     return t5, clip
 
 
@@ -102,9 +119,14 @@ def build_scheduler():
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(
-        num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=True,
-        base_shift=0.5, max_shift=1.15, base_image_seq_len=36, max_image_seq_len=576,
-    )  # fmt: skip
+        num_train_timesteps=1000,
+        shift=1.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=36,
+        max_image_seq_len=576,
+    )
 
 
 def assemble(transformer, vae, t5, clip):
@@ -112,6 +134,11 @@ def assemble(transformer, vae, t5, clip):
     from diffusers import FluxPipeline
 
     return FluxPipeline(
-        scheduler=build_scheduler(), vae=vae, text_encoder=clip, tokenizer=build_tokenizer(),
-        text_encoder_2=t5, tokenizer_2=build_tokenizer(), transformer=transformer,
-    )  # fmt: skip
+        scheduler=build_scheduler(),
+        vae=vae,
+        text_encoder=clip,
+        tokenizer=build_tokenizer(),
+        text_encoder_2=t5,
+        tokenizer_2=build_tokenizer(),
+        transformer=transformer,
+    )

@@ -23,10 +23,16 @@ CONFIG = {
     "embed_dim": FEATURES,
     "vision_cfg": {"image_size": INPUT, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
     "text_cfg": {
-        "context_length": TEXT_TOKENS, "vocab_size": len(world.VOCABULARY) + 3, "width": 128, "heads": 4, "layers": 2,
-        "pool_type": "eos", "eos_id": 2, "pad_id": 0,
+        "context_length": TEXT_TOKENS,
+        "vocab_size": len(world.VOCABULARY) + 3,
+        "width": 128,
+        "heads": 4,
+        "layers": 2,
+        "pool_type": "eos",
+        "eos_id": 2,
+        "pad_id": 0,
     },
-}  # fmt: skip
+}
 PROTOTYPES = 48
 """Captions averaged for each value of an attribute in the zero-shot classifier."""
 

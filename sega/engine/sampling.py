@@ -199,9 +199,14 @@ class _Passes:
             run.adapter.pipe, method, self.record, self.exact_time, stage, index, run, self.query
         ) as attachment:
             latent = run.adapter.sample(
-                run.prompt + stage.suffix, stage.size, run.start, guidance=stage.guidance,
-                num_inference_steps=stage.taken, **times, **self.arguments,
-            )  # fmt: skip
+                run.prompt + stage.suffix,
+                stage.size,
+                run.start,
+                guidance=stage.guidance,
+                num_inference_steps=stage.taken,
+                **times,
+                **self.arguments,
+            )
             run.latent = attachment.steering.latent() if attachment.steering.own else latent
         check_latent(run.latent, f"after stage {index + 1} of {len(run.stages)}")
         self.calls += sum(step.samples for step in attachment.steps)

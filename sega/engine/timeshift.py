@@ -23,9 +23,12 @@ class TokenLine:
         """What the pipeline computes for a picture of this many tokens, in this many steps."""
         config = self.config
         return mu_for_tokens(
-            tokens, config.get("base_shift", 0.5), config.get("max_shift", 1.15),
-            config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096),
-        )  # fmt: skip
+            tokens,
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+        )
 
     def pinned(self, steps: int) -> float:
         """That of the training size."""

@@ -57,8 +57,10 @@ def _zimage(config: dict[str, Any], image: int, text: int) -> int:
     inner, embedding, channels = int(width / 3 * 8), min(width, 256), config["in_channels"] * 4
     total = 0
     for tokens, layers, modulated in (
-        (image, refiners, True), (text, refiners, False), (image + text, config["n_layers"], True)
-    ):  # fmt: skip
+        (image, refiners, True),
+        (text, refiners, False),
+        (image + text, config["n_layers"], True),
+    ):
         block = tokens * (4 * width**2 + 3 * width * inner) + 2 * tokens**2 * width
         total += layers * (block + modulated * 4 * embedding * width)
     ends = image * channels * width + text * config["cap_feat_dim"] * width + (image + text) * width * channels
@@ -70,6 +72,8 @@ def _out(config: dict[str, Any]) -> int:
 
 
 COUNTED = {
-    "FluxTransformer2DModel": _flux, "Flux2Transformer2DModel": _flux2, "QwenImageTransformer2DModel": _qwen,
+    "FluxTransformer2DModel": _flux,
+    "Flux2Transformer2DModel": _flux2,
+    "QwenImageTransformer2DModel": _qwen,
     "ZImageTransformer2DModel": _zimage,
-}  # fmt: skip
+}

@@ -21,12 +21,22 @@ if TYPE_CHECKING:
 # of its own, and speaks of the frequency of a pair and of the latent.
 VARIANTS = {
     "code": {
-        "amplitude": 0.15, "gain": 1.5, "floor": 1.0, "ntk": "code", "source": "embedded", "band_map": "rank",
+        "amplitude": 0.15,
+        "gain": 1.5,
+        "floor": 1.0,
+        "ntk": "code",
+        "source": "embedded",
+        "band_map": "rank",
     },
     "paper": {
-        "amplitude": 1.0, "gain": 1.0, "floor": None, "ntk": "plain", "source": "latent", "band_map": "physical",
+        "amplitude": 1.0,
+        "gain": 1.0,
+        "floor": None,
+        "ntk": "plain",
+        "source": "latent",
+        "band_map": "physical",
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,21 @@ ADAPTERS = {
 }
 
 PIPELINES = {
-    "FluxPipeline": "flux", "Flux2Pipeline": "flux2", "Flux2KleinPipeline": "flux2", "QwenImagePipeline": "qwen",
+    "FluxPipeline": "flux",
+    "Flux2Pipeline": "flux2",
+    "Flux2KleinPipeline": "flux2",
+    "QwenImagePipeline": "qwen",
     "ZImagePipeline": "zimage",
-}  # fmt: skip
+}
 """Pipelines that can be run, with the family their model's geometry must name."""
 GUIDED = {"qwen": 1.0, "zimage": 0.0}
 """Families whose guidance is true classifier-free guidance, with the value up to which there is none."""
 TRANSFORMERS = {
-    "flux": "FluxTransformer2DModel", "flux2": "Flux2Transformer2DModel", "qwen": "QwenImageTransformer2DModel",
+    "flux": "FluxTransformer2DModel",
+    "flux2": "Flux2Transformer2DModel",
+    "qwen": "QwenImageTransformer2DModel",
     "zimage": "ZImageTransformer2DModel",
-}  # fmt: skip
+}
 
 
 def adapter_for(target):

@@ -23,9 +23,14 @@ from sega.models.flux_tables import rotary_table
 from sega.models.tiles import OVERLAP, tiled
 
 BATCHED = (
-    "hidden_states", "encoder_hidden_states", "pooled_projections", "timestep", "guidance",
-    "controlnet_block_samples", "controlnet_single_block_samples",
-)  # fmt: skip
+    "hidden_states",
+    "encoder_hidden_states",
+    "pooled_projections",
+    "timestep",
+    "guidance",
+    "controlnet_block_samples",
+    "controlnet_single_block_samples",
+)
 IMAGES = ("ip_adapter_image_embeds", "ip_hidden_states")
 """Lists in `joint_attention_kwargs`: a tensor [N, ...] for each IP-Adapter, N a multiple of B."""
 
@@ -157,9 +162,15 @@ class FluxAdapter(Adapter):
         width, height = size
         guidance = arguments.pop("guidance")
         packed = self.pipe(
-            **self.words(prompt), height=height, width=width, latents=self.pack(latent), guidance_scale=guidance,
-            output_type="latent", return_dict=False, **arguments,
-        )[0]  # fmt: skip
+            **self.words(prompt),
+            height=height,
+            width=width,
+            latents=self.pack(latent),
+            guidance_scale=guidance,
+            output_type="latent",
+            return_dict=False,
+            **arguments,
+        )[0]
         return self.unpack(packed, (latent.shape[-2] // 2, latent.shape[-1] // 2))
 
     @torch.no_grad()
@@ -240,9 +251,15 @@ class ImageProcessor(torch.nn.Module):
         self.joint, self.stock = joint, stock
 
     def __call__(
-        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None,
-        ip_hidden_states=None, ip_adapter_masks=None,
-    ):  # fmt: skip
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        image_rotary_emb=None,
+        ip_hidden_states=None,
+        ip_adapter_masks=None,
+    ):
         if ip_hidden_states is None:
             raise RequestError("an IP-Adapter is loaded and needs ip_adapter_image; or call pipe.unload_ip_adapter()")
         image, text = self.joint(attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb)

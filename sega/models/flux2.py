@@ -120,9 +120,15 @@ class Flux2Adapter(FluxAdapter):
         channels = self.pack(latent).transpose(1, 2).unflatten(2, grid)
         width, height = size
         packed = self.pipe(
-            **self.words(prompt), height=height, width=width, latents=channels,
-            guidance_scale=arguments.pop("guidance"), output_type="latent", return_dict=False, **arguments,
-        )[0]  # fmt: skip
+            **self.words(prompt),
+            height=height,
+            width=width,
+            latents=channels,
+            guidance_scale=arguments.pop("guidance"),
+            output_type="latent",
+            return_dict=False,
+            **arguments,
+        )[0]
         return self.unpack(packed, grid)
 
     def decode(self, latent: Tensor) -> Tensor:

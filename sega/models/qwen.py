@@ -173,9 +173,15 @@ class QwenAdapter(FluxAdapter):
             )
         words = self.words(prompt) | (self.words(negative, "negative_") if guidance > 1 else {})
         packed = self.pipe(
-            **words, true_cfg_scale=guidance, height=height, width=width, latents=self.pack(latent),
-            output_type="latent", return_dict=False, **arguments,
-        )[0]  # fmt: skip
+            **words,
+            true_cfg_scale=guidance,
+            height=height,
+            width=width,
+            latents=self.pack(latent),
+            output_type="latent",
+            return_dict=False,
+            **arguments,
+        )[0]
         return self.unpack(packed, (latent.shape[-2] // 2, latent.shape[-1] // 2))
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,9 +210,14 @@ class Processor:
         self.attend = attend
 
     def __call__(
-        self, attn, hidden_states, encoder_hidden_states=None, encoder_hidden_states_mask=None, attention_mask=None,
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        encoder_hidden_states_mask=None,
+        attention_mask=None,
         image_rotary_emb=None,
-    ):  # fmt: skip
+    ):
         if encoder_hidden_states_mask is not None or attention_mask is not None:
             raise RequestError("a method that changes attention can't mask padded text; give one prompt at a time")
         heads = (-1, attn.inner_dim // attn.heads)

@@ -13,9 +13,15 @@ from torch import Tensor
 from sega.errors import RequestError
 
 BATCHED = (
-    "hidden_states", "encoder_hidden_states", "encoder_hidden_states_mask", "timestep", "guidance",
-    "additional_t_cond", "controlnet_block_samples", "txt_seq_lens",
-)  # fmt: skip
+    "hidden_states",
+    "encoder_hidden_states",
+    "encoder_hidden_states_mask",
+    "timestep",
+    "guidance",
+    "additional_t_cond",
+    "controlnet_block_samples",
+    "txt_seq_lens",
+)
 
 
 def picture_shapes(img_shapes) -> list[tuple[int, int, int]]:

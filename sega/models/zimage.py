@@ -169,9 +169,15 @@ class ZImageAdapter(FluxAdapter):
         guidance, negative = arguments.pop("guidance"), arguments.pop("negative_prompt", None)
         words = self.words(prompt) | (self.words(negative or "", "negative_") if guidance > 0 else {})
         return self.pipe(
-            **words, guidance_scale=guidance, height=height, width=width, latents=latent, output_type="latent",
-            return_dict=False, **arguments,
-        )[0]  # fmt: skip
+            **words,
+            guidance_scale=guidance,
+            height=height,
+            width=width,
+            latents=latent,
+            output_type="latent",
+            return_dict=False,
+            **arguments,
+        )[0]
 
     def pack(self, latent: Tensor) -> Tensor:
         """The latent as the pipeline keeps it, which is unpacked."""

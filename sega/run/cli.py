@@ -21,8 +21,19 @@ EXAMPLES = """\
   python run.py model=tiny prompts=file prompts.path=my_prompts.txt seeds=[0,1,2]"""
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-SHOW = {"--cfg": CFG, "-c": CFG, "--info": INFO, "-i": INFO, "--package": (), "-p": (), "--resolve": None,
-        "--hydra-help": None, "--version": None, "--shell-completion": None, "-sc": None}  # fmt: skip
+SHOW = {
+    "--cfg": CFG,
+    "-c": CFG,
+    "--info": INFO,
+    "-i": INFO,
+    "--package": (),
+    "-p": (),
+    "--resolve": None,
+    "--hydra-help": None,
+    "--version": None,
+    "--shell-completion": None,
+    "-sc": None,
+}
 """Options of Hydra that only show something, with the values they take; () for any, None for no value."""
 ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun")
 """Options of Hydra that would take another configuration, which nothing here has checked."""
@@ -164,8 +175,10 @@ def task(config) -> int:
             raise
         print(
             f"run.py: {error.filename or config.store} can't be written ({error.strerror}); what is made stays, "
-            "and the same line goes on once that is mended", file=sys.stderr, flush=True,
-        )  # fmt: skip
+            "and the same line goes on once that is mended",
+            file=sys.stderr,
+            flush=True,
+        )
         stopping.ask()
         status = 1
     _asked.setdefault("statuses", []).append(status)

@@ -88,9 +88,14 @@ class Progress:
     """
 
     def __init__(
-        self, label: str, share: Share, sweep: Sweep | None = None, stages: Sequence[tuple[int, float]] = ((1, 1.0),),
-        plain: bool = False, every: float = 10.0,
-    ):  # fmt: skip
+        self,
+        label: str,
+        share: Share,
+        sweep: Sweep | None = None,
+        stages: Sequence[tuple[int, float]] = ((1, 1.0),),
+        plain: bool = False,
+        every: float = 10.0,
+    ):
         self.label, self.share, self.stages, self.every = label, share, list(stages), every
         self.sweep = sweep or Sweep({str(share.folder.path): share})
         self.line = terminal.Line(sys.stderr) if sys.stderr.isatty() and not plain else None

@@ -168,6 +168,7 @@ def _row(row: dict[str, Any], where: str) -> Prompt:
     elif isinstance(seed, bool) or not re.fullmatch(r"[0-9]{1,18}", str(seed).strip()):
         raise RequestError(f"{where}: seed {shortened(seed)} is no whole number of at least 0")
     return named(
-        _checked(text, where), None if label in (None, "") else _checked(str(label), where),
+        _checked(text, where),
+        None if label in (None, "") else _checked(str(label), where),
         None if seed is None else int(seed),
-    )  # fmt: skip
+    )

@@ -41,9 +41,14 @@ class Wandb(Tracker):
         self.options, self.folder, self.run = options, None, None
         self.scored: dict[tuple[str, int], dict[str, Any]] = {}  # (prompt id, seed) -> values
         self._arguments = {
-            "project": options["project"], "name": name, "id": identity, "resume": "allow", "config": config,
-            "group": options.get("group") or group_of(config["config"]), "job_type": group,
-        }  # fmt: skip
+            "project": options["project"],
+            "name": name,
+            "id": identity,
+            "resume": "allow",
+            "config": config,
+            "group": options.get("group") or group_of(config["config"]),
+            "job_type": group,
+        }
         for mode in dict.fromkeys((options["mode"], "offline")):
             self.run = self._try(lambda mode=mode: self._open(mode), f"{name} is not tracked in mode {mode}")
             if self.run is not None:
@@ -58,8 +63,12 @@ class Wandb(Tracker):
         folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve() / "wandb"))  # tables wait here until they are sent
         settings = {
-            "silent": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True,
-        }  # fmt: skip
+            "silent": True,
+            "console": "off",
+            "disable_git": True,
+            "save_code": False,
+            "x_disable_stats": True,
+        }
         if mode == "online":
             wait = float(self.options.get("timeout") or 30)
             settings |= {"init_timeout": wait, "login_timeout": wait, "finish_timeout": wait}

@@ -127,9 +127,12 @@ class _Worker:
     def work(self, items: list[tuple[Prompt, int]]) -> None:
         """Images another worker holds are looked at again until they are made, by it or, should it die, here."""
         tracker = open_tracker(
-            self.cell.config["tracker"], self.progress.label, self.cell.method.name, self.folder.hash,
+            self.cell.config["tracker"],
+            self.progress.label,
+            self.cell.method.name,
+            self.folder.hash,
             {"identity": self.folder.identity, "config": self.cell.config},
-        )  # fmt: skip
+        )
         pause = 0.02
         self.progress.begin()
         try:
@@ -184,9 +187,13 @@ class _Worker:
             self.progress.warn(f"{name}: taken over by another worker, since this one gave no sign of life; left to it")
             return None
         row = about | {
-            "seconds": round(done.seconds, 3), "base_seconds": round(done.base_seconds, 3), "calls": done.calls,
-            "peak_memory_mb": machine.peak_mb(self.device), "finished": _now(), "code": machine.code(),
-        }  # fmt: skip
+            "seconds": round(done.seconds, 3),
+            "base_seconds": round(done.base_seconds, 3),
+            "calls": done.calls,
+            "peak_memory_mb": machine.peak_mb(self.device),
+            "finished": _now(),
+            "code": machine.code(),
+        }
         if config["record"]:
             row |= {"steps": write_steps(self.folder.path / name, done.steps)}
             row |= {key: config[key] for key in ("record", "query")}
@@ -198,11 +205,17 @@ def _options(cell: Cell, worker) -> dict[str, Any]:
     """What `generate` is told besides pipeline, method, prompt and seed."""
     config, request = cell.config, cell.request
     return {
-        "size": request.size, "steps": request.steps, "guidance": request.guidance,
-        "negative_prompt": cell.model["negative_prompt"], "bases": worker.bases, "record": tuple(config["record"]),
-        "exact_time": config["exact_time"], "query": tuple(config["query"]), "texts": worker.texts,
+        "size": request.size,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "negative_prompt": cell.model["negative_prompt"],
+        "bases": worker.bases,
+        "record": tuple(config["record"]),
+        "exact_time": config["exact_time"],
+        "query": tuple(config["query"]),
+        "texts": worker.texts,
         "tile": memory.tile(cell.model),
-    }  # fmt: skip
+    }
 
 
 class _Helper:

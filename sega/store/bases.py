@@ -23,9 +23,13 @@ class BaseFolder:
     """Base stages of one model in one store. `common` is what determines their pixels besides the stage itself."""
 
     def __init__(
-        self, store: str | Path, model: str, common: dict[str, Any], warn: Callable[[str], None] = print,
+        self,
+        store: str | Path,
+        model: str,
+        common: dict[str, Any],
+        warn: Callable[[str], None] = print,
         lease: float = LEASE,
-    ):  # fmt: skip
+    ):
         self.root, self.common, self.warn, self.lease = Path(store) / model / "base", common, warn, lease
         self._claims: dict[Path, Claims] = {}
 

@@ -25,19 +25,27 @@ from sega.store.rows import FAILED_KEYS, ROW_KEYS, as_line, lines, parse, read_r
 def cells(store: Path) -> list[Path]:
     """Folders of cells by their place `<model>/<method>/<W>x<H>/<name>`, with or without records."""
     return sorted(
-        path for path in store.glob("*/*/*x*/*")
-        if path.is_dir() and path.parts[-3] != "base" and re.fullmatch(r"[0-9]+x[0-9]+", path.parts[-2])
+        path
+        for path in store.glob("*/*/*x*/*")
+        if path.is_dir()
+        and path.parts[-3] != "base"
+        and re.fullmatch(r"[0-9]+x[0-9]+", path.parts[-2])
         and not any(part.startswith(".") for part in path.parts[-4:])
-    )  # fmt: skip
+    )
 
 
 class RunFolder:
     """The folder of one cell."""
 
     def __init__(
-        self, store: str | Path, model: str, method: str, size: tuple[int, int], identity: dict[str, Any],
+        self,
+        store: str | Path,
+        model: str,
+        method: str,
+        size: tuple[int, int],
+        identity: dict[str, Any],
         lease: float = LEASE,
-    ):  # fmt: skip
+    ):
         self.identity, self.hash = identity, digest(identity)
         self.path = Path(store) / model / method / f"{size[0]}x{size[1]}" / self.hash
         self.rows_file, self.failed_file = self.path / "images.jsonl", self.path / "failed.jsonl"
@@ -66,8 +74,14 @@ class RunFolder:
                 changed = [
                     f"{name} {was[name]} -> {now[name]}" for name in was if was[name] != now.get(name, was[name])
                 ]
-                return [f"{self.path} was begun with other packages ({', '.join(changed)}): "
-                        "pixels may differ within the cell"] if changed else []  # fmt: skip
+                return (
+                    [
+                        f"{self.path} was begun with other packages ({', '.join(changed)}): "
+                        "pixels may differ within the cell"
+                    ]
+                    if changed
+                    else []
+                )
             problems = [f"{run} is damaged; written again"] if run.exists() else []
             if run.is_file() and run.stat().st_size:
                 set_aside(run)

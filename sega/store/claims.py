@@ -172,9 +172,14 @@ def _remove(path: Path) -> None:
 
 def _create(path: Path, lease: float) -> bool:
     body = {
-        "host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "born": _born(os.getpid()),
-        "token": secrets.token_hex(8), "lease": lease, **worker,
-    }  # fmt: skip
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "machine": _machine(),
+        "born": _born(os.getpid()),
+        "token": secrets.token_hex(8),
+        "lease": lease,
+        **worker,
+    }
     while True:
         try:
             file = open(path, "x")

@@ -15,8 +15,17 @@ from sega.store.files import whole
 
 ROW_KEYS = {"file", "sha256", "prompt_id", "prompt", "seed"}
 FAILED_KEYS = {"file", "reason", "prompt_id", "prompt", "seed"}
-KINDS = {"file": str, "sha256": str, "prompt_id": str, "prompt": str, "seed": int, "reason": str, "protocol": str,
-         "cell": str, "values": dict}  # fmt: skip
+KINDS = {
+    "file": str,
+    "sha256": str,
+    "prompt_id": str,
+    "prompt": str,
+    "seed": int,
+    "reason": str,
+    "protocol": str,
+    "cell": str,
+    "values": dict,
+}
 """What the value of a key must be, where a reader asks for the key."""
 
 

@@ -101,13 +101,20 @@ def _list(store: Path) -> int:
         megabytes = sum(path.stat().st_size for path in cell.iterdir() if path.is_file()) / 1e6
         last = max((str(row.get("finished", "")) for row in done), default="")
         standing = Claims(cell).standing()
-        workers = {
-            f"{body.get('host', '?')}:{body.get('pid', '?')}" for body in standing.values() if not body["dead"]
-        }  # fmt: skip
+        workers = {f"{body.get('host', '?')}:{body.get('pid', '?')}" for body in standing.values() if not body["dead"]}
         rows.append(
-            (model, method, size, name, str(len(latest)), str(len(left)), f"{megabytes:.1f}", last,
-             " ".join(sorted(workers)))
-        )  # fmt: skip
+            (
+                model,
+                method,
+                size,
+                name,
+                str(len(latest)),
+                str(len(left)),
+                f"{megabytes:.1f}",
+                last,
+                " ".join(sorted(workers)),
+            )
+        )
     head = ("model", "method", "size", "hash", "images", "failed", "MB", "last", "workers")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
@@ -287,8 +294,10 @@ def _orphans(cell: Path, away: Callable[[Path], Path], to: str) -> Iterator[Find
         text = f"{path}: no row of {ROWS} names it, and it carries its own"
         yield Finding(text, "its row is written again", partial(_add, cell / ROWS, row))
     if bare and 2 * len(bare) > len(images):
-        yield Finding(f"{cell}: no row of {ROWS} names {len(bare)} of its {len(images)} images; most of a cell is "
-                      f"never taken away: bring {ROWS} back, or move the images yourself")  # fmt: skip
+        yield Finding(
+            f"{cell}: no row of {ROWS} names {len(bare)} of its {len(images)} images; most of a cell is "
+            f"never taken away: bring {ROWS} back, or move the images yourself"
+        )
         return
     for path in bare:
         yield Finding(f"{path}: no row of {ROWS} names it", to, partial(away, path))

@@ -24,9 +24,11 @@ ATOL = 1e-5
 
 def flow_of(values, structure):
     overrides = [
-        f"structure={structure}", f"alphas={float(values['alpha0'])}", f"betas={float(values['beta0'])}",
+        f"structure={structure}",
+        f"alphas={float(values['alpha0'])}",
+        f"betas={float(values['beta0'])}",
         f"filter_ratio={float(values['filter_ratio'])}",
-    ]  # fmt: skip
+    ]
     return load_method("hiflow", overrides=overrides).flow(1, run=None)
 
 
@@ -114,8 +116,11 @@ def test_stages_of_other_requests():
     assert summary((8192, 8192))[-1][1:] == (10, 6.0)  # lists go on with their last value
     assert [row[0] for row in summary((4096, 2048))] == [(1456, 720), (2896, 1440), (4096, 2048)]
     assert [row[:2] for row in summary((4096, 4096), "variant=paper")] == [
-        ((1024, 1024), 30), ((2048, 2048), 18), ((3072, 3072), 9), ((4096, 4096), 9)
-    ]  # fmt: skip
+        ((1024, 1024), 30),
+        ((2048, 2048), 18),
+        ((3072, 3072), 9),
+        ((4096, 4096), 9),
+    ]
     assert [row[0] for row in summary((4096, 4096), "ratios=[]")] == [(1024, 1024), (4096, 4096)]
     assert [row[0][0] for row in summary((768, 768), model="tiny")] == [192, 384, 768]
     assert [row[0][0] for row in summary((2656, 2656), model="qwen")] == [1328, 2656]

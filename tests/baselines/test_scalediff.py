@@ -155,8 +155,12 @@ def test_stage_sizes(size, sizes):
 
 def test_restart_index():
     assert [scalediff.restart_index(*case) for case in [(30, 0.6), (10, 0.9), (10, 0.7), (4, 0.6), (7, 1.0)]] == [
-        12, 1, 3, 1, 0,
-    ]  # fmt: skip
+        12,
+        1,
+        3,
+        1,
+        0,
+    ]
 
 
 def test_structure_guidance():

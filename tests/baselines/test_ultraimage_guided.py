@@ -130,9 +130,7 @@ def test_without_focus_the_reference_length_is_that_of_the_newest_code():
 
     def factors(*overrides):
         part = load_method("ultraimage", "flux", ["mode=guided", "focus=false", *overrides]).attention(1, run)
-        return [
-            part.factor(SimpleNamespace(layer=layer, q=torch.zeros(1, 51137, 1, 1))) for layer in (0, 18, 19, 56)
-        ]
+        return [part.factor(SimpleNamespace(layer=layer, q=torch.zeros(1, 51137, 1, 1))) for layer in (0, 18, 19, 56)]
 
     long, short = (math.sqrt(math.log(51137) / math.log(n)) for n in (128**2 + 512, 64**2 + 512))
     assert factors() == pytest.approx([long, long, short, short])

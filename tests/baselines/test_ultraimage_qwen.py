@@ -72,9 +72,15 @@ def test_a_generated_picture(pipe, seen):
 def test_attached_by_hand(pipe, seen):
     with attach(pipe, method()):
         pipe(
-            PROMPT, negative_prompt=NEGATIVE, true_cfg_scale=4.0, width=SIZE[0], height=SIZE[1],
-            num_inference_steps=2, output_type="latent", generator=torch.Generator().manual_seed(0),
-        )  # fmt: skip
+            PROMPT,
+            negative_prompt=NEGATIVE,
+            true_cfg_scale=4.0,
+            width=SIZE[0],
+            height=SIZE[1],
+            num_inference_steps=2,
+            output_type="latent",
+            generator=torch.Generator().manual_seed(0),
+        )
     check(pipe, seen)
 
 

@@ -91,10 +91,15 @@ class Written:
         rows, columns = torch.meshgrid(*(torch.arange(n) for n in grid), indexing="ij")
         ids = torch.stack([0 * rows, rows, columns], -1).reshape(-1, 3).float()
         out = self.transformer(
-            hidden_states=adapter.pack(x), encoder_hidden_states=self.words, pooled_projections=self.pooled,
-            timestep=torch.tensor([sigma]).float(), guidance=torch.tensor([float(guidance)]), img_ids=ids,
-            txt_ids=self.text_ids, return_dict=False,
-        )[0]  # fmt: skip
+            hidden_states=adapter.pack(x),
+            encoder_hidden_states=self.words,
+            pooled_projections=self.pooled,
+            timestep=torch.tensor([sigma]).float(),
+            guidance=torch.tensor([float(guidance)]),
+            img_ids=ids,
+            txt_ids=self.text_ids,
+            return_dict=False,
+        )[0]
         return adapter.unpack(out, grid)
 
     def times(self, shift):

@@ -16,10 +16,20 @@ from sega.embedded.training.command import MINUTES
 from sega.errors import RequestError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-CPU = {"generator": {
-    "steps": 30, "pictures": 1200, "seconds": 400, "busy_seconds": 200, "threads": 1, "tokens_a_step": 24_000,
-    "loss": 1.5, "distinct": 1024, "device": "cpu", "started_from": None,
-}}  # fmt: skip
+CPU = {
+    "generator": {
+        "steps": 30,
+        "pictures": 1200,
+        "seconds": 400,
+        "busy_seconds": 200,
+        "threads": 1,
+        "tokens_a_step": 24_000,
+        "loss": 1.5,
+        "distinct": 1024,
+        "device": "cpu",
+        "started_from": None,
+    }
+}
 
 
 @pytest.fixture
@@ -46,10 +56,23 @@ def run(tmp_path):
 def measured():
     values = dict.fromkeys([*world.SCORED, "mean"], 0.75)
     attributes = dict.fromkeys(world.ATTRIBUTES, 0.625)
-    model = {"run": "abc", "dtype": "float32", "side": NATIVE, "images": 24, "generated": values, "rendered": values,
-             "fid": 1.5, "fid_of_renders": 0.25}  # fmt: skip
-    scorer = {"renders": 1000, "small_below": 0.18, "small_renders": {"192": 250}, "all": {"192": attributes},
-              "small": {"192": attributes}}  # fmt: skip
+    model = {
+        "run": "abc",
+        "dtype": "float32",
+        "side": NATIVE,
+        "images": 24,
+        "generated": values,
+        "rendered": values,
+        "fid": 1.5,
+        "fid_of_renders": 0.25,
+    }
+    scorer = {
+        "renders": 1000,
+        "small_below": 0.18,
+        "small_renders": {"192": 250},
+        "all": {"192": attributes},
+        "small": {"192": attributes},
+    }
     return {"model": model, "scorer": scorer, "autoencoder": {"renders": 16, "psnr_db": {"192": 33.25}}}
 
 
@@ -87,8 +110,14 @@ def test_the_card_quotes_its_records_and_says_what_is_missing(script, run, tmp_p
 
 def test_a_cpu_rate_is_read_against_the_curve_and_a_whole_run_replaces_it(script):
     card = script("embedded_card")
-    reference = {"device": "GPU", "steps": 100, "pictures": 100_000, "curve": [[25, 1.0], [50, 0.5], [100, 0.25]],
-                 "tokens_a_step": 115_000, "loss": 0.25}  # fmt: skip
+    reference = {
+        "device": "GPU",
+        "steps": 100,
+        "pictures": 100_000,
+        "curve": [[25, 1.0], [50, 0.5], [100, 0.25]],
+        "tokens_a_step": 115_000,
+        "loss": 0.25,
+    }
     assert card.loss_after(reference, 37_500) == pytest.approx(0.75)
     said = " ".join(card.cpu_section(CPU, reference).split())
     assert (

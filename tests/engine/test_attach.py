@@ -27,9 +27,15 @@ def noise(pipe, size, prompt=PROMPT):
 def stock(pipe, size=(128, 128), steps=2, prompt=PROMPT, output="pil"):
     """The stock pipeline as anybody would call it."""
     result = pipe(
-        prompt, width=size[0], height=size[1], latents=noise(pipe, size, prompt), num_inference_steps=steps,
-        guidance_scale=3.5, max_sequence_length=24, output_type=output,
-    ).images  # fmt: skip
+        prompt,
+        width=size[0],
+        height=size[1],
+        latents=noise(pipe, size, prompt),
+        num_inference_steps=steps,
+        guidance_scale=3.5,
+        max_sequence_length=24,
+        output_type=output,
+    ).images
     return result if output == "latent" else np.asarray(result[0])
 
 
@@ -99,8 +105,11 @@ def inputs(pipe, prompts, size):
         "encoder_hidden_states": torch.cat([item[0] for item in encoded]),
         "pooled_projections": torch.cat([item[1] for item in encoded]),
         "guidance": torch.tensor([GUIDANCE[prompt] for prompt in prompts]),
-        "timestep": torch.full((len(prompts),), 0.7), "txt_ids": encoded[0][2], "img_ids": ids, "return_dict": False,
-    }  # fmt: skip
+        "timestep": torch.full((len(prompts),), 0.7),
+        "txt_ids": encoded[0][2],
+        "img_ids": ids,
+        "return_dict": False,
+    }
 
 
 @pytest.mark.parametrize("override", ["source=embedded", "source=latent", "frequencies=dype"])
@@ -176,9 +185,16 @@ def test_in_bfloat16_too(tiny_folder, name):
 def test_guided_calls_of_a_step_share_its_index(tiny_pipe):
     with attach(tiny_pipe, load("sega")) as attachment:
         tiny_pipe(
-            PROMPT, negative_prompt=OTHER, true_cfg_scale=2.0, width=256, height=128, num_inference_steps=2,
-            latents=noise(tiny_pipe, (256, 128)), max_sequence_length=24, output_type="latent",
-        )  # fmt: skip
+            PROMPT,
+            negative_prompt=OTHER,
+            true_cfg_scale=2.0,
+            width=256,
+            height=128,
+            num_inference_steps=2,
+            latents=noise(tiny_pipe, (256, 128)),
+            max_sequence_length=24,
+            output_type="latent",
+        )
         seen = [(step.index, step.branch) for step in attachment.steps]
     assert seen == [(0, "cond"), (0, "uncond"), (1, "cond"), (1, "uncond")]
 

@@ -156,9 +156,17 @@ def test_exact_times_of_pipelines_that_start_from_an_image(pipe, name):
     given = {"mask_image": image(SIZE)} if "Inpaint" in name else {}
     with attach(pipe, load_method("dype", "tiny"), exact_time=True) as attachment:
         pipe(
-            PROMPT, image=image(SIZE), width=SIZE[0], height=SIZE[1], strength=0.5, num_inference_steps=6,
-            max_sequence_length=24, output_type="latent", generator=seeded(0, PROMPT, SIZE), **given,
-        )  # fmt: skip
+            PROMPT,
+            image=image(SIZE),
+            width=SIZE[0],
+            height=SIZE[1],
+            strength=0.5,
+            num_inference_steps=6,
+            max_sequence_length=24,
+            output_type="latent",
+            generator=seeded(0, PROMPT, SIZE),
+            **given,
+        )
         steps = attachment.steps
     assert [step.index for step in steps] == [0, 1, 2]
     assert [step.sigma for step in steps] == pipe.scheduler.sigmas[3:6].tolist()
@@ -172,10 +180,18 @@ def test_two_calls_in_a_step_are_two_branches_though_the_pipeline_says_nothing(p
     pipe.set_progress_bar_config(disable=True)
     with attach(pipe, load_method("dype", "tiny"), exact_time=True) as attachment:
         pipe(
-            PROMPT, negative_prompt=OTHER, true_cfg_scale=2.0, image=image(SIZE), width=SIZE[0], height=SIZE[1],
-            strength=0.5, num_inference_steps=4, max_sequence_length=24, output_type="latent",
+            PROMPT,
+            negative_prompt=OTHER,
+            true_cfg_scale=2.0,
+            image=image(SIZE),
+            width=SIZE[0],
+            height=SIZE[1],
+            strength=0.5,
+            num_inference_steps=4,
+            max_sequence_length=24,
+            output_type="latent",
             generator=seeded(0, PROMPT, SIZE),
-        )  # fmt: skip
+        )
         steps = attachment.steps
     assert [(step.index, step.branch) for step in steps] == [(0, "cond"), (0, "uncond"), (1, "cond"), (1, "uncond")]
     assert [step.sigma for step in steps[::2]] == pipe.scheduler.sigmas[2:4].tolist()
@@ -261,9 +277,15 @@ def arguments(pipe, sigma, prompt=PROMPT):
         text, pooled, ids = pipe.encode_prompt(prompt, prompt, max_sequence_length=24)
     grid = pipe._prepare_latent_image_ids(1, SIZE[1] // 8, SIZE[0] // 8, "cpu", torch.float32)
     return {
-        "hidden_states": noise(), "encoder_hidden_states": text, "pooled_projections": pooled, "txt_ids": ids,
-        "img_ids": grid, "timestep": torch.tensor([sigma]), "guidance": torch.tensor([3.5]), "return_dict": False,
-    }  # fmt: skip
+        "hidden_states": noise(),
+        "encoder_hidden_states": text,
+        "pooled_projections": pooled,
+        "txt_ids": ids,
+        "img_ids": grid,
+        "timestep": torch.tensor([sigma]),
+        "guidance": torch.tensor([3.5]),
+        "return_dict": False,
+    }
 
 
 @pytest.mark.parametrize(

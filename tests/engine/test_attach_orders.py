@@ -59,8 +59,12 @@ def mine(pipe, on):
 
 
 CHANGES = {
-    "offload": offload, "group offload": group_offload, "lora": lora, "ip adapter": ip_adapter, "wrapped forward": mine,
-}  # fmt: skip
+    "offload": offload,
+    "group offload": group_offload,
+    "lora": lora,
+    "ip adapter": ip_adapter,
+    "wrapped forward": mine,
+}
 FORWARD = ("offload", "group offload", "wrapped forward")  # each takes `forward` for itself; one at a time
 
 

@@ -60,9 +60,7 @@ def largest(case, side):
     steps = [Step(0, 1.0, (side, side), details={"rehearsal": True}), step] if part.rehearse(step) else [step]
     with Largest() as watch, torch.no_grad():
         for item in steps:
-            out = part.attend(
-                Call(q, k, v, TEXT, (side, side), 0, 1, item, ids, turn, lambda *_: ids[:TEXT], dense)
-            )
+            out = part.attend(Call(q, k, v, TEXT, (side, side), 0, 1, item, ids, turn, lambda *_: ids[:TEXT], dense))
     assert out.shape == q.shape
     return watch.size
 

@@ -45,8 +45,13 @@ def made(name, pipe):
     """A pipeline of that class with the parts of `pipe`."""
     cls = getattr(diffusers, name)
     given = {"controlnet": controlnet(pipe)} if name == "FluxControlNetPipeline" else {}
-    pipe = cls.from_pipe(pipe, **given) if not given else cls(**{k: v for k, v in pipe.components.items()
-        if k not in ("image_encoder", "feature_extractor")}, **given)  # fmt: skip
+    pipe = (
+        cls.from_pipe(pipe, **given)
+        if not given
+        else cls(
+            **{k: v for k, v in pipe.components.items() if k not in ("image_encoder", "feature_extractor")}, **given
+        )
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -62,9 +67,15 @@ def extra(name, size):
 
 def latent(pipe, name, size, prompt=PROMPT, **options):
     return pipe(
-        prompt=prompt, width=size[0], height=size[1], num_inference_steps=2, max_sequence_length=24,
-        output_type="latent", generator=seeded(0, PROMPT, size), **extra(name, size) | options,
-    ).images  # fmt: skip
+        prompt=prompt,
+        width=size[0],
+        height=size[1],
+        num_inference_steps=2,
+        max_sequence_length=24,
+        output_type="latent",
+        generator=seeded(0, PROMPT, size),
+        **extra(name, size) | options,
+    ).images
 
 
 PIPELINES = ["FluxControlNetPipeline", "FluxInpaintPipeline", "FluxImg2ImgPipeline", "FluxKontextPipeline"]
@@ -144,9 +155,15 @@ def test_channels_besides_the_latent_are_not_its_spectrum(name):
     record = ["latent", "spectrum"]
     with attach(pipe, load_method("sega", "tiny", ["source=latent"]), record=record) as attachment:
         pipe(
-            PROMPT, width=256, height=256, num_inference_steps=1, max_sequence_length=24, output_type="latent",
-            latents=start, **given,
-        )  # fmt: skip
+            PROMPT,
+            width=256,
+            height=256,
+            num_inference_steps=1,
+            max_sequence_length=24,
+            output_type="latent",
+            latents=start,
+            **given,
+        )
         step = attachment.steps[0]
     assert torch.equal(step.latent, start[0]) and step.details["strength"] > 0
     assert len(step.details["spectrum_clean"]) == 33
@@ -176,9 +193,16 @@ def edited(pipe, size):
     draw = torch.Generator().manual_seed(0)
     words, others = (torch.randn(1, count, 32, generator=draw) for count in (7, 5))
     return pipe(
-        image(REFERENCE), prompt_embeds=words, negative_prompt_embeds=others, true_cfg_scale=2.0, width=size[0],
-        height=size[1], num_inference_steps=2, output_type="latent", generator=draw,
-    ).images  # fmt: skip
+        image(REFERENCE),
+        prompt_embeds=words,
+        negative_prompt_embeds=others,
+        true_cfg_scale=2.0,
+        width=size[0],
+        height=size[1],
+        num_inference_steps=2,
+        output_type="latent",
+        generator=draw,
+    ).images
 
 
 @pytest.fixture

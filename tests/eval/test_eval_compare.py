@@ -27,8 +27,13 @@ def row(folder, method: str, shift: float) -> Row:
     ]
     write_text(place / "scores.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     cell = {"value": 1.0, "low": 0.9, "high": 1.1, "n": 12}
-    block = {"settings": SETTINGS, "reference": {"identity": "abc"}, "n": 12, "damaged": [],
-             "metrics": {"cmmd": cell, "high_frequency": cell}}  # fmt: skip
+    block = {
+        "settings": SETTINGS,
+        "reference": {"identity": "abc"},
+        "n": 12,
+        "damaged": [],
+        "metrics": {"cmmd": cell, "high_frequency": cell},
+    }
     return Row(Run(place, "flux", method, 64, 64, method, {}, {}, []), "plain", block, method)
 
 

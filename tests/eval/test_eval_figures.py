@@ -22,9 +22,15 @@ def record(folder, number: int, spectral: bool, query=(4, 4), start: int = 0) ->
     for k in range(start, 3):
         attention = torch.full((8, 8), 0.01)
         attention[2, 6] = 0.3 + 0.01 * k
-        details = {"attention": attention, "attention_distance": [2.0 + k, 3.0], "attention_text": [0.1, 0.2],
-                   "query": query, "spectrum": [5.0] + [1.0 / (k + 1)] * 8, "spectrum_clean": [4.0] + [0.5] * 8,
-                   "magnitudes": (torch.linspace(1, 1.2, 5), torch.linspace(1.1, 1, 5))}  # fmt: skip
+        details = {
+            "attention": attention,
+            "attention_distance": [2.0 + k, 3.0],
+            "attention_text": [0.1, 0.2],
+            "query": query,
+            "spectrum": [5.0] + [1.0 / (k + 1)] * 8,
+            "spectrum_clean": [4.0] + [0.5] * 8,
+            "magnitudes": (torch.linspace(1, 1.2, 5), torch.linspace(1.1, 1, 5)),
+        }
         if spectral:
             details |= {"strength": 0.2 * k + 0.01 * number, "flatness": 1 - 0.2 * k}
         steps.append(Step(k, 1 - k / 4, (8, 8), 1, details=details))
@@ -94,8 +100,10 @@ def test_scaling_shows_methods_with_a_spectral_part_and_the_strength_of_others(s
     figure = stepplots.scaling(one_prompt(recorded, None, None), recorded, "caption")
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in panels] == [
-        "sega: magnitude, height axis", "sega: magnitude, width axis", "sega; thin: 1 more images",
-    ]  # fmt: skip
+        "sega: magnitude, height axis",
+        "sega: magnitude, width axis",
+        "sega; thin: 1 more images",
+    ]
     image = panels[0].images[0].get_array()
     assert image.shape == (5, 3) and np.allclose(image[:, 0], np.linspace(1, 1.2, 5))
     lines = [line.get_ydata() for line in panels[2].lines]

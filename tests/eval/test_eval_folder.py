@@ -117,8 +117,9 @@ def test_more_than_8_bits_are_scaled_and_not_clipped(tmp_path):
         assert found.shape == (8, 8, 3) and found.dtype == np.uint8, name
         assert np.abs(found[..., 1] - wanted).max() <= 1, name
     assert sorted(load_folder(tmp_path).changes) == [
-        "1 of 4 pictures of mode I;16 are scaled to 8 bits", "2 of 4 pictures of mode F are scaled to 8 bits",
-    ]  # fmt: skip
+        "1 of 4 pictures of mode I;16 are scaled to 8 bits",
+        "2 of 4 pictures of mode F are scaled to 8 bits",
+    ]
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.5, 300.0, np.inf])

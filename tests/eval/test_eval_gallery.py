@@ -119,9 +119,17 @@ def page(place: Path, profile: Path, where: str, keys: str = "") -> str:
     (out / "keys.js").write_text(script)
     html = (out / "index.html").read_text().replace("</body>", '<script src="keys.js"></script></body>')
     (out / "test.html").write_text(html)
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
-               "--window-size=1200,800", "--virtual-time-budget=3000", "--dump-dom",
-               f"{(out / 'test.html').as_uri()}#{where}"]  # fmt: skip
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={profile}",
+        "--window-size=1200,800",
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+        f"{(out / 'test.html').as_uri()}#{where}",
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
@@ -148,8 +156,11 @@ def test_the_page_in_a_browser(place, tmp_path):
 def test_a_page_of_5000_pictures_loads_those_in_sight(tmp_path):
     prompts = [{"key": f"{k:04d}-0", "seed": 0, "text": f"prompt {k}"} for k in range(500)]
     runs = [{"label": f"m{r}", "model": "flux", "size": [4096, 4096], "settings": {"steps": "28"}} for r in range(10)]
-    pictures = [{"run": r, "prompt": k, "id": f"{r}x{k}", "values": {"CLIP": "30.0"}, "size": [4096, 4096], "levels": 3}
-                for r in range(10) for k in range(500)]  # fmt: skip
+    pictures = [
+        {"run": r, "prompt": k, "id": f"{r}x{k}", "values": {"CLIP": "30.0"}, "size": [4096, 4096], "levels": 3}
+        for r in range(10)
+        for k in range(500)
+    ]
     content = {"tile": 1024, "note": "", "prompts": prompts, "runs": runs, "pictures": pictures}
     gallery.write_page(content, tmp_path / "out")
     dom = page(tmp_path, tmp_path / "profile", "prompt=0499-0&method=m3&method=m7&method=m9&method=m0")

@@ -16,9 +16,19 @@ from eval.scoring.collect import Item, collect, resolve
 
 FOLDER = Path(__file__).parent / "golden_scores"
 PICTURES = ("render", "wide", "tiled", "windows")
-TOLERANCES = {"clip_score": 0.02, "attributes": 1e-6, "piqe": 0.02, "repetition": 1e-6, "seam": 1e-4,
-              "spectrum_low": 1e-4, "spectrum_high": 1e-4, "feature": 1e-3,
-              "fid": 0.02, "kid": 1e-3, "cmmd": 1e-3}  # fmt: skip
+TOLERANCES = {
+    "clip_score": 0.02,
+    "attributes": 1e-6,
+    "piqe": 0.02,
+    "repetition": 1e-6,
+    "seam": 1e-4,
+    "spectrum_low": 1e-4,
+    "spectrum_high": 1e-4,
+    "feature": 1e-3,
+    "fid": 0.02,
+    "kid": 1e-3,
+    "cmmd": 1e-3,
+}
 """Absolute; wider where float32 networks or kernels of another library are involved."""
 MEASURES = ["features", "patches", "clip_score", "attributes", "piqe", "repetition", "seam", "spectrum"]
 
@@ -48,15 +58,23 @@ def compute() -> dict[tuple[str, str], float]:
 
 
 def origin(measure: str) -> str:
-    package = {"clip_score": "open_clip_torch", "feature": "open_clip_torch", "attributes": "open_clip_torch",
-               "fid": "torchmetrics", "kid": "torchmetrics", "piqe": "pyiqa"}.get(measure)  # fmt: skip
+    package = {
+        "clip_score": "open_clip_torch",
+        "feature": "open_clip_torch",
+        "attributes": "open_clip_torch",
+        "fid": "torchmetrics",
+        "kid": "torchmetrics",
+        "piqe": "pyiqa",
+    }.get(measure)
     return f"{package} {version(package)}" if package else "this project"
 
 
 def stored() -> dict[tuple[str, str], tuple[float, float]]:
     with (FOLDER / "scores.csv").open(newline="") as file:
-        return {(row["picture"], row["measure"]): (float(row["value"]), float(row["tolerance"]))
-                for row in csv.DictReader(file)}  # fmt: skip
+        return {
+            (row["picture"], row["measure"]): (float(row["value"]), float(row["tolerance"]))
+            for row in csv.DictReader(file)
+        }
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +105,10 @@ def write() -> None:
 
     theirs = pyiqa.create_metric("piqe", device="cpu")  # of which ours is a faster form
     values = compute() | {(name, "piqe"): float(theirs(str(FOLDER / f"{name}.png"))) for name in PICTURES}
-    rows = [(name, measure, repr(round(value, 8)), TOLERANCES[measure], origin(measure))
-            for (name, measure), value in sorted(values.items())]  # fmt: skip
+    rows = [
+        (name, measure, repr(round(value, 8)), TOLERANCES[measure], origin(measure))
+        for (name, measure), value in sorted(values.items())
+    ]
     with (FOLDER / "scores.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["picture", "measure", "value", "tolerance", "origin"])

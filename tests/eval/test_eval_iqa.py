@@ -128,8 +128,15 @@ def test_every_learned_metric_has_a_value_in_a_run(folder, tmp_path, monkeypatch
     monkeypatch.setattr(rewards, "HPS_MODEL", "tiny-hps-2")
     run = make_run(tmp_path / "runs", "vanilla", (192, 96), prompts=3, noise=9)
     other = make_run(tmp_path / "photos", "vanilla", (192, 96), prompts=4, noise=3)
-    words = [f"store={tmp_path / 'runs'}", f"cache={tmp_path / 'cache'}", "eval=plain", f"weights={folder}",
-             f"metrics=[{','.join(LEARNED)}]", f"reference.path={other}", "bootstrap.samples=20"]  # fmt: skip
+    words = [
+        f"store={tmp_path / 'runs'}",
+        f"cache={tmp_path / 'cache'}",
+        "eval=plain",
+        f"weights={folder}",
+        f"metrics=[{','.join(LEARNED)}]",
+        f"reference.path={other}",
+        "bootstrap.samples=20",
+    ]
     assert main(words) == 0
     cells = json.loads((run / "scores.json").read_text())["protocols"]["plain"]["metrics"]
     assert [name for name in LEARNED if not np.isfinite(cells[name].get("value", np.nan))] == []
@@ -211,8 +218,12 @@ def test_the_catalogue_is_whole():
     from eval.metrics.registry import MEASURES
     from eval.scoring.collect import weight_names
 
-    named = [name for measure in MEASURES.values() for words in ([], ["hps.version=v2.0", "aesthetic.version=v1"])
-             for name in weight_names(measure, load_protocol("plain", words))]  # fmt: skip
+    named = [
+        name
+        for measure in MEASURES.values()
+        for words in ([], ["hps.version=v2.0", "aesthetic.version=v1"])
+        for name in weight_names(measure, load_protocol("plain", words))
+    ]
     assert set(named) <= set(weights.WEIGHTS) and len(set(named)) == 11
     assert len({item.file for item in weights.WEIGHTS.values()}) == len(weights.WEIGHTS)
     for item in weights.WEIGHTS.values():

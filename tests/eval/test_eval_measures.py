@@ -96,8 +96,10 @@ def test_spectrum_of_white_noise_is_flat_at_its_variance():
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_repetition_sees_a_tiled_scene_and_not_a_whole_one(axis):
-    scenes = [world.render(world.scene_for(world.prompts(0, 3)[2], 1), *size)[..., 1].astype(float)
-              for size in ((64, 64), (128, 128))]  # fmt: skip
+    scenes = [
+        world.render(world.scene_for(world.prompts(0, 3)[2], 1), *size)[..., 1].astype(float)
+        for size in ((64, 64), (128, 128))
+    ]
     tiled = np.concatenate([scenes[0]] * 2, axis)
     assert repetition_at(tiled, 64) > 0.5
     assert repetition_at(scenes[1], 64) < 0.3

@@ -23,10 +23,16 @@ def blocky():
 
 
 PICTURES = {
-    "noise": noise(96, 64), "sides that are no multiple of 16": noise(100, 139), "several strips": noise(300, 80),
-    "a render": render(256), "blocks": blocky(), "a dim render": render(128) // 3,
-    "flat": np.full((64, 48, 3), 90, np.uint8), "black": np.zeros((32, 32, 3), np.uint8), "one block": noise(16, 16),
-}  # fmt: skip
+    "noise": noise(96, 64),
+    "sides that are no multiple of 16": noise(100, 139),
+    "several strips": noise(300, 80),
+    "a render": render(256),
+    "blocks": blocky(),
+    "a dim render": render(128) // 3,
+    "flat": np.full((64, 48, 3), 90, np.uint8),
+    "black": np.zeros((32, 32, 3), np.uint8),
+    "one block": noise(16, 16),
+}
 
 
 @pytest.mark.parametrize("name", PICTURES)

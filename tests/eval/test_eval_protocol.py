@@ -15,8 +15,15 @@ from eval.scoring.command import main
 from sega.errors import RequestError
 
 PAPERS = {"sega": "SEGA", "area": "AReA", "dype": "DyPE", "ultraimage": "UltraImage", "hiflow": "HiFlow"}
-OURS = {"FID": "fid", "KID": "kid", "patch_FID": "patch_fid", "CLIP_score": "clip_score", "ImageReward": "imagereward",
-        "PickScore": "pickscore", "aesthetic": "aesthetic"}  # fmt: skip
+OURS = {
+    "FID": "fid",
+    "KID": "kid",
+    "patch_FID": "patch_fid",
+    "CLIP_score": "clip_score",
+    "ImageReward": "imagereward",
+    "PickScore": "pickscore",
+    "aesthetic": "aesthetic",
+}
 PUBLISHED = Path(protocol.__file__).parents[1] / "published"
 
 
@@ -45,8 +52,14 @@ def test_what_is_unknown_is_marked_and_settable(name):
     config = load_protocol(name)
     told = protocol.unstated(config)
     assert told["seeds"] == "unknown" and "reference.path" in told
-    others = {"reference.path": "photos", "reference.resize": "size", "reference.filter": "box", "features": "embedded",
-              "clip.model": "ViT-H-14", "aesthetic.version": "v1"}  # fmt: skip
+    others = {
+        "reference.path": "photos",
+        "reference.resize": "size",
+        "reference.filter": "box",
+        "features": "embedded",
+        "clip.model": "ViT-H-14",
+        "aesthetic.version": "v1",
+    }
     for key in [*config["paper"]["ours"], "paper.steps"]:
         assert get(load_protocol(name, [f"{key}={others.get(key, 7)}"]), key) == others.get(key, 7)
     with pytest.raises(RequestError, match="unknown option paper.stepps; did you mean 'steps'"):

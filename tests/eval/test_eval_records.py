@@ -48,10 +48,14 @@ def folder_there(path):
 
 
 BAD_RUN = {
-    "empty": lambda path: path.write_bytes(b""), "half": lambda path: path.write_text('{"hash": "a", "iden'),
-    "a list": lambda path: path.write_text("[]"), "binary": lambda path: path.write_bytes(b"\xff\xfe\x00"),
-    "nested": lambda path: path.write_text("[" * 100_000), "gone": lambda path: path.unlink(), "a folder": folder_there,
-}  # fmt: skip
+    "empty": lambda path: path.write_bytes(b""),
+    "half": lambda path: path.write_text('{"hash": "a", "iden'),
+    "a list": lambda path: path.write_text("[]"),
+    "binary": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "nested": lambda path: path.write_text("[" * 100_000),
+    "gone": lambda path: path.unlink(),
+    "a folder": folder_there,
+}
 
 
 @pytest.mark.parametrize("spoil", BAD_RUN.values(), ids=BAD_RUN)
@@ -163,8 +167,10 @@ def test_blocks_of_other_protocols_stay_and_a_full_disk_leaves_no_part(tmp_path)
     limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
-        for action in (lambda: records.write_text(tmp_path / "scores.json", "x" * 99),
-                       lambda: records.write_arrays(tmp_path / "features-plain.npz", {})):  # fmt: skip
+        for action in (
+            lambda: records.write_text(tmp_path / "scores.json", "x" * 99),
+            lambda: records.write_arrays(tmp_path / "features-plain.npz", {}),
+        ):
             with pytest.raises(OSError) as error:
                 action()
             assert error.value.filename.startswith(str(tmp_path))
@@ -176,11 +182,16 @@ def test_blocks_of_other_protocols_stay_and_a_full_disk_leaves_no_part(tmp_path)
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["=5"], "must have the form key=value"), (["path=/proc"], "must name a folder that can be written to"),
-     (["cache=/proc/x"], "must name a folder"), (["store=/tmp/" + "a" * 300], "File name too long"),
-     (["metrics=[[a]]"], "unknown metric"), (["metrics=" + "[" * 5000], "options can't be read"),
-     (["batch=" + "9" * 5000], "options can't be read")],
-)  # fmt: skip
+    [
+        (["=5"], "must have the form key=value"),
+        (["path=/proc"], "must name a folder that can be written to"),
+        (["cache=/proc/x"], "must name a folder"),
+        (["store=/tmp/" + "a" * 300], "File name too long"),
+        (["metrics=[[a]]"], "unknown metric"),
+        (["metrics=" + "[" * 5000], "options can't be read"),
+        (["batch=" + "9" * 5000], "options can't be read"),
+    ],
+)
 def test_wrong_words_get_one_line(words, message, capsys):
     assert score(words) == 2
     out, err = capsys.readouterr()

@@ -30,8 +30,13 @@ def place(tmp_path_factory):
         make_run(folder / "runs", "vanilla", (size, size), noise=40)
         make_run(folder / "runs", "sega", (size, size), noise=10, amplitude=0.15, kappa=0.08)
         make_run(folder / "runs", "sega", (size, size), noise=20, amplitude=0.0, kappa=0.08)
-    words = ["patch.size=32", "reference.least=12", "bootstrap.samples=100", "bootstrap.distance_samples=20",
-             "metrics=[fid,kid,patch_fid,clip_score,attribute_accuracy,piqe,spectrum_distance]"]  # fmt: skip
+    words = [
+        "patch.size=32",
+        "reference.least=12",
+        "bootstrap.samples=100",
+        "bootstrap.distance_samples=20",
+        "metrics=[fid,kid,patch_fid,clip_score,attribute_accuracy,piqe,spectrum_distance]",
+    ]
     words += [f"store={folder / 'runs'}", f"cache={folder / 'cache'}", f"clip.path={folder / 'scorer'}"]
     assert score(words) == 0
     assert report(folder) == 0

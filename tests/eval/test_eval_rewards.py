@@ -128,8 +128,11 @@ def blip(state, x, ids, mask):
             q, key, v = (
                 linear(f"{layer}.{part}.self.{n}", z) for n, z in (("query", h), ("key", keys), ("value", keys))
             )
-            h = norm(f"{layer}.{part}.output.LayerNorm",
-                     h + linear(f"{layer}.{part}.output.dense", attend(q, key, v, bias)), 1e-12)  # fmt: skip
+            h = norm(
+                f"{layer}.{part}.output.LayerNorm",
+                h + linear(f"{layer}.{part}.output.dense", attend(q, key, v, bias)),
+                1e-12,
+            )
         wide = F.gelu(linear(f"{layer}.intermediate.dense", h))
         h = norm(f"{layer}.output.LayerNorm", h + linear(f"{layer}.output.dense", wide), 1e-12)
     out = h[:, 0]

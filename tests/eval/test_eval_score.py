@@ -13,10 +13,13 @@ from eval.scoring.command import main
 from sega.embedded import world
 
 QUICK = [
-    "reference.least=12", "bootstrap.samples=50", "bootstrap.distance_samples=10", "kid.subsets=5",
+    "reference.least=12",
+    "bootstrap.samples=50",
+    "bootstrap.distance_samples=10",
+    "kid.subsets=5",
     "metrics=[fid,kid,patch_fid,patch_kid,cmmd,clip_score,attribute_accuracy,spectrum_distance,high_frequency,repetition,"
     "seam]",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,18 @@ def place(tmp_path_factory):
 
 
 def run(folder, *words, store="runs"):
-    return main([f"store={folder / store}", f"cache={folder / 'cache'}", f"clip.path={folder / 'scorer'}",
-                 "patch.size=32", "repetition.period=32", "seam.period=32", *QUICK, *words])  # fmt: skip
+    return main(
+        [
+            f"store={folder / store}",
+            f"cache={folder / 'cache'}",
+            f"clip.path={folder / 'scorer'}",
+            "patch.size=32",
+            "repetition.period=32",
+            "seam.period=32",
+            *QUICK,
+            *words,
+        ]
+    )
 
 
 def block(folder, size="64x64", method="vanilla", store="runs"):
@@ -196,8 +209,14 @@ def test_pictures_from_elsewhere(place, capsys):
     (folder / "3.jpg").write_bytes(b"no picture")
     prompts = place / "captions.csv"
     prompts.write_text("file,prompt\n0.jpg,a lighthouse at dawn\n1.jpg,two cats\n2.jpg,a boat\n")
-    words = [f"path={folder}", f"prompts={prompts}", f"cache={place / 'cache'}", f"clip.path={place / 'scorer'}",
-             "eval=embedded", "metrics=[clip_score,attribute_accuracy,fid,piqe]"]  # fmt: skip
+    words = [
+        f"path={folder}",
+        f"prompts={prompts}",
+        f"cache={place / 'cache'}",
+        f"clip.path={place / 'scorer'}",
+        "eval=embedded",
+        "metrics=[clip_score,attribute_accuracy,fid,piqe]",
+    ]
     assert main(words) == 0
     assert "3.jpg can't be decoded" in capsys.readouterr().err
     cells = json.loads((folder / "scores.json").read_text())["protocols"]["embedded"]["metrics"]

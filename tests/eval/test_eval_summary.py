@@ -14,10 +14,12 @@ def row(method, side, n=8, attributes=0.9, label=None, native=192, **more):
     """A scored run, as its records say."""
     run = Run(Path(method), "tiny", method, side, side, "abc", {}, {}, [])
     ends = {"low": attributes - 0.05, "high": attributes + 0.05}
-    cells = {"attribute_accuracy": {"value": attributes, **ends, "digits": 3},
-             "clip_score": {"value": 90.0, "low": None, "high": None, "digits": 2},
-             "fid": {"value": 5.29, "low": 1.0, "high": 9.0, "n": n, "digits": 2, "warning": "N is small"},
-             "piqe": {"value": 20.0, "low": 19.0, "high": 21.0, "digits": 1}} | more  # fmt: skip
+    cells = {
+        "attribute_accuracy": {"value": attributes, **ends, "digits": 3},
+        "clip_score": {"value": 90.0, "low": None, "high": None, "digits": 2},
+        "fid": {"value": 5.29, "low": 1.0, "high": 9.0, "n": n, "digits": 2, "warning": "N is small"},
+        "piqe": {"value": 20.0, "low": 19.0, "high": 21.0, "digits": 1},
+    } | more
     settings = {"bootstrap": {"level": 0.95}}
     block = {"n": n, "native": native, "metrics": cells, "cost": {"seconds": 2.4}, "settings": settings}
     return Row(run, "embedded", block, label or method)

@@ -54,9 +54,13 @@ def test_bicubic():
 @pytest.mark.parametrize("size", [(16, 16), (15, 22), (9, 9)])
 def test_filters_keep_size_dtype_and_constants(size):
     flat = torch.full((2, 3, *size), 0.7)
-    lows = [lambda x: filters.haar_lowpass(x, 1), lambda x: filters.haar_lowpass(x, 2),
-            lambda x: filters.resize_lowpass(x, 0.25), lambda x: filters.gaussian_blur(x, 1.0),
-            lambda x: filters.sharpen(x, 1.0)]  # fmt: skip
+    lows = [
+        lambda x: filters.haar_lowpass(x, 1),
+        lambda x: filters.haar_lowpass(x, 2),
+        lambda x: filters.resize_lowpass(x, 0.25),
+        lambda x: filters.gaussian_blur(x, 1.0),
+        lambda x: filters.sharpen(x, 1.0),
+    ]
     if size == (16, 16):  # an odd side puts the zero frequency off the centre of the mask
         lows.append(lambda x: filters.butterworth_lowpass(x, 0.2))
     for low in lows:

@@ -22,16 +22,27 @@ def test_flux(heads, dim, double, single, guided):
     image, text = 96, 24
     with torch.device("meta"):
         transformer = FluxTransformer2DModel(
-            num_layers=double, num_single_layers=single, num_attention_heads=heads, attention_head_dim=dim,
-            in_channels=32, joint_attention_dim=40, pooled_projection_dim=12, guidance_embeds=guided,
-        )  # fmt: skip
+            num_layers=double,
+            num_single_layers=single,
+            num_attention_heads=heads,
+            attention_head_dim=dim,
+            in_channels=32,
+            joint_attention_dim=40,
+            pooled_projection_dim=12,
+            guidance_embeds=guided,
+        )
         transformer.pos_embed = Table(torch.empty(image + text, dim), torch.empty(image + text, dim))
         one = torch.empty(1)
         total = counted(
-            transformer, hidden_states=torch.empty(1, image, 32), encoder_hidden_states=torch.empty(1, text, 40),
-            pooled_projections=torch.empty(1, 12), timestep=one, img_ids=torch.empty(image, 3),
-            txt_ids=torch.empty(text, 3), guidance=one if guided else None,
-        )  # fmt: skip
+            transformer,
+            hidden_states=torch.empty(1, image, 32),
+            encoder_hidden_states=torch.empty(1, text, 40),
+            pooled_projections=torch.empty(1, 12),
+            timestep=one,
+            img_ids=torch.empty(image, 3),
+            txt_ids=torch.empty(text, 3),
+            guidance=one if guided else None,
+        )
     assert call_flops(dict(transformer.config) | {"_class_name": "FluxTransformer2DModel"}, image, text) == total
 
 
@@ -42,15 +53,22 @@ def test_qwen(heads, dim, layers):
     text = 24
     with torch.device("meta"):
         transformer = QwenImageTransformer2DModel(
-            num_layers=layers, num_attention_heads=heads, attention_head_dim=dim, joint_attention_dim=40,
-            in_channels=32, out_channels=8,
-        )  # fmt: skip
+            num_layers=layers,
+            num_attention_heads=heads,
+            attention_head_dim=dim,
+            joint_attention_dim=40,
+            in_channels=32,
+            out_channels=8,
+        )
         tables = (torch.empty(n, dim // 2, dtype=torch.complex64) for n in (96, text))
         transformer.pos_embed = Table(*tables)
         total = counted(
-            transformer, hidden_states=torch.empty(1, 96, 32), encoder_hidden_states=torch.empty(1, text, 40),
-            timestep=torch.empty(1), img_shapes=[[(1, 8, 12)]],
-        )  # fmt: skip
+            transformer,
+            hidden_states=torch.empty(1, 96, 32),
+            encoder_hidden_states=torch.empty(1, text, 40),
+            timestep=torch.empty(1),
+            img_shapes=[[(1, 8, 12)]],
+        )
     assert call_flops(dict(transformer.config) | {"_class_name": "QwenImageTransformer2DModel"}, 96, text) == total
 
 

@@ -48,9 +48,7 @@ def test_positions_and_tables(case):
     for axis, letter, side in ((result.height, "h", grid[0]), (result.width, "w", grid[1])):
         if f"freq_{letter}" in stored:
             np.testing.assert_allclose(axis.frequencies, stored[f"freq_{letter}"], rtol=FREQUENCY_RTOL)
-            np.testing.assert_allclose(
-                axis.magnitudes, np.full(28, stored[f"mscale_{letter}"]), rtol=MAGNITUDE_RTOL
-            )
+            np.testing.assert_allclose(axis.magnitudes, np.full(28, stored[f"mscale_{letter}"]), rtol=MAGNITUDE_RTOL)
             expected = float(stored[f"ntk_factor_{letter}"])
             assert ntk_factor(name, side, sigma) == pytest.approx(expected, rel=1e-9)
 

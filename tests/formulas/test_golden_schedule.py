@@ -27,8 +27,10 @@ def test_sigmas(key):
     value = float(value)
     if kind == "mu" and family == "qwen":
         # The names round mu to four places; the stored list has the full value.
-        value = min((float(mu) for rule in ("stock", "pinned") for mu in VALUES[f"qwen/mu_{rule}"]),
-                    key=lambda mu: abs(mu - value))
+        value = min(
+            (float(mu) for rule in ("stock", "pinned") for mu in VALUES[f"qwen/mu_{rule}"]),
+            key=lambda mu: abs(mu - value),
+        )
     sigmas = (shift_exponential if kind == "mu" else shift_static)(linear_grid(int(steps)), value)
     if family == "qwen":
         sigmas = stretch_terminal(sigmas, 0.02)

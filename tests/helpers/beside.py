@@ -33,9 +33,15 @@ def latent(pipe, prompt=PROMPT, size=SIZE, steps=2, start=None, **options):
     """The final latent of the stock call."""
     start = noise(1 if isinstance(prompt, str) else len(prompt), size) if start is None else start
     return pipe(
-        prompt, width=size[0], height=size[1], latents=start, num_inference_steps=steps, max_sequence_length=24,
-        output_type="latent", **options,
-    ).images  # fmt: skip
+        prompt,
+        width=size[0],
+        height=size[1],
+        latents=start,
+        num_inference_steps=steps,
+        max_sequence_length=24,
+        output_type="latent",
+        **options,
+    ).images
 
 
 def load_ip_adapter(pipe, seed=0):
@@ -48,9 +54,11 @@ def load_ip_adapter(pipe, seed=0):
         return 0.3 * torch.randn(shape, generator=draw)
 
     project = {
-        "proj.weight": random(4 * words, IMAGES), "proj.bias": random(4 * words),
-        "norm.weight": torch.ones(words), "norm.bias": torch.zeros(words),
-    }  # fmt: skip
+        "proj.weight": random(4 * words, IMAGES),
+        "proj.bias": random(4 * words),
+        "norm.weight": torch.ones(words),
+        "norm.bias": torch.zeros(words),
+    }
     layers = {}
     for layer in range(len(transformer.transformer_blocks)):
         for name in ("to_k_ip", "to_v_ip"):
@@ -83,9 +91,11 @@ def state(pipe):
     transformer = pipe.transformer
     modules = dict(transformer.named_modules())
     return (
-        set(vars(transformer)), set(vars(pipe.scheduler)), type(transformer.pos_embed).__name__,
+        set(vars(transformer)),
+        set(vars(pipe.scheduler)),
+        type(transformer.pos_embed).__name__,
         {name: type(module).__name__ for name, module in modules.items()},
         {name: type(m.processor).__name__ for name, m in modules.items() if hasattr(m, "processor")},
         {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in modules.items()},
         set(transformer.state_dict()),
-    )  # fmt: skip
+    )

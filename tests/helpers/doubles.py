@@ -33,8 +33,10 @@ def state(pipe):
     """Everything attaching could leave behind."""
     transformer = pipe.transformer
     return (
-        set(vars(transformer)), set(vars(pipe.scheduler)), transformer.pos_embed,
+        set(vars(transformer)),
+        set(vars(pipe.scheduler)),
+        transformer.pos_embed,
         tuple(module.processor for module in transformer.modules() if hasattr(module, "processor")),
         tuple(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in transformer.modules()),
         set(transformer.state_dict()),
-    )  # fmt: skip
+    )

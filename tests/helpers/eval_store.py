@@ -47,8 +47,19 @@ def make_run(
         path = folder / f"{number:04d}-0.png"
         Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(path)
         sha = hashlib.sha256(path.read_bytes()).hexdigest()
-        rows.append({"prompt_id": f"{number:04d}", "prompt": prompt, "prompt_sha": "", "seed": 0, "file": path.name,
-                     "sha256": sha, "seconds": 1.5, "calls": 20, "peak_memory_mb": 700.0})  # fmt: skip
+        rows.append(
+            {
+                "prompt_id": f"{number:04d}",
+                "prompt": prompt,
+                "prompt_sha": "",
+                "seed": 0,
+                "file": path.name,
+                "sha256": sha,
+                "seconds": 1.5,
+                "calls": 20,
+                "peak_memory_mb": 700.0,
+            }
+        )
     (folder / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "run.json").write_text(json.dumps({"hash": name, "identity": identity, "config": {}}))
     return folder

@@ -15,10 +15,17 @@ def small_geometry(train=10, sega=8, text=64):
     """The published geometry with a smaller training side, in tokens: of all methods, and of SEGA."""
     from sega.methods.geometry import build_geometry
 
-    return build_geometry({
-        "family": "qwen", "axes": AXES, "theta": 10000, "train_tokens": train, "sega_train_tokens": sega,
-        "token_pixels": 16, "text_tokens": text,
-    })  # fmt: skip
+    return build_geometry(
+        {
+            "family": "qwen",
+            "axes": AXES,
+            "theta": 10000,
+            "train_tokens": train,
+            "sega_train_tokens": sega,
+            "token_pixels": 16,
+            "text_tokens": text,
+        }
+    )
 
 
 def build_tokenizer(template: str):
@@ -45,15 +52,27 @@ def build_text_encoder(words: int, width: int = 32):
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     text = {
-        "vocab_size": words, "hidden_size": width, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 2048,
+        "vocab_size": words,
+        "hidden_size": width,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 2048,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-        "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "use_sliding_window": False,
-    }  # fmt: skip
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+        "use_sliding_window": False,
+    }
     vision = {
-        "depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": width,
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": width,
         "fullatt_block_indexes": [0],
-    }  # fmt: skip
+    }
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
 
 
@@ -62,9 +81,13 @@ def build_autoencoder():
     from diffusers import AutoencoderKLQwenImage
 
     return AutoencoderKLQwenImage(
-        base_dim=4, z_dim=4, dim_mult=[1, 1, 2, 2], num_res_blocks=1,
-        latents_mean=[-0.5, 0.1, 0.9, -0.2], latents_std=[2.8, 1.4, 2.3, 0.9],
-    )  # fmt: skip
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 2, 2],
+        num_res_blocks=1,
+        latents_mean=[-0.5, 0.1, 0.9, -0.2],
+        latents_std=[2.8, 1.4, 2.3, 0.9],
+    )
 
 
 def build_transformer(width: int = 32, layers: int = 2, heads: int = 1):
@@ -72,9 +95,14 @@ def build_transformer(width: int = 32, layers: int = 2, heads: int = 1):
     from diffusers import QwenImageTransformer2DModel
 
     return QwenImageTransformer2DModel(
-        in_channels=16, out_channels=4, num_layers=layers, attention_head_dim=sum(AXES), num_attention_heads=heads,
-        joint_attention_dim=width, axes_dims_rope=AXES,
-    )  # fmt: skip
+        in_channels=16,
+        out_channels=4,
+        num_layers=layers,
+        attention_head_dim=sum(AXES),
+        num_attention_heads=heads,
+        joint_attention_dim=width,
+        axes_dims_rope=AXES,
+    )
 
 
 def build_scheduler():
@@ -82,9 +110,16 @@ def build_scheduler():
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(
-        num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=True, time_shift_type="exponential", base_shift=0.5,
-        max_shift=0.9, base_image_seq_len=256, max_image_seq_len=8192, shift_terminal=0.02,
-    )  # fmt: skip
+        num_train_timesteps=1000,
+        shift=1.0,
+        use_dynamic_shifting=True,
+        time_shift_type="exponential",
+        base_shift=0.5,
+        max_shift=0.9,
+        base_image_seq_len=256,
+        max_image_seq_len=8192,
+        shift_terminal=0.02,
+    )
 
 
 def build_pipeline(seed: int = 0):

@@ -6,8 +6,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "blue", "green", "house", "lighthouse", "at", "dawn", "on",
-         "sky", "under", "the", ",", "two", "cats", "boat"]  # fmt: skip
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "a",
+    "red",
+    "blue",
+    "green",
+    "house",
+    "lighthouse",
+    "at",
+    "dawn",
+    "on",
+    "sky",
+    "under",
+    "the",
+    ",",
+    "two",
+    "cats",
+    "boat",
+]
 TINY_CLIP = {
     "embed_dim": 48,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
@@ -101,12 +121,18 @@ def pickscore(folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import CLIPConfig, CLIPModel
 
-    side = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 16,
-            "hidden_act": "gelu"}  # fmt: skip
+    side = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 16,
+        "hidden_act": "gelu",
+    }
     config = CLIPConfig(
         vision_config=side | {"patch_size": 8, "image_size": 32},
-        text_config=side | {"vocab_size": 49408, "eos_token_id": 49407}, projection_dim=24,
-    )  # fmt: skip
+        text_config=side | {"vocab_size": 49408, "eos_token_id": 49407},
+        projection_dim=24,
+    )
     state = CLIPModel(config).state_dict()
     state["text_model.embeddings.position_ids"] = torch.arange(77)[None]  # the published file has these buffers
     save_file({name: value.contiguous() for name, value in state.items()}, _path(folder, "pickscore"))
@@ -140,8 +166,12 @@ def imagereward_state(
     shapes[f"{v}.cls_token"], shapes[f"{v}.pos_embed"] = (1, 1, width), (1, (side // 16) ** 2 + 1, width)
     shapes[f"{v}.patch_embed.proj.weight"], shapes[f"{v}.patch_embed.proj.bias"] = (width, 3, 16, 16), (width,)
     for k in range(vision_depth):
-        for name, out, into in (("attn.qkv", 3 * width, width), ("attn.proj", width, width),
-                                ("mlp.fc1", 4 * width, width), ("mlp.fc2", width, 4 * width)):  # fmt: skip
+        for name, out, into in (
+            ("attn.qkv", 3 * width, width),
+            ("attn.proj", width, width),
+            ("mlp.fc1", 4 * width, width),
+            ("mlp.fc2", width, 4 * width),
+        ):
             linear(f"{v}.blocks.{k}.{name}", out, into)
         norm(f"{v}.blocks.{k}.norm1", width)
         norm(f"{v}.blocks.{k}.norm2", width)

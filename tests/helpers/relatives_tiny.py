@@ -16,10 +16,17 @@ def small_geometry(family):
     from sega.methods.geometry import build_geometry
 
     axes, theta = {"flux2": ((32, 32, 32), 2000), "zimage": ((32, 48, 48), 256)}[family]
-    return build_geometry({
-        "family": family, "axes": axes, "theta": theta, "train_tokens": 8, "sega_train_tokens": 8, "token_pixels": 16,
-        "text_tokens": 96,
-    })  # fmt: skip
+    return build_geometry(
+        {
+            "family": family,
+            "axes": axes,
+            "theta": theta,
+            "train_tokens": 8,
+            "sega_train_tokens": 8,
+            "token_pixels": 16,
+            "text_tokens": 96,
+        }
+    )
 
 
 def _tokenizer():
@@ -31,9 +38,13 @@ def _tokenizer():
 def _blocks():
     """The encoder and decoder of an autoencoder of factor 8 with 4 latent channels."""
     return {
-        "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
-        "block_out_channels": [4, 4, 4, 4], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 2,
-    }  # fmt: skip
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "block_out_channels": [4, 4, 4, 4],
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 2,
+    }
 
 
 def _noisy(transformer):
@@ -60,18 +71,34 @@ def build_flux2():
         torch.manual_seed(0)
         tokenizer = _tokenizer()
         text = {
-            "model_type": "mistral", "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16,
-            "num_hidden_layers": 30, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 16,
-        }  # fmt: skip
+            "model_type": "mistral",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 1,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+        }
         vision = {
-            "model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-            "num_attention_heads": 1, "image_size": 32, "patch_size": 16,
-        }  # fmt: skip
+            "model_type": "pixtral",
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "image_size": 32,
+            "patch_size": 16,
+        }
         encoder = Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision))
         transformer = Flux2Transformer2DModel(
-            in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=128, num_attention_heads=1,
-            joint_attention_dim=48, timestep_guidance_channels=16,
-        )  # fmt: skip
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=128,
+            num_attention_heads=1,
+            joint_attention_dim=48,
+            timestep_guidance_channels=16,
+        )
         vae = AutoencoderKLFlux2(**_blocks())
         vae.bn.running_mean.copy_(torch.randn(16))
         vae.bn.running_var.copy_(torch.rand(16) + 0.5)
@@ -92,10 +119,17 @@ def build_zimage():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tokenizer = _tokenizer()
-        encoder = Qwen3Model(Qwen3Config(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-            num_attention_heads=1, num_key_value_heads=1, head_dim=16,
-        ))  # fmt: skip
+        encoder = Qwen3Model(
+            Qwen3Config(
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=1,
+                num_key_value_heads=1,
+                head_dim=16,
+            )
+        )
         transformer = ZImageTransformer2DModel(
             in_channels=4, dim=128, n_layers=2, n_refiner_layers=1, n_heads=1, n_kv_heads=1, cap_feat_dim=16
         )

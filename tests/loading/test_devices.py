@@ -20,9 +20,10 @@ def gpus(monkeypatch, tmp_path):
 
     def set_number(number):
         cuda = SimpleNamespace(
-            is_available=lambda: number > 0, device_count=lambda: number,
+            is_available=lambda: number > 0,
+            device_count=lambda: number,
             get_device_properties=lambda index: SimpleNamespace(name="GPU", uuid=f"id {index}"),
-        )  # fmt: skip
+        )
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
         return lambda wish="auto": devices.device_for.__wrapped__(wish)
 

@@ -76,10 +76,14 @@ def test_activations_of_flux(monkeypatch):
     tokens = 64 * 64
     transformer.pos_embed = Table(*(empty(tokens + 512, 128, dtype=torch.float32) for _ in range(2)))
     call = {
-        "hidden_states": empty(1, tokens, 64), "encoder_hidden_states": empty(1, 512, 4096), "timestep": empty(1),
-        "pooled_projections": empty(1, 768), "img_ids": empty(tokens, 3), "txt_ids": empty(512, 3),
+        "hidden_states": empty(1, tokens, 64),
+        "encoder_hidden_states": empty(1, 512, 4096),
+        "timestep": empty(1),
+        "pooled_projections": empty(1, 768),
+        "img_ids": empty(tokens, 3),
+        "txt_ids": empty(512, 3),
         "guidance": empty(1),
-    }  # fmt: skip
+    }
     live = peak(monkeypatch, lambda: transformer(**call))
     assert expected("flux", (1024, 1024)).activations == pytest.approx(live, rel=0.05)
 
@@ -91,9 +95,11 @@ def test_activations_of_qwen(monkeypatch):
         transformer = QwenImageTransformer2DModel(num_layers=1).to(BF16)
     transformer.pos_embed = Table(*(empty(n, 64, dtype=torch.complex64) for n in (64 * 64, 512)))
     call = {
-        "hidden_states": empty(1, 64 * 64, 64), "encoder_hidden_states": empty(1, 512, 3584), "timestep": empty(1),
+        "hidden_states": empty(1, 64 * 64, 64),
+        "encoder_hidden_states": empty(1, 512, 3584),
+        "timestep": empty(1),
         "img_shapes": [[(1, 64, 64)]],
-    }  # fmt: skip
+    }
     live = peak(monkeypatch, lambda: transformer(**call))
     assert live * 0.99 < expected("qwen", (1024, 1024)).activations < live * 1.1  # text counts less in smaller pictures
 
@@ -102,9 +108,11 @@ def test_decoding_of_both(monkeypatch):
     from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 
     blocks = {
-        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2,
-    }  # fmt: skip
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+    }
     with torch.device("meta"):
         flux = AutoencoderKL(latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, **blocks).to(BF16)
         qwen = AutoencoderKLQwenImage().to(BF16)
@@ -119,9 +127,11 @@ def test_published_weights_are_counted_right():
 
     with torch.device("meta"):
         for name, cls in (
-            ("flux", FluxTransformer2DModel), ("flux_krea", FluxTransformer2DModel),
-            ("flux_schnell", FluxTransformer2DModel), ("qwen", QwenImageTransformer2DModel),
-        ):  # fmt: skip
+            ("flux", FluxTransformer2DModel),
+            ("flux_krea", FluxTransformer2DModel),
+            ("flux_schnell", FluxTransformer2DModel),
+            ("qwen", QwenImageTransformer2DModel),
+        ):
             block = model(name)["published"]["transformer"]
             config = {key: value for key, value in block["config"].items() if key != "_class_name"}
             whole = sum(p.numel() for p in cls(**config).parameters())
@@ -166,9 +176,13 @@ def test_a_cpu_has_nothing_to_offload_to():
 
 @pytest.mark.parametrize(
     ("mode", "hint"),
-    [("gpu", "model.memory=offload"), ("offload", "model.memory=group"), ("group", "model.memory=sequential"),
-     ("sequential", "model.vae_tile=1024")],
-)  # fmt: skip
+    [
+        ("gpu", "model.memory=offload"),
+        ("offload", "model.memory=group"),
+        ("group", "model.memory=sequential"),
+        ("sequential", "model.vae_tile=1024"),
+    ],
+)
 def test_running_out_names_the_next_thing_to_try(mode, hint):
     plan = replace(planned(80), mode=mode)
     with (

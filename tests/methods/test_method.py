@@ -99,8 +99,16 @@ def test_near_lists_what_there_is_when_nothing_is_near():
     assert near("x", []) == ""
 
 
-@pytest.mark.parametrize("call", [{"grid": (0, 5)}, {"grid": (5,)}, {"grid": (5.5, 5)},
-                                  {"grid": (5, 5), "sigma": 1.5}, {"grid": (5, 5), "sigma": float("nan")}])
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"grid": (0, 5)},
+        {"grid": (5,)},
+        {"grid": (5.5, 5)},
+        {"grid": (5, 5), "sigma": 1.5},
+        {"grid": (5, 5), "sigma": float("nan")},
+    ],
+)
 def test_wrong_grids_and_times(call):
     with pytest.raises(RequestError):
         load_method("yarn").positions(**call)
@@ -188,16 +196,31 @@ def test_sega_on_the_frequencies_of_another_method(other, model):
 
 
 @pytest.mark.parametrize(
-    "override", ["ntk=plain", "kappa=0.2", "gamma=0.5", "amplitude=0.3", "gain=3", "floor=1.05", "m_ref=log",
-                 "band_map=physical", "binning=exact", "variant=paper", "spread_min=0.9", "spread_max=0.5"],
+    "override",
+    [
+        "ntk=plain",
+        "kappa=0.2",
+        "gamma=0.5",
+        "amplitude=0.3",
+        "gain=3",
+        "floor=1.05",
+        "m_ref=log",
+        "band_map=physical",
+        "binning=exact",
+        "variant=paper",
+        "spread_min=0.9",
+        "spread_max=0.5",
+    ],
 )
 def test_every_knob_of_sega_changes_the_result(override):
     grid = (96, 96)
     tokens = latent(grid)
     before = load_method("sega").positions(grid, tokens=tokens)
     after = load_method("sega", overrides=[override]).positions(grid, tokens=tokens)
-    moved = [a.frequencies.equal(b.frequencies) and a.magnitudes.equal(b.magnitudes)
-             for a, b in ((before.height, after.height), (before.width, after.width))]
+    moved = [
+        a.frequencies.equal(b.frequencies) and a.magnitudes.equal(b.magnitudes)
+        for a, b in ((before.height, after.height), (before.width, after.width))
+    ]
     assert not any(moved)
 
 
@@ -217,7 +240,12 @@ def test_a_tall_picture_on_qwen_takes_the_width():
 
 def test_dype_settles_its_automatic_values():
     assert load_method("dype").parameters() == {
-        "schedule": "pinned", "base": "yarn", "lambda_s": 1.0, "lambda_t": 2.0, "rule": "product", "time": "sigma",
+        "schedule": "pinned",
+        "base": "yarn",
+        "lambda_s": 1.0,
+        "lambda_t": 2.0,
+        "rule": "product",
+        "time": "sigma",
     }
     assert load_method("dype", overrides=["base=ntk"]).lambda_s == 2.0
     qwen = load_method("dype", "qwen")

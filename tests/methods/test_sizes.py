@@ -79,18 +79,26 @@ def test_positions_at_5120_px_are_exact_in_bfloat16():
     from diffusers import FluxPipeline, FluxTransformer2DModel
 
     transformer = FluxTransformer2DModel(
-        num_layers=0, num_single_layers=0, num_attention_heads=1, attention_head_dim=64, in_channels=16,
-        joint_attention_dim=16, pooled_projection_dim=8, axes_dims_rope=(8, 28, 28),
-    ).to(torch.bfloat16)  # fmt: skip
+        num_layers=0,
+        num_single_layers=0,
+        num_attention_heads=1,
+        attention_head_dim=64,
+        in_channels=16,
+        joint_attention_dim=16,
+        pooled_projection_dim=8,
+        axes_dims_rope=(8, 28, 28),
+    ).to(torch.bfloat16)
     ids = FluxPipeline._prepare_latent_image_ids(1, 320, 320, "cpu", torch.bfloat16)
     assert len(ids.float().unique(dim=0)) < 320 * 320
     geometry = replace(GEOMETRY, axes=(8, 28, 28), theta=10000.0, train_tokens=64)
     call = {
-        "hidden_states": torch.zeros(1, 320 * 320, 16, dtype=torch.bfloat16), "img_ids": ids,
+        "hidden_states": torch.zeros(1, 320 * 320, 16, dtype=torch.bfloat16),
+        "img_ids": ids,
         "encoder_hidden_states": torch.zeros(1, 4, 16, dtype=torch.bfloat16),
-        "pooled_projections": torch.zeros(1, 8, dtype=torch.bfloat16), "timestep": torch.ones(1, dtype=torch.bfloat16),
+        "pooled_projections": torch.zeros(1, 8, dtype=torch.bfloat16),
+        "timestep": torch.ones(1, dtype=torch.bfloat16),
         "txt_ids": torch.zeros(4, 3, dtype=torch.bfloat16),
-    }  # fmt: skip
+    }
     bound = adapter_for(transformer).bind((), call)
     assert bound["img_ids"].dtype == torch.float32 and len(bound["img_ids"].unique(dim=0)) == 320 * 320
     assert bound["img_ids"][-1].tolist() == [0, 319, 319] and adapter_for(transformer).grid(bound) == (320, 320)

@@ -93,8 +93,10 @@ def test_a_target_no_larger_than_the_base_is_the_plain_model(pipe, name, size):
 def test_calls_and_sizes_of_steps(pipe, usual):
     imax, hiflow = usual["imax"], usual["hiflow"]
     assert [(step.stage, step.grid) for step in imax.steps] == [(0, (12, 12))] * 2 + [
-        (1, (25, 25)), (1, (24, 24)), (1, (25, 25))
-    ]  # fmt: skip
+        (1, (25, 25)),
+        (1, (24, 24)),
+        (1, (25, 25)),
+    ]
     still = made(pipe, "imax", "shift_windows=false")
     assert [step.grid for step in still.steps][2:] == [(24, 24)] * 3
     assert [step.stage for step in hiflow.steps] == [0] * 4 + [1] * 3

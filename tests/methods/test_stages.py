@@ -57,8 +57,10 @@ class Watching(TwoStages):
 def test_a_stage_is_a_pass_of_the_stock_pipeline(tiny_pipe):
     done = made(tiny_pipe, TwoStages(GEOMETRY))
     assert [(step.stage, step.grid, step.index) for step in done.steps] == [
-        *((0, (8, 8), k) for k in range(4)), (1, (16, 16), 0), (1, (16, 16), 1)
-    ]  # fmt: skip
+        *((0, (8, 8), k) for k in range(4)),
+        (1, (16, 16), 0),
+        (1, (16, 16), 1),
+    ]
     times = [step.sigma for step in done.steps]
     assert times[4:] == times[2:4] and done.calls == 6 and pixels(done).shape == (128, 128, 3)
     assert np.array_equal(pixels(done), pixels(made(tiny_pipe, TwoStages(GEOMETRY))))

@@ -40,9 +40,14 @@ def stock(pipe, size, guidance=GUIDANCE, prompt=PROMPT):
     noise = torch.randn((1, 4, size[1] // 8, size[0] // 8), generator=seeded(0, prompt, size))
     noise = pipe._pack_latents(noise[:, :, None], 1, 4, size[1] // 8, size[0] // 8)
     image = pipe(
-        prompt, negative_prompt=" ", true_cfg_scale=guidance, width=size[0], height=size[1], latents=noise,
+        prompt,
+        negative_prompt=" ",
+        true_cfg_scale=guidance,
+        width=size[0],
+        height=size[1],
+        latents=noise,
         num_inference_steps=STEPS,
-    ).images[0]  # fmt: skip
+    ).images[0]
     return np.asarray(image)
 
 
@@ -62,8 +67,11 @@ def test_up_to_the_training_size_a_method_is_the_stock_pipeline(pipe, name, shap
     done = made(pipe, method(name, "schedule=stock"), size)
     assert np.array_equal(pixels(done), stock(pipe, size))
     assert [(step.index, step.branch) for step in done.steps if "rehearsal" not in step.details] == [
-        (0, "cond"), (0, "uncond"), (1, "cond"), (1, "uncond")
-    ]  # fmt: skip
+        (0, "cond"),
+        (0, "uncond"),
+        (1, "cond"),
+        (1, "uncond"),
+    ]
 
 
 @pytest.mark.parametrize("name", STAGED)
@@ -173,10 +181,13 @@ def inputs(pipe, prompts, size, padded=True):
     shape = (4, size[1] // 8, size[0] // 8)
     noise = torch.stack([torch.randn(shape, generator=seeded(0, prompt, size)) for prompt in prompts])
     return {
-        "hidden_states": adapter_for(pipe).pack(noise), "encoder_hidden_states": embeds,
-        "encoder_hidden_states_mask": mask, "timestep": torch.full((len(prompts),), 0.7),
-        "img_shapes": [[(1, size[1] // 16, size[0] // 16)]] * len(prompts), "return_dict": False,
-    }  # fmt: skip
+        "hidden_states": adapter_for(pipe).pack(noise),
+        "encoder_hidden_states": embeds,
+        "encoder_hidden_states_mask": mask,
+        "timestep": torch.full((len(prompts),), 0.7),
+        "img_shapes": [[(1, size[1] // 16, size[0] // 16)]] * len(prompts),
+        "return_dict": False,
+    }
 
 
 @pytest.mark.parametrize("override", ["source=embedded", "source=latent"])
@@ -187,11 +198,12 @@ def test_a_batch_of_two_is_two_batches_of_one(pipe, override):
     assert lengths[0] < lengths[1] == batch["encoder_hidden_states"].shape[1]
     # One at a time the same embeddings, which the text encoder rounds differently in another batch.
     single = [
-        batch | {key: batch[key][i : i + 1] for key in ("hidden_states", "timestep", "img_shapes")}
+        batch
+        | {key: batch[key][i : i + 1] for key in ("hidden_states", "timestep", "img_shapes")}
         | {"encoder_hidden_states": batch["encoder_hidden_states"][i : i + 1, :length]}
         | {"encoder_hidden_states_mask": None}
         for i, length in enumerate(lengths)
-    ]  # fmt: skip
+    ]
     with torch.no_grad(), attach(transformer, method("sega", override)) as attachment:
         both = transformer(**batch)[0]
         assert len(attachment.steps) == 2 and attachment.steps[0].index == attachment.steps[1].index
@@ -209,8 +221,10 @@ def test_a_batch_of_two_is_two_batches_of_one(pipe, override):
 def test_samples_of_a_batch_are_cut_apart(pipe):
     adapter = adapter_for(pipe)
     call = adapter.bind((), inputs(pipe, [PROMPT, LONGER], (128, 128))) | {
-        "img_shapes": [[(1, 8, 8)]], "guidance": torch.tensor([1.0, 2.0]), "controlnet_block_samples": (torch.eye(2),),
-    }  # fmt: skip
+        "img_shapes": [[(1, 8, 8)]],
+        "guidance": torch.tensor([1.0, 2.0]),
+        "controlnet_block_samples": (torch.eye(2),),
+    }
     first, second = adapter.samples(call)
     assert first["img_shapes"] == second["img_shapes"] == [[(1, 8, 8)]]
     assert second["guidance"].tolist() == [2.0] and second["controlnet_block_samples"][0].tolist() == [[0.0, 1.0]]
@@ -295,11 +309,20 @@ def test_a_saved_pipeline_goes_through_the_runner(pipe, monkeypatch, capsys, tmp
     pipe.save_pretrained(tmp_path / "pipeline", safe_serialization=True)
     monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
     words = [
-        "model=qwen", f"model.path={tmp_path / 'pipeline'}", "model.dtype=float32", "model.geometry.train_tokens=10",
-        "model.geometry.sega_train_tokens=8", "model.geometry.text_tokens=64", "model.vae_tiling=false",
-        f"model.text_cache={tmp_path / 'text'}", f"store={tmp_path / 'runs'}", "steps=2", "device=cpu",
-        f"prompts.text={PROMPT}", "res=256x128",
-    ]  # fmt: skip
+        "model=qwen",
+        f"model.path={tmp_path / 'pipeline'}",
+        "model.dtype=float32",
+        "model.geometry.train_tokens=10",
+        "model.geometry.sega_train_tokens=8",
+        "model.geometry.text_tokens=64",
+        "model.vae_tiling=false",
+        f"model.text_cache={tmp_path / 'text'}",
+        f"store={tmp_path / 'runs'}",
+        "steps=2",
+        "device=cpu",
+        f"prompts.text={PROMPT}",
+        "res=256x128",
+    ]
     for name, row in {"sega": None, "hiflow": STAGED["hiflow"]}.items():
         line = [*words, f"method={name}", *(f"method.{item}" for item in (row.quick if row else ()))]
         monkeypatch.setattr(sys, "argv", ["run.py", *line])

@@ -34,8 +34,10 @@ def call(grid=GRID, text=TEXT, seed=0):
     return {
         "hidden_states": torch.randn(1, grid[0] * grid[1], 16, generator=generator),
         "encoder_hidden_states": torch.randn(1, text, 32, generator=generator),
-        "timestep": torch.tensor([0.7]), "img_shapes": [[(1, *grid)]], "return_dict": False,
-    }  # fmt: skip
+        "timestep": torch.tensor([0.7]),
+        "img_shapes": [[(1, *grid)]],
+        "return_dict": False,
+    }
 
 
 @torch.no_grad()
@@ -136,10 +138,15 @@ def test_golden_values_of_sega_arrive(transformer):
 def test_arguments_of_every_release():
     shapes = [[(1, 4, 6)], [(1, 4, 6)]]
     for arguments, named in (
-        (([5, 9], CPU), {}), (([5, 9],), {"device": CPU}), ((), {"txt_seq_lens": [5, 9], "device": CPU}),
-        ((CPU, 9), {}), ((CPU, torch.tensor(9)), {}), ((), {"max_txt_seq_len": 9, "device": CPU}),
-        ((None, CPU), {"max_txt_seq_len": 9}), (("cpu",), {"max_txt_seq_len": 9}),
-    ):  # fmt: skip
+        (([5, 9], CPU), {}),
+        (([5, 9],), {"device": CPU}),
+        ((), {"txt_seq_lens": [5, 9], "device": CPU}),
+        ((CPU, 9), {}),
+        ((CPU, torch.tensor(9)), {}),
+        ((), {"max_txt_seq_len": 9, "device": CPU}),
+        ((None, CPU), {"max_txt_seq_len": 9}),
+        (("cpu",), {"max_txt_seq_len": 9}),
+    ):
         got, length, device = position_arguments(shapes, *arguments, **named)
         assert (got, length, str(device)) == ([(1, 4, 6)], 9, "cpu")
     assert position_arguments([(1, 4, 6)], CPU, 2)[0] == position_arguments((1, 4, 6), CPU, 2)[0] == [(1, 4, 6)]

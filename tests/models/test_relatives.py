@@ -44,10 +44,14 @@ def stock(pipe, family, size, guidance=None):
     """The stock pipeline as anybody would call it, with the noise of the harness."""
     noise = torch.randn((1, 4, size[1] // 8, size[0] // 8), generator=seeded(0, PROMPT, size))
     image = pipe(
-        prompt=PROMPT, width=size[0], height=size[1], num_inference_steps=STEPS, max_sequence_length=TEXT,
+        prompt=PROMPT,
+        width=size[0],
+        height=size[1],
+        num_inference_steps=STEPS,
+        max_sequence_length=TEXT,
         latents=pipe._patchify_latents(noise) if family == "flux2" else noise,
         guidance_scale=GUIDANCE[family] if guidance is None else guidance,
-    ).images[0]  # fmt: skip
+    ).images[0]
     return np.asarray(image)
 
 
@@ -183,8 +187,11 @@ def test_guidance_in_one_call(pipe, family):
     assert np.array_equal(pixels(small), stock(pipe, family, (128, 128), guidance=2.0)) and small.calls == 2 * STEPS
     large = made(pipe, family, method(family, "sega"), (192, 128), guidance=2.0)
     assert [(step.index, step.branch) for step in large.steps] == [
-        (0, "cond"), (0, "uncond"), (1, "cond"), (1, "uncond")
-    ] and large.calls == 2 * STEPS  # fmt: skip
+        (0, "cond"),
+        (0, "uncond"),
+        (1, "cond"),
+        (1, "uncond"),
+    ] and large.calls == 2 * STEPS
     focus = made(pipe, family, method(family, "ultraimage"), (192, 128), guidance=2.0)
     assert {step.branch for step in focus.steps} == {"cond", "uncond"}
     assert not np.array_equal(pixels(large), stock(pipe, family, (192, 128), guidance=2.0))
@@ -199,10 +206,13 @@ def test_counted_operations_are_those_that_torch_counts(pipe, family):
     transformer = pipe.transformer
     if family == "flux2":
         call = {
-            "hidden_states": torch.randn(1, 96, 16), "encoder_hidden_states": torch.randn(1, 40, 48),
-            "timestep": torch.ones(1), "guidance": torch.ones(1), "img_ids": torch.zeros(96, 4),
+            "hidden_states": torch.randn(1, 96, 16),
+            "encoder_hidden_states": torch.randn(1, 40, 48),
+            "timestep": torch.ones(1),
+            "guidance": torch.ones(1),
+            "img_ids": torch.zeros(96, 4),
             "txt_ids": torch.zeros(40, 4),
-        }  # fmt: skip
+        }
     else:
         call = {"x": [torch.randn(4, 1, 16, 24)], "t": torch.zeros(1), "cap_feats": [torch.randn(40, 16)]}
     with FlopCounterMode(display=False) as counter:
@@ -230,11 +240,19 @@ def test_a_saved_pipeline_goes_through_the_runner(pipe, family, monkeypatch, cap
     pipe.save_pretrained(tmp_path / "pipeline", safe_serialization=True)
     monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
     words = [
-        f"model={family}", f"model.path={tmp_path / 'pipeline'}", "model.dtype=float32",
-        "model.geometry.train_tokens=8", "model.geometry.sega_train_tokens=8",
-        f"model.geometry.text_tokens={512 if family == 'flux2' else TEXT}", f"model.text_cache={tmp_path / 'text'}",
-        f"store={tmp_path / 'runs'}", "steps=2", "device=cpu", f"prompts.text={PROMPT}", "res=192x128",
-    ]  # fmt: skip
+        f"model={family}",
+        f"model.path={tmp_path / 'pipeline'}",
+        "model.dtype=float32",
+        "model.geometry.train_tokens=8",
+        "model.geometry.sega_train_tokens=8",
+        f"model.geometry.text_tokens={512 if family == 'flux2' else TEXT}",
+        f"model.text_cache={tmp_path / 'text'}",
+        f"store={tmp_path / 'runs'}",
+        "steps=2",
+        "device=cpu",
+        f"prompts.text={PROMPT}",
+        "res=192x128",
+    ]
     for name in ("sega", "ultraimage"):
         monkeypatch.setattr(sys, "argv", ["run.py", *words, f"method={name}"])
         assert main([*words, f"method={name}"]) == 0, capsys.readouterr().err

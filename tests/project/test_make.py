@@ -8,10 +8,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
-    "table.md", "table.csv", "table.tex", "table-dype.md", "grid-flux-32x32.png", "grid-flux-64x64.png",
-    "scores-flux.png", "cost-flux.png", "scaling-flux-64x64.png", "attention-flux-64x64.png", "spectra-flux-64x64.png",
+    "table.md",
+    "table.csv",
+    "table.tex",
+    "table-dype.md",
+    "grid-flux-32x32.png",
+    "grid-flux-64x64.png",
+    "scores-flux.png",
+    "cost-flux.png",
+    "scaling-flux-64x64.png",
+    "attention-flux-64x64.png",
+    "spectra-flux-64x64.png",
     "gallery/index.html",
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -37,9 +46,17 @@ def touch(store):
 
 def test_each_file_has_its_rule_and_a_second_call_does_nothing(store):
     planned = make(store, "-n").stdout
-    for part in ("eval.report parts=tables", "eval.published paper=dype", "eval.figures grid model=flux size=32x32",
-                 "eval.figures size", "eval.figures cost", "eval.figures scaling", "eval.figures attention",
-                 "eval.figures spectra", "eval.gallery"):  # fmt: skip
+    for part in (
+        "eval.report parts=tables",
+        "eval.published paper=dype",
+        "eval.figures grid model=flux size=32x32",
+        "eval.figures size",
+        "eval.figures cost",
+        "eval.figures scaling",
+        "eval.figures attention",
+        "eval.figures spectra",
+        "eval.gallery",
+    ):
         assert planned.count(part) == 1, part
     assert "run.py" not in planned
     touch(store)

@@ -35,18 +35,29 @@ def test_a_model_that_is_not_here_without_torch(tmp_path):
         "model.budget_gb=24",
     ]
     done = subprocess.run(
-        [sys.executable, "-c", code, *words, f"store={tmp_path / 'runs'}"], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": ""}, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", code, *words, f"store={tmp_path / 'runs'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": ""},
+        timeout=120,
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     *_, total, modules = done.stdout.splitlines()
     assert modules == "[]" and not (tmp_path / "runs").exists()
     for words in (
-        "flux vanilla 4096x4096", "flux hiflow 4096x4096", "black-forest-labs/FLUX.1-dev (not on this machine",
+        "flux vanilla 4096x4096",
+        "flux hiflow 4096x4096",
+        "black-forest-labs/FLUX.1-dev (not on this machine",
         "stage 1  4096x4096: 256x256 = 65536 tokens and 512 of text, 28 steps, guidance 4.5, pinned shift",
-        "stage 3  4096x4096", "28 transformer calls, 109.4 PFLOP an image: 4:34 min at 400 TFLOP/s",
-        "transformer 23.8 GB", "in tiles", "of 24.0 GB on cuda", "gpu ", "sequential ",
-    ):  # fmt: skip
+        "stage 3  4096x4096",
+        "28 transformer calls, 109.4 PFLOP an image: 4:34 min at 400 TFLOP/s",
+        "transformer 23.8 GB",
+        "in tiles",
+        "of 24.0 GB on cuda",
+        "gpu ",
+        "sequential ",
+    ):
         assert words in done.stdout, words
     assert total.startswith("2 cells, 16 images to make") and total.endswith("nothing was loaded")
 

@@ -84,8 +84,12 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
     line = "line=-m model=tiny method=ntk,sega res=32 prompts.count=8 steps=1 device=cpu"
     words = ["kills=4", "program=tests/helpers/fake_worker.py", line, f"folder={tmp_path / 'kill'}"]
     done = subprocess.run(
-        [sys.executable, "scripts/kill_test.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=900,
+        [sys.executable, "scripts/kill_test.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
         env=os.environ | {"FAKE_SECONDS": "0.2", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4/4 killed" in done.stdout and "equal the undisturbed one" in done.stdout

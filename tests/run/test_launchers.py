@@ -83,9 +83,13 @@ def test_submitit_on_a_stand_in_for_slurm(tmp_path):
         (tools / name).chmod(stat.S_IRWXU)
     scripts = tmp_path / "scripts"
     done, begun = sweep(
-        tmp_path, "hydra/launcher=slurm", "hydra.launcher.partition=gpu", *CELLS,
-        PATH=f"{tools}:{os.environ['PATH']}", SLURM_SCRIPTS=str(scripts),
-    )  # fmt: skip
+        tmp_path,
+        "hydra/launcher=slurm",
+        "hydra.launcher.partition=gpu",
+        *CELLS,
+        PATH=f"{tools}:{os.environ['PATH']}",
+        SLURM_SCRIPTS=str(scripts),
+    )
     check(tmp_path, done, begun)
     text = scripts.read_text()
     for word in ("--partition=gpu", "--gpus-per-node=1", "--array=0-1%2", "--ntasks-per-node=1", "--signal="):

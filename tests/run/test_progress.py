@@ -232,9 +232,14 @@ def test_a_real_run_moves_one_line_on_a_terminal_of_80_columns(tmp_path):
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     words = ["-m", "model=tiny", "method=ntk,sega", "res=32", "prompts.limit=3", "device=cpu", f"store={tmp_path}/r"]
     worker = subprocess.Popen(
-        [sys.executable, "tests/helpers/fake_worker.py", *words], cwd=ROOT, stdin=end, stdout=end, stderr=end,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "FAKE_SECONDS": "0.3"}, close_fds=True,
-    )  # fmt: skip
+        [sys.executable, "tests/helpers/fake_worker.py", *words],
+        cwd=ROOT,
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "FAKE_SECONDS": "0.3"},
+        close_fds=True,
+    )
     os.close(end)
     data = b""
     while True:

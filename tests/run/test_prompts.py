@@ -32,7 +32,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path):
 def test_drawbench_and_partiprompts_are_read_as_they_come(tmp_path):
     drawbench = 'Prompts,Category\r\nA red colored car.,Colors\r\n"A panda, eating",Conflicting\r\n'
     assert texts(tmp_path, "DrawBench.csv", drawbench) == ["A red colored car.", "A panda, eating"]
-    parti = "Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\tBiology\na \"sign\"\tArts\tBasic\t\n"
+    parti = 'Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\tBiology\na "sign"\tArts\tBasic\t\n'
     assert texts(tmp_path, "PartiPrompts.tsv", parti) == ["bond", 'a "sign"']
 
 

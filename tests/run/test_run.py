@@ -73,9 +73,13 @@ def test_the_users_line_without_weights_answers_at_once_without_torch(tmp_path):
         "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules))); sys.exit(status)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "method=sega", "res=4096"], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": ""}, timeout=20,
-    )  # fmt: skip
+        [sys.executable, "-c", code, "method=sega", "res=4096"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": ""},
+        timeout=20,
+    )
     assert done.returncode == 2 and done.stdout.strip() == "[]"
     assert done.stderr.count("\n") == 1
     for word in ("black-forest-labs/FLUX.1-dev", "not on this machine", "model.path=", "model=tiny"):
@@ -159,11 +163,18 @@ def test_steps_asked_for_later_are_recorded_without_a_new_picture(monkeypatch, c
 
 @pytest.mark.parametrize(
     "res, native, token, size",
-    [("2x", 192, 8, (384, 384)), ("1.5x", 1024, 16, (1536, 1536)), ("4X", 1328, 16, (5312, 5312)),
-     ("1x", 192, 8, (192, 192)),
-     ("1.3x", 192, 8, (248, 248)), ("0.5x", 192, 8, (96, 96)), (None, 192, 8, (192, 192)), ("640", 192, 8, (640, 640)),
-     ("640x320", 192, 8, (640, 320))],
-)  # fmt: skip
+    [
+        ("2x", 192, 8, (384, 384)),
+        ("1.5x", 1024, 16, (1536, 1536)),
+        ("4X", 1328, 16, (5312, 5312)),
+        ("1x", 192, 8, (192, 192)),
+        ("1.3x", 192, 8, (248, 248)),
+        ("0.5x", 192, 8, (96, 96)),
+        (None, 192, 8, (192, 192)),
+        ("640", 192, 8, (640, 640)),
+        ("640x320", 192, 8, (640, 320)),
+    ],
+)
 def test_a_size_may_be_a_multiple_of_the_training_side(res, native, token, size):
     """1.3 x 24 tokens are 31.2, so 31 of them."""
     from sega.run.cell import parse_size
@@ -242,10 +253,18 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
     for same in others:
         assert identity_of(line, same) == base, same
     changes = (
-        "method=ntk", "method.kappa=0.1", "method.schedule=stock", "steps=2", "guidance=2.0", "res=256",
-        "exact_time=true", "model.dtype=bfloat16", "model.geometry.text_tokens=12",
-        "model.compile=true", "model.attention=flash",
-    )  # fmt: skip
+        "method=ntk",
+        "method.kappa=0.1",
+        "method.schedule=stock",
+        "steps=2",
+        "guidance=2.0",
+        "res=256",
+        "exact_time=true",
+        "model.dtype=bfloat16",
+        "model.geometry.text_tokens=12",
+        "model.compile=true",
+        "model.attention=flash",
+    )
     hashes = [identity_of(line, change) for change in changes]
     assert base not in hashes and len(set(hashes)) == len(hashes)
     # Tiles change pixels where there is more than one.

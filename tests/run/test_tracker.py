@@ -22,15 +22,24 @@ def cell(tmp_path):
     """A cell of three finished images, the first with recorded steps."""
     folder = make_run(tmp_path / "runs", "sega", (64, 64), prompts=3, amplitude=0.15)
     pair = np.linspace(1, 1.2, 5)
-    steps = [Step(k, 1 - k / 4, (8, 8), details={"magnitudes": (pair, pair), "strength": 0.1 * k, "flatness": 0.5})
-             for k in range(3)]  # fmt: skip
+    steps = [
+        Step(k, 1 - k / 4, (8, 8), details={"magnitudes": (pair, pair), "strength": 0.1 * k, "flatness": 0.5})
+        for k in range(3)
+    ]
     write_steps(load_run(folder).pictures[0].path, steps)
     return folder
 
 
 def options(tmp_path, **changes):
-    return {"name": "wandb", "project": "p", "mode": "offline", "group": None, "images": 2, "timeout": 2,
-            "folder": str(tmp_path / "boards")} | changes  # fmt: skip
+    return {
+        "name": "wandb",
+        "project": "p",
+        "mode": "offline",
+        "group": None,
+        "images": 2,
+        "timeout": 2,
+        "folder": str(tmp_path / "boards"),
+    } | changes
 
 
 def tracked(tmp_path, **changes):
@@ -87,8 +96,10 @@ def test_offline_files_hold_config_timing_pictures_scores_and_maps(cell, tmp_pat
     # A restart, and then the scores: the same run, and every session holds all of it.
     block = {"n": 3, "metrics": {"fid": {"value": 12.5, "low": 10.0, "high": 15.0}, "kid": {"reason": "none"}}}
     block |= {"damaged": [], "cost": {}, "networks": {}, "settings": {}}
-    scores = [row | {"protocol": "embedded", "values": {"piqe": 5.0 + k, "attributes": {"mean": 0.5}}}
-              for k, row in enumerate(rows)]  # fmt: skip
+    scores = [
+        row | {"protocol": "embedded", "values": {"piqe": 5.0 + k, "attributes": {"mean": 0.5}}}
+        for k, row in enumerate(rows)
+    ]
     write_scores(cell, "embedded", block, scores, {})
     record = json.loads((cell / "run.json").read_text())
     (cell / "run.json").write_text(json.dumps(record | {"hash": ID, "config": CONFIG | {"tracker": options(tmp_path)}}))

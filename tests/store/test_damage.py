@@ -16,12 +16,23 @@ COMMON = "common=model=tiny prompts.text=[a,b,broken] steps=1 device=cpu"
 def test_a_damaged_file_costs_nothing_else_and_the_next_run_mends_it(tmp_path, verify):
     files = ".jsonl,run.json" if verify == "false" else "images.jsonl,.png,scores.json"
     program = "program=tests/helpers/fake_worker.py"
-    words = [f"folder={tmp_path}", program, LINE, COMMON, f"files={files}", f"verify={verify}",
-             "ways=empty,garble,folder"]  # fmt: skip
+    words = [
+        f"folder={tmp_path}",
+        program,
+        LINE,
+        COMMON,
+        f"files={files}",
+        f"verify={verify}",
+        "ways=empty,garble,folder",
+    ]
     done = subprocess.run(
-        [sys.executable, "scripts/damage_test.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=900,
+        [sys.executable, "scripts/damage_test.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
         env=os.environ | {"FAKE_NAN": "broken", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "100.0 % right" in done.stdout and int(done.stdout.splitlines()[-1].split()[0]) >= 12
 

@@ -24,16 +24,37 @@ def test_a_row_is_read_whatever_stands_in_its_prompt():
 @pytest.mark.parametrize(
     "bad",
     [
-        b"", b"{half", b"5", b"null", b"[1]", b'{"file": "p-0.png"}', b"[" * 100_000, b"9" * 100_000,
+        b"",
+        b"{half",
+        b"5",
+        b"null",
+        b"[1]",
+        b'{"file": "p-0.png"}',
+        b"[" * 100_000,
+        b"9" * 100_000,
         line()[:-1] + b"\xff}",
-        line(seed="0"), line(seed=True), line(seed=None), line(prompt=5), line(sha256=None), line(file=["a"]),
-        line(file="../p-0.png"), line(file="/tmp/p-0.png"), line(file="a/b.png"), line(file="a\\b.png"),
-        line(file=".."), line(file="."), line(file=""), line(file=".hidden.png"), line(file="a\0b"),
+        line(seed="0"),
+        line(seed=True),
+        line(seed=None),
+        line(prompt=5),
+        line(sha256=None),
+        line(file=["a"]),
+        line(file="../p-0.png"),
+        line(file="/tmp/p-0.png"),
+        line(file="a/b.png"),
+        line(file="a\\b.png"),
+        line(file=".."),
+        line(file="."),
+        line(file=""),
+        line(file=".hidden.png"),
+        line(file="a\0b"),
         line(file="a" * 300),
-        line(prompt="\ud800"), line(file="\ud800.png"), line(more="\udfff"),
+        line(prompt="\ud800"),
+        line(file="\ud800.png"),
+        line(more="\udfff"),
     ],
     ids=lambda value: value[-40:].decode(errors="replace"),
-)  # fmt: skip
+)
 def test_what_is_no_row(bad, tmp_path):
     assert parse(bad, ROW_KEYS) is None
     (tmp_path / "rows").write_bytes(line() + b"\n" + bad + b"\n\n" + line(seed=1) + b"\r\n")

@@ -69,9 +69,15 @@ def test_recording_changes_no_picture(tiny_pipe, name):
 def test_the_last_clean_prediction_is_the_latent_that_was_decoded(tiny_pipe):
     with attach(tiny_pipe, load("vanilla"), record=["spectrum"]) as attachment:
         packed = tiny_pipe(
-            PROMPT, width=128, height=128, num_inference_steps=2, guidance_scale=1.0, max_sequence_length=24,
-            generator=torch.Generator().manual_seed(0), output_type="latent",
-        ).images  # fmt: skip
+            PROMPT,
+            width=128,
+            height=128,
+            num_inference_steps=2,
+            guidance_scale=1.0,
+            max_sequence_length=24,
+            generator=torch.Generator().manual_seed(0),
+            output_type="latent",
+        ).images
         found = attachment.steps[-1].details["spectrum_clean"]
         expected = latent_spectrum(attachment.adapter.unpack(packed, (16, 16)))
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5)

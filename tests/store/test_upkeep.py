@@ -56,8 +56,13 @@ def test_damage_is_named_first_and_mended_when_asked(cell, tmp_path, capsys):
     before = state(tmp_path)
     status, out, _ = said(capsys, "verify", store)
     assert status == 1 and state(tmp_path) == before
-    for words in (f"{image} is damaged", f"{gone} is missing although", "images.jsonl: line 4 is damaged",
-                  "failed.jsonl: line 1 is damaged", "4 found; nothing was changed"):  # fmt: skip
+    for words in (
+        f"{image} is damaged",
+        f"{gone} is missing although",
+        "images.jsonl: line 4 is damaged",
+        "failed.jsonl: line 1 is damaged",
+        "4 found; nothing was changed",
+    ):
         assert words in out
     status, out, _ = said(capsys, "verify", store, "apply=true")
     assert status == 0 and "4 found, 4 dealt with" in out
@@ -134,8 +139,16 @@ def test_gc_removes_litter_only_and_only_when_asked(cell, tmp_path, capsys):
     assert status == 1 and "4 found; nothing was changed" in out and state(tmp_path) == before
     assert said(capsys, "gc", store, "apply=true")[0] == 0
     names = {path.name for path in cell.path.iterdir()}
-    assert names == {"p-0.png", "p-1.png", "p-2.png", "p-5.png", ".p-5.png.aaaa1111.tmp", "images.jsonl", "run.json",
-                     ".claims"}  # fmt: skip
+    assert names == {
+        "p-0.png",
+        "p-1.png",
+        "p-2.png",
+        "p-5.png",
+        ".p-5.png.aaaa1111.tmp",
+        "images.jsonl",
+        "run.json",
+        ".claims",
+    }
     assert living.holds() and not dead.exists()
     living.release()
 
@@ -152,10 +165,13 @@ def test_ls_has_a_line_for_each_cell(cell, tmp_path, capsys):
 def test_an_emptied_record_costs_no_image_and_verify_writes_it_again(cell, tmp_path, capsys):
     store, before = f"store={tmp_path / 'runs'}", cell.rows_file.read_bytes()
     images = {path.name: path.read_bytes() for path in cell.path.glob("*.png")}
-    for spoil in (lambda: cell.rows_file.write_bytes(b""), cell.rows_file.unlink,
-                  lambda: cell.rows_file.write_bytes(before[:200]),
-                  lambda: cell.rows_file.write_bytes(before.replace(b"a ball", b"a bell", 1)),
-                  lambda: cell.rows_file.write_bytes(before.replace(b'"sha256": "', b'"sha256": "0', 1))):  # fmt: skip
+    for spoil in (
+        lambda: cell.rows_file.write_bytes(b""),
+        cell.rows_file.unlink,
+        lambda: cell.rows_file.write_bytes(before[:200]),
+        lambda: cell.rows_file.write_bytes(before.replace(b"a ball", b"a bell", 1)),
+        lambda: cell.rows_file.write_bytes(before.replace(b'"sha256": "', b'"sha256": "0', 1)),
+    ):
         spoil()
         assert said(capsys, "verify", store)[0] == 1
         assert said(capsys, "verify", store, "apply=true")[0] == 0
@@ -234,10 +250,14 @@ def test_an_image_of_another_cell_is_not_taken_for_one_of_this(cell, tmp_path, c
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["verfy"], "did you mean 'verify'"), (["ls", "stor=x"], "did you mean 'store'"),
-     (["gc", "now"], "unknown option"),
-     (["gc", "apply=yes"], "must be true or false"), (["ls", "store=/nowhere"], "is not a folder")],
-)  # fmt: skip
+    [
+        (["verfy"], "did you mean 'verify'"),
+        (["ls", "stor=x"], "did you mean 'store'"),
+        (["gc", "now"], "unknown option"),
+        (["gc", "apply=yes"], "must be true or false"),
+        (["ls", "store=/nowhere"], "is not a folder"),
+    ],
+)
 def test_wrong_requests(words, message, capsys):
     status, out, err = said(capsys, *words)
     assert status == 2 and message in err and err.count("\n") == 1 and not out

@@ -144,9 +144,13 @@ def train_autoencoder(
     vae.eval()
     set_scale(vae, pool)
     found = {
-        "steps": step, "seconds": took, "crops_a_step": batch, "curve": curve,
+        "steps": step,
+        "seconds": took,
+        "crops_a_step": batch,
+        "curve": curve,
         "psnr_db": quality(vae, (NATIVE, 2 * NATIVE, 4 * NATIVE), checks, seed + 1),
-        **record.machine(device), "started_from": record.started_from(start_from, "autoencoder", ["vae"]),
-    }  # fmt: skip
+        **record.machine(device),
+        "started_from": record.started_from(start_from, "autoencoder", ["vae"]),
+    }
     vae.cpu().save_pretrained(work / "vae", safe_serialization=True)
     return record.write(work, "autoencoder", found)

@@ -263,12 +263,20 @@ def train_generator(
         if time.time() - saved > SAVED or done >= 1:
             saved = time.time()
             found = {
-                "steps": step, "seconds": round(saved - start), "busy_seconds": round(time.process_time() - busy),
-                "pictures": seen, "distinct": latents.distinct, "tokens_a_step": tokens,
-                "loss": _mean(losses), "curve": curve,
-                "guidance": [1.0, 1.0] if teacher is None else list(GUIDANCE), "grids": GRIDS, "theta": THETA,
+                "steps": step,
+                "seconds": round(saved - start),
+                "busy_seconds": round(time.process_time() - busy),
+                "pictures": seen,
+                "distinct": latents.distinct,
+                "tokens_a_step": tokens,
+                "loss": _mean(losses),
+                "curve": curve,
+                "guidance": [1.0, 1.0] if teacher is None else list(GUIDANCE),
+                "grids": GRIDS,
+                "theta": THETA,
                 "parameters": sum(p.numel() for p in parts[0].parameters()),
-                **record.machine(device), "started_from": before,
-            }  # fmt: skip
+                **record.machine(device),
+                "started_from": before,
+            }
             _write(work, phase, average, vae_folder, found)
     return found

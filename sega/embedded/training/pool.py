@@ -19,9 +19,23 @@ from sega.embedded import world
 from sega.embedded.model import build_tokenizer
 
 GRIDS = (
-    (24, 24), (16, 16), (24, 24), (18, 32), (20, 20), (24, 24), (32, 18), (12, 12),
-    (24, 24), (20, 28), (16, 24), (24, 24), (28, 20), (24, 16), (24, 24), (20, 20),
-)  # fmt: skip
+    (24, 24),
+    (16, 16),
+    (24, 24),
+    (18, 32),
+    (20, 20),
+    (24, 24),
+    (32, 18),
+    (12, 12),
+    (24, 24),
+    (20, 28),
+    (16, 24),
+    (24, 24),
+    (28, 20),
+    (24, 16),
+    (24, 24),
+    (20, 20),
+)
 """Token grids (height, width) of the shards of scenes, in turn. Each grid is drawn as often as it stands here."""
 SHARD = 64
 TOKEN_PIXELS = 8

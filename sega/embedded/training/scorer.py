@@ -168,8 +168,12 @@ def train_scorer(
     save_scorer(model, work / "scorer")
     scorer = Scorer(open_clip.create_model(f"local-dir:{work / 'scorer'}"), device)
     found = {
-        "steps": step, "seconds": took, "pictures": len(ids), "curve": curve,
+        "steps": step,
+        "seconds": took,
+        "pictures": len(ids),
+        "curve": curve,
         "accuracy": {str(side): accuracy(scorer, checks, side) for side in (NATIVE, 2 * NATIVE, 4 * NATIVE)},
-        **record.machine(device), "started_from": record.started_from(start_from, "scorer", ["scorer"]),
-    }  # fmt: skip
+        **record.machine(device),
+        "started_from": record.started_from(start_from, "scorer", ["scorer"]),
+    }
     return record.write(work, "scorer", found)
