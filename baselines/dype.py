@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Axis, Method, uniform_axis
+from sega.methods.base import Method, uniform_axis
+from sega.methods.types import Axis
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Method, Rope
-from sega.methods.parts import Attention, Point, Request, Stage
+from sega.methods.base import Attention, Method
 from sega.methods.staged import FactorNTK, ProportionalAttention, Staged, base_size, fit
+from sega.methods.types import Point, Request, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.engine.sampling import Run
+    from sega.methods.types import Generation
 
 VARIANTS = {
     # The paper names noise ratios 0.6, 0.3, 0.3, read as shares of the steps.
@@ -88,7 +88,7 @@ class Guidance:
         return velocity
 
 
-def enlarged(run: Run, latent: Tensor, size: tuple[int, int], std: float | None) -> Tensor:
+def enlarged(run: Generation, latent: Tensor, size: tuple[int, int], std: float | None) -> Tensor:
     """A clean latent through pixels: decoded, bicubic to `size` (rows, columns of the latent), sharpened, encoded."""
     from sega.formulas.filters import bicubic, sharpen
 
@@ -223,7 +223,7 @@ class HiFlow(Staged):
         upscales = len(self.sizes(size)) - 1
         return self.stretched(upscales - 1).positions(grid) if upscales else super().own_positions(grid)
 
-    def begin(self, index: int, run: Run) -> Tensor:
+    def begin(self, index: int, run: Generation) -> Tensor:
         if index == 0:
             return run.noise(run.stages[0].size)
         noise = run.noise(run.stages[index].size)
@@ -231,10 +231,10 @@ class HiFlow(Staged):
         entry = run.sigmas(index)[0]
         return (1 - entry) * clean + entry * noise
 
-    def attention(self, index: int, run: Run | None) -> Attention | None:
+    def attention(self, index: int, run: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if self.proportional_attention else None
 
-    def flow(self, index: int, run: Run) -> Guidance | None:
+    def flow(self, index: int, run: Generation) -> Guidance | None:
         from sega.formulas.filters import bicubic, butterworth_lowpass, haar_lowpass
 
         def lowpass(x):

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.hiflow import HiFlow
 from sega.errors import RequestError
-from sega.methods.base import Method
-from sega.methods.parts import Attention, Call
+from sega.methods.base import Attention, Method
 from sega.methods.staged import ProportionalAttention
+from sega.methods.types import Call
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.engine.sampling import Run
+    from sega.methods.types import Generation
 
 SHARES = (17 / 30, 10 / 30)
 """Of the steps, for each upscale."""
@@ -284,5 +284,5 @@ class HRDiT(HiFlow):
         if any(step != int(step) for step in self.spa_steps):
             raise RequestError(f"{self.name}: spa_steps={list(self.spa_steps)} must be whole numbers")
 
-    def attention(self, index: int, run: Run | None) -> Attention:
+    def attention(self, index: int, run: Generation | None) -> Attention:
         return BundledAttention(self, self.spa_steps[min(index, len(self.spa_steps)) - 1])

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Method, Rope, check_grid, check_sigma, uniform_axis
-from sega.methods.parts import Attention, Point, Request, Stage
+from sega.methods.base import Attention, Method, check_grid, check_sigma, uniform_axis
 from sega.methods.staged import ProportionalAttention, Staged
+from sega.methods.types import Point, Request, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.engine.sampling import Run
+    from sega.methods.types import Generation
 
 
 def divisor(size: tuple[int, int], native: int) -> int:
@@ -200,10 +200,10 @@ class IMax(Staged):
     def text_places(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
         return copy_places(grid, self.geometry.train_tokens) if index and self.text_duplication else [(0, 0)]
 
-    def attention(self, index: int, run: Run | None) -> Attention | None:
+    def attention(self, index: int, run: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if index and self.proportional_attention else None
 
-    def flow(self, index: int, run: Run) -> Projection | None:
+    def flow(self, index: int, run: Generation) -> Projection | None:
         if index == 0 or self.projection == "disable":
             return None
         from sega.formulas.filters import bicubic

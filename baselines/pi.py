@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sega.methods.base import Axis, Method, uniform_axis
+from sega.methods.base import Method, uniform_axis
+from sega.methods.types import Axis
 
 
 @dataclass(frozen=True)

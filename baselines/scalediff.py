@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.parts import Attention, Call, Point, Request, Stage
+from sega.methods.base import Attention
 from sega.methods.staged import Staged, fit
+from sega.methods.types import Call, Point, Request, Stage
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sega.engine.sampling import Run
+    from sega.methods.types import Generation
 
 
 def patch_origins(grid: tuple[int, int], patch: tuple[int, int]) -> list[tuple[int, int]]:
@@ -264,7 +265,7 @@ class ScaleDiff(Staged):
             for size in targets
         ]
 
-    def begin(self, index: int, run: Run) -> Tensor:
+    def begin(self, index: int, run: Generation) -> Tensor:
         from sega.formulas.filters import bicubic
 
         width, height = run.stages[index].size
@@ -274,8 +275,8 @@ class ScaleDiff(Staged):
         entry = run.sigmas(index)[0]
         return (1 - entry) * run.guide + entry * noise
 
-    def attention(self, index: int, run: Run) -> Attention:
+    def attention(self, index: int, run: Generation) -> Attention:
         return Neighbourhood(self, run.generator)
 
-    def flow(self, index: int, run: Run) -> StructureGuidance:
+    def flow(self, index: int, run: Generation) -> StructureGuidance:
         return StructureGuidance(run.guide, self.lowpass)

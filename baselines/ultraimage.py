@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.kernels.focus import Focus, LayeredProportion, focus_factor
 from sega.errors import RequestError
-from sega.methods.base import Axis, Method, Rope, base_axis, check_grid, check_sigma, uniform_axis
+from sega.methods.base import Attention, Method, base_axis, check_grid, check_sigma, uniform_axis
 from sega.methods.geometry import Geometry
-from sega.methods.parts import Attention, Point, Request, Stage
+from sega.methods.types import Axis, Point, Request, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.engine.sampling import Run
+    from sega.methods.types import Generation
 
 PAIRS = {"flux": (64, (9,)), "qwen": (83, (8, 9))}
 """Training side of the published model, and the pairs its code corrects."""
@@ -271,15 +271,14 @@ class UltraImage(Method):
         """Qwen-Image's code measures the unconditional pass with an empty prompt, whatever the negative prompt."""
         return ("",) if self.focus and self.geometry.family == "qwen" else ()
 
-    def attention(self, index: int, run: Run | None) -> Attention | None:
-        # Double-stream blocks come first.
-        blocks = run.adapter.transformer.transformer_blocks if self.proportional_length == "code" else ()
-        proportional = LayeredProportion(self.geometry, len(blocks))
+    def attention(self, index: int, run: Generation | None) -> Attention | None:
+        layers = run.double_layers if self.proportional_length == "code" else 0
+        proportional = LayeredProportion(self.geometry, layers)
         if self.focus:
             return Focus(self, proportional, self.grid(run.stages[index].size) if self.staged else None)
         return proportional if self.proportional_attention else None
 
-    def flow(self, index: int, run: Run) -> Callable[[Point], Tensor] | None:
+    def flow(self, index: int, run: Generation) -> Callable[[Point], Tensor] | None:
         from baselines.imax import IMax
 
         if not self.staged:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from sega.methods.parts import Request, Stage
 from sega.methods.staged import FromBase, base_size
+from sega.methods.types import Request, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sega.engine.sampling import Run
+    from sega.methods.types import Generation
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Upsample(FromBase):
     def stages(self, request: Request) -> list[Stage]:
         return [self.base_stage(base_size(request.size, self.geometry), self.schedule)]
 
-    def finish(self, run: Run) -> Tensor:
+    def finish(self, run: Generation) -> Tensor:
         from sega.formulas.filters import bicubic
 
         width, height = run.request.size

@@ -74,7 +74,7 @@ def scored(options: dict[str, Any]) -> list:
 
 def check_size(size: str | None) -> None:
     """Refuse a `size` that is no size, whatever the model."""
-    from sega.run.cell import parse_size
+    from sega.methods.sizes import parse_size
 
     if size is not None:
         parse_size(size, 1024, 16, "size")
@@ -83,7 +83,7 @@ def check_size(size: str | None) -> None:
 def is_size(wanted: str | None, model: str, size: str) -> bool:
     """Whether a size of the store, `WxH`, is the wanted one: None (any), `N`, `WxH`, or `2x` of a model known here."""
     from sega.methods.geometry import load_geometry
-    from sega.run.cell import is_multiple, parse_size
+    from sega.methods.sizes import is_multiple, parse_size
 
     if wanted is None or wanted == size:
         return True

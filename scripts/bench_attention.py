@@ -40,7 +40,7 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
 
     from sega import load_method
     from sega.engine.attachment import Attachment
-    from sega.methods.parts import Request
+    from sega.methods.types import Request
     from sega.models import adapter_for
     from sega.models.flux import image_ids
 

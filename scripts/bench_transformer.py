@@ -80,8 +80,8 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
 
     from sega import attach
     from sega.formulas.flops import call_flops
-    from sega.methods.base import build_method
     from sega.methods.geometry import load_geometry
+    from sega.methods.registry import build_method
     from sega.models.flux import image_ids
     from sega.run import provenance as machine
 

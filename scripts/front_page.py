@@ -22,7 +22,7 @@ from eval.records.runs import Run, find_runs
 from eval.report.tables import with_interval
 from sega.embedded.model import NATIVE
 from sega.errors import RequestError
-from sega.methods.base import METHODS
+from sega.methods.registry import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"

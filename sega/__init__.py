@@ -10,7 +10,7 @@ _HOMES = {
     "RequestError": "sega.errors",
     "attach": "sega.engine.attachment",
     "generate": "sega.engine.sampling",
-    "load_method": "sega.methods.base",
+    "load_method": "sega.loading.methods",
     "load_pipeline": "sega.loading.pipeline",
 }
 

@@ -10,15 +10,16 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sega.methods.base import Attention
 from sega.methods.geometry import Geometry
-from sega.methods.parts import Attention, Call
 from sega.methods.staged import ProportionalAttention, proportional_factor
+from sega.methods.types import Call
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from baselines.ultraimage import UltraImage
-    from sega.methods.base import Step
+    from sega.methods.types import Step
 
 
 def attention_rows(q: Tensor, k: Tensor, block: int, budget_mb: float, scale: float | None = None) -> Iterator[Tensor]:

@@ -158,7 +158,7 @@ def label(rows: list[Row]) -> None:
 
 def method_label(run: Run) -> str:
     """`sega`, or `sega (amplitude=0)` where a parameter is not the default."""
-    from sega.methods.base import load_method
+    from sega.loading.methods import load_method
 
     method = run.identity.get("method", {})
     try:
@@ -188,7 +188,7 @@ def _short(value: Any) -> str:
 
 
 def _order(row: Row) -> tuple:
-    from sega.methods.base import METHODS
+    from sega.methods.registry import METHODS
 
     names = list(METHODS)
     place = names.index(row.run.method) if row.run.method in names else len(names) + row.is_reference

@@ -70,7 +70,7 @@ def of_run(folder: Path) -> list[Recorded]:
 
 def order(run: Run, label: str) -> tuple:
     """Model, area, then methods as they are declared."""
-    from sega.methods.base import METHODS
+    from sega.methods.registry import METHODS
 
     names = list(METHODS)
     place = names.index(run.method) if run.method in names else len(names)

@@ -25,8 +25,8 @@ from sega.engine.recorder import Watch, latent_spectrum
 from sega.engine.timeshift import pin_shift
 from sega.errors import RequestError
 from sega.loading import parallel
-from sega.methods.base import Method, Rope, Step
-from sega.methods.parts import Attention, Call, Stage
+from sega.methods.base import Attention, Method
+from sega.methods.types import Call, Rope, Stage, Step
 from sega.models import adapter_for, check_whole
 
 DETAILS = ("profiles", "magnitudes", "tokens", "latent", "spectrum", "attention")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sega.methods.base import Step
+from sega.methods.types import Step
 
 
 class Clock:

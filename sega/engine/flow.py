@@ -11,7 +11,7 @@ import functools
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.methods.parts import Point, align
+from sega.methods.types import Point, align
 
 
 class Steering:

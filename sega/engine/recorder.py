@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sega.methods.parts import Call
+from sega.methods.types import Call
 
 
 def latent_spectrum(latent: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ from sega.engine.checks import check_image, check_latent
 from sega.engine.noise import noise_seed
 from sega.engine.timeshift import stage_sigmas
 from sega.errors import RequestError
-from sega.methods.base import Method, Step
-from sega.methods.parts import Request, Stage, check_size
+from sega.methods.base import Method
+from sega.methods.sizes import check_size
+from sega.methods.types import Request, Stage, Step
 from sega.models import adapter_for
 
 
@@ -60,6 +61,11 @@ class Run:
     @property
     def device(self) -> torch.device:
         return self.adapter.pipe._execution_device
+
+    @property
+    def double_layers(self) -> int:
+        """How many of the attention layers, the first ones, have weights of their own for text."""
+        return len(self.adapter.transformer.transformer_blocks)
 
     def noise(self, size: tuple[int, int]) -> Tensor:
         """The noise of this seed and prompt at a size in pixels: float32 [1, C, 2H, 2W], the same for every method."""
@@ -131,8 +137,8 @@ def generate(
     if adapter.pipe is None:
         raise RequestError("generate needs a whole pipeline, not a transformer alone")
     if size is None or isinstance(size, str) or steps is None or guidance is None:
-        from sega.models.known import model_config
-        from sega.run.cell import parse_size
+        from sega.loading.known import model_config
+        from sega.methods.sizes import parse_size
 
         model, token = model_config(pipe), method.geometry.token_pixels
         size = parse_size(size, model["native"], token, "size") if size is None or isinstance(size, str) else size

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from sega.formulas.schedules import mu_for_tokens, tokens_of
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 
 Schedule = str | float | Callable[[bool], str | float]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 from sega.models.tiles import OVERLAP, spans
 
 MODES = ("auto", "gpu", "offload", "group", "sequential")

@@ -129,7 +129,7 @@ def load_pipeline(model: str | Path = "flux", device: str = "auto", **changes: A
     Raises RequestError where the weights are not on this machine.
     """
     from sega.loading.devices import device_for
-    from sega.models.known import model_config
+    from sega.loading.known import model_config
 
     config = model_config(model)
     for key in changes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 from sega.models import GUIDED
 from sega.run.prompts import sha
 from sega.store import tensors

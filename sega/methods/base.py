@@ -1,7 +1,9 @@
-"""What a method is, and how one is built from its config.
+"""What a method is.
 
-A method is a frozen dataclass of parameters. It changes nothing unless it overrides a part; the part every direct
-method overrides is `positions`: rotary frequencies and magnitudes of the two image axes.
+A method is a frozen dataclass of parameters. It changes nothing unless it overrides a part. The part that every direct
+method overrides is `positions`: rotary frequencies and magnitudes of the two image axes. Attention, flow and stages
+are objects of one image: whatever has to be remembered between steps lives in the objects that a method returns.
+`docs/engine.md` shows each part at work.
 
 This module and those of the methods import torch only when positions are computed, so that a wrong name or value is
 reported at once.
@@ -10,71 +12,48 @@ reported at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError, near
-from sega.methods.geometry import CONF, Geometry
-from sega.methods.parts import Parts
+from sega.methods.geometry import Geometry
+from sega.methods.types import Axis, Call, Generation, Point, Request, Rope, Stage, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-METHODS = {
-    "vanilla": "baselines.vanilla:Vanilla",
-    "pi": "baselines.pi:PI",
-    "ntk": "baselines.ntk:NTK",
-    "yarn": "baselines.yarn:YaRN",
-    "dype": "baselines.dype:DyPE",
-    "sega": "sega.methods.sega:SEGA",
-    "ultraimage": "baselines.ultraimage:UltraImage",
-    "imax": "baselines.imax:IMax",
-    "hiflow": "baselines.hiflow:HiFlow",
-    "scalediff": "baselines.scalediff:ScaleDiff",
-    "hrdit": "baselines.hrdit:HRDiT",
-    "upsample": "baselines.upsample:Upsample",
-}
 
+class Attention:
+    """An attention part; dense attention with a factor unless `attend` is overridden."""
 
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """Rotary values of one image axis; K pairs."""
+    def rehearse(self, step: Step) -> bool:
+        """Whether the transformer is to run once more before this step, on the same inputs, to measure something.
 
-    frequencies: Tensor  # float64 [K], radians per token
-    magnitudes: Tensor  # float64 [K], factor on cos and sin, so logits of the pair scale by its square
+        That call is a Step of its own, with `details["rehearsal"]`, and its output is dropped.
+        """
+        return False
 
+    def rehearsal_text(self, step: Step) -> str | None:
+        """The sentence that a measuring pass reads in place of the call's text, one of the method's `sentences`."""
+        return None
 
-@dataclass(frozen=True, eq=False)
-class Rope:
-    """Rotary values of both image axes. The frame axis always keeps its base frequencies and magnitude 1."""
+    def factor(self, call: Call) -> Tensor | float | None:
+        """What the logits are multiplied by: a number, [heads], or [B, heads]. None leaves them alone."""
+        return None
 
-    height: Axis
-    width: Axis
-    text: str = "shared"  # "shared": text rows use these values too; "base": text keeps base frequencies, magnitude 1
-    stock: bool = False  # both axes equal the model's own values exactly: the adapter then leaves its table alone
-    details: dict[str, Any] = field(default_factory=dict)  # what an observer may record
-
-
-@dataclass
-class Step:
-    """One transformer call, as methods, observers and timing see it."""
-
-    index: int
-    sigma: float
-    grid: tuple[int, int]  # tokens (height, width)
-    stage: int = 0
-    branch: str = "cond"  # "uncond" for the second call of true classifier-free guidance
-    samples: int = 1  # of the batch
-    tokens: Tensor | None = None  # [H*W, C] float32, embedded tokens of one sample
-    latent: Tensor | None = None  # [H*W, 4C] packed latent of one sample
-    seconds: float = 0.0
-    details: dict[str, Any] = field(default_factory=dict)
+    def attend(self, call: Call) -> Tensor:
+        """The attention output [B, S, heads, d]."""
+        factor = self.factor(call)
+        q = call.q
+        if factor is not None:
+            factor = q.new_tensor(factor) if isinstance(factor, float | int) else factor.to(q)
+            q = q * (factor[:, None, :, None] if factor.dim() == 2 else factor[..., None])
+        return call.dense(call.rotate(q), call.rotate(call.k), call.v)
 
 
 @dataclass(frozen=True)
-class Method(Parts):
+class Method:
     """Base of all methods: stock positions, and no other part.
 
     Subclasses add their parameters as fields and list what is allowed: `CHOICES` (name -> values), `NUMBERS`
@@ -86,6 +65,7 @@ class Method(Parts):
     schedule: str = "pinned"  # time shift: "pinned" keeps that of the training size, "stock" extrapolates it
 
     name: ClassVar[str] = "vanilla"
+    staged: ClassVar[bool] = False  # whether it needs `sega.generate`, because its parts work on a whole generation
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"schedule": ("pinned", "stock")}
     NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {}
     FLAGS: ClassVar[tuple[str, ...]] = ()
@@ -143,6 +123,38 @@ class Method(Parts):
         )
         return Rope(height, width, text, stock, details or {})
 
+    def stages(self, request: Request) -> list[Stage]:
+        """The passes that lead to an image of the requested size; one at that size by default."""
+        return [Stage(request.size, request.steps, request.guidance, self.schedule)]
+
+    def hand_schedule(self, beyond: bool) -> str | float:
+        """The time shift when attached by hand, where no stage names one; `beyond`: larger than the training size."""
+        return self.schedule
+
+    def begin(self, index: int, run: Generation) -> Tensor:
+        """The latent [1, C, 2H, 2W] that stage `index` starts from; the image's noise of its size by default."""
+        return run.noise(run.stages[index].size)
+
+    def attention(self, index: int, run: Generation | None) -> Attention | None:
+        """The attention part of stage `index`. `run` is None when the method is attached by hand."""
+        return None
+
+    def flow(self, index: int, run: Generation) -> Callable[[Point], Tensor] | None:
+        """What turns each step's Point of stage `index` into the velocity to follow, [B, C, 2H, 2W]."""
+        return None
+
+    def sentences(self) -> tuple[str, ...]:
+        """Sentences a measuring pass may read besides prompt and negative prompt; they are encoded beforehand."""
+        return ()
+
+    def text_places(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
+        """Positions (row, column) of the copies of the text; one copy at the origin by default."""
+        return [(0, 0)]
+
+    def finish(self, run: Generation) -> Tensor:
+        """The picture [1, 3, H, W] in -1..1 from the last stage's latent."""
+        return run.decode(run.latent)
+
 
 def base_axis(dim: int, theta: float) -> Axis:
     """Base frequencies and magnitude 1."""
@@ -170,52 +182,6 @@ def check_sigma(sigma: float) -> float:
     if not 0 <= value <= 1:
         raise RequestError(f"sigma={value} must lie between 0 (clean) and 1 (pure noise)")
     return value
-
-
-def load_method(name: str, model: Any = "flux", overrides: Iterable[str] = ()) -> Method:
-    """A method by name for a model: `conf/method/<name>.yaml`, then overrides such as `"base=ntk"`.
-
-    `model` is a name of `conf/model`, the folder of a checkpoint, or a loaded pipeline. Unknown names, keys and values
-    raise RequestError with near matches.
-    """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    if name not in METHODS:
-        raise RequestError(f"unknown method {name!r}{near(name, METHODS)}")
-    from sega.models.known import geometry_of
-
-    geometry = geometry_of(model)
-    if isinstance(overrides, str):
-        overrides = [overrides]
-    overrides = list(overrides)
-    for item in overrides:
-        if "=" not in item:
-            raise RequestError(f"override {item!r} must have the form key=value")
-        if item.split("=", 1)[0] == "name":
-            raise RequestError(f"override {item!r} would change the method; load that method by its name instead")
-    try:
-        changes = OmegaConf.from_dotlist(overrides)
-        config = OmegaConf.merge(OmegaConf.load(CONF / "method" / f"{name}.yaml"), changes)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise RequestError(f"overrides {overrides} can't be read: {str(error).splitlines()[0]}") from error
-    return build_method(config, geometry)
-
-
-def build_method(cfg: Mapping[str, Any], geometry: Geometry) -> Method:
-    """A method from a mapping `{"name": ..., parameter: value}`, plain or from Hydra."""
-    values = {str(key): cfg[key] for key in cfg}
-    name = values.pop("name", None)
-    if name not in METHODS:
-        raise RequestError(f"unknown method {name!r}{near(name, METHODS)}")
-    module, attribute = METHODS[name].split(":")
-    cls = getattr(import_module(module), attribute)
-    known = [item.name for item in fields(cls) if item.name != "geometry"]
-    for key in values:
-        if key not in known:
-            raise RequestError(f"{name} has no parameter {key!r}{near(key, known)}")
-    return cls(geometry=geometry, **values)
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Axis, Method, Rope, build_method, check_grid, check_sigma, uniform_axis
+from sega.methods.base import Method, check_grid, check_sigma, uniform_axis
+from sega.methods.registry import build_method
+from sega.methods.types import Axis, Rope
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Axis, Method, Rope, build_method, check_grid, check_sigma, uniform_axis
+from sega.methods.base import Attention, Method, check_grid, check_sigma, uniform_axis
 from sega.methods.geometry import Geometry
-from sega.methods.parts import Attention, Call, Stage
+from sega.methods.registry import build_method
+from sega.methods.types import Axis, Call, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor

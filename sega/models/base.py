@@ -13,7 +13,7 @@ from torch import Tensor
 from sega.engine.timeshift import TokenLine
 from sega.errors import RequestError
 from sega.methods.geometry import Geometry
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 
 
 class Adapter:

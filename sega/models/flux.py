@@ -16,8 +16,8 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor, Fl
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.methods.base import Rope
 from sega.methods.geometry import Geometry
+from sega.methods.types import Rope
 from sega.models.base import Adapter, check_processor, check_shared
 from sega.models.flux_tables import rotary_table
 from sega.models.tiles import OVERLAP, tiled

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from sega.engine.timeshift import TokenLine
 from sega.errors import RequestError
-from sega.methods.base import Rope, base_axis
+from sega.methods.base import base_axis
 from sega.methods.geometry import Geometry
+from sega.methods.types import Rope
 from sega.models.base import check_processor
 from sega.models.flux import FluxAdapter
 from sega.models.flux_tables import rotary_table

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sega.methods.base import Axis, Rope, base_axis
+from sega.methods.base import base_axis
 from sega.methods.geometry import Geometry
+from sega.methods.types import Axis, Rope
 
 
 def grid_of(ids: Tensor) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from diffusers.models.transformers.transformer_qwenimage import (
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.methods.base import Axis, Rope, base_axis
+from sega.methods.base import base_axis
 from sega.methods.geometry import Geometry
+from sega.methods.types import Axis, Rope
 from sega.models.base import check_processor, check_shared
 from sega.models.flux import FluxAdapter
 from sega.models.qwen_calls import extent, picture_shapes, position_arguments, split, unpadded

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.methods.base import Axis, Rope, base_axis
+from sega.methods.base import base_axis
 from sega.methods.geometry import Geometry
+from sega.methods.types import Axis, Rope
 
 STOCK_ROWS = 4096  # the model's own tables end here and would silently be cut short
 

@@ -16,9 +16,8 @@ from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sig
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.methods.base import Rope
 from sega.methods.geometry import Geometry
-from sega.methods.parts import Stage
+from sega.methods.types import Rope, Stage
 from sega.models.base import check_processor, check_shared
 from sega.models.flux import FluxAdapter, image_ids
 from sega.models.flux_tables import rotary_table

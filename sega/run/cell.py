@@ -15,16 +15,17 @@ from sega.loading import parallel
 from sega.loading.memory import MODES, tile
 from sega.loading.pipeline import Absent, Weights, find_weights, source
 from sega.loading.placement import QUANTIZE
-from sega.methods.base import Method, build_method
+from sega.methods.base import Method
 from sega.methods.geometry import build_geometry
-from sega.methods.parts import Request, Stage, check_size
+from sega.methods.registry import build_method
+from sega.methods.sizes import check_size, parse_size
+from sega.methods.types import Request, Stage
 from sega.models import GUIDED
 from sega.run.prompts import Prompt, load_prompts
 
 DTYPES = ("float32", "bfloat16", "float16")
 TRACKERS = ("none", "wandb")
 RECORDS = ("profiles", "magnitudes", "spectrum", "attention")
-LARGEST = 32
 """The largest multiple of the training side in `res`; above it 128x would be taken for more than a slip of 128x128."""
 
 
@@ -86,32 +87,6 @@ def plan(config: dict[str, Any]) -> Cell:
     return Cell(config, model, method, weights, request, method.stages(request), prompts, seeds)
 
 
-def parse_size(res: Any, native: int, token_pixels: int, key: str = "res") -> tuple[int, int]:
-    """Pixels (width, height) of `N`, `WxH`, or `Fx`: F times the training side, to the nearest whole token.
-
-    null is the training size. Raises RequestError for anything else, and for multiples above LARGEST; `key` is what
-    the message calls the value.
-    """
-    text = str(native if res is None else res).strip().lower()
-    if is_multiple(text):
-        factor = float(text[:-1])
-        side = round(factor * native / token_pixels) * token_pixels if factor <= LARGEST else 0
-        if side:
-            return side, side
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not match or isinstance(res, bool):
-        raise RequestError(
-            f"{key}={res} must be N or WxH in pixels, such as {key}=512 or {key}=512x256, or a multiple of the "
-            f"training size up to {LARGEST}x, such as {key}=2x"
-        )
-    return int(match[1]), int(match[2] or match[1])
-
-
-def is_multiple(res: Any) -> bool:
-    """Whether a size is written as a multiple of the training side, such as 2x or 1.5x."""
-    return re.fullmatch(r"\d+(\.\d+)?x", str(res).strip().lower()) is not None
-
-
 def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any]:
     """Everything that changes pixels, and nothing else."""
     (stage, *more), model = cell.stages, cell.model
@@ -123,7 +98,7 @@ def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any
         "steps": stage.steps if direct else None,
         "guidance": stage.guidance if direct else None,
         "schedule": stage.schedule if direct else None,
-        "stages": None if direct else [stage_identity(item) for item in cell.stages],
+        "stages": None if direct else [item.identity() for item in cell.stages],
         "negative_prompt": model["negative_prompt"],
         "text_tokens": model["geometry"]["text_tokens"],
         "vae_tiling": _tiling(model, cell.request.size),
@@ -142,14 +117,6 @@ def _tiling(model: dict[str, Any], size: tuple[int, int]) -> Any:
     """Longest side of a tile in px where this size is decoded in tiles, else False."""
     side = tile(model)
     return side if side is not None and max(size) > side else False
-
-
-def stage_identity(stage: Stage) -> dict[str, Any]:
-    """A stage as plain values."""
-    values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
-    if stage.positions is not None:
-        values["positions"] = {"name": stage.positions.name, **stage.positions.parameters()}
-    return {**values, "size": list(stage.size)}
 
 
 def _weights(model: dict[str, Any], dry_run: bool) -> Weights | None:

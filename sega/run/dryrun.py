@@ -10,7 +10,7 @@ from sega.engine.noise import NOISE_VERSION
 from sega.loading import memory
 from sega.loading.folder import Part, read_parts
 from sega.loading.pipeline import fingerprint, known_fingerprint, source
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 from sega.run.cell import Cell, identity
 from sega.run.cost import Cost, image_cost
 from sega.run.progress import clock
@@ -99,9 +99,9 @@ def _device(wish: str, budget_gb: float | None) -> str:
 
 def _own_attention(cell: Cell) -> bool:
     """Whether the method has an attention part, whose pattern may cost less or more than the dense one."""
-    from sega.methods.parts import Parts
+    from sega.methods.base import Method
 
-    return type(cell.method).attention is not Parts.attention
+    return type(cell.method).attention is not Method.attention
 
 
 def published(model: dict[str, Any]) -> dict[str, Part]:

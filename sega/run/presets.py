@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sega.errors import RequestError
 from sega.methods.geometry import build_geometry
-from sega.run.cell import is_multiple, parse_size
+from sega.methods.sizes import is_multiple, parse_size
 
 PUBLISHED = 1024
 """The smallest training side, in px, that the sizes of presets are meant for. Smaller models get them in proportion."""

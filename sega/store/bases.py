@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sega.methods.parts import Stage
-from sega.run.cell import stage_identity
+from sega.methods.types import Stage
 from sega.run.prompts import named, sha
 from sega.store import tensors
 from sega.store.claims import LEASE, Claims
@@ -34,7 +33,7 @@ class BaseFolder:
         self._claims: dict[Path, Claims] = {}
 
     def path(self, stage: Stage, prompt: str, seed: int) -> Path:
-        identity = self.common | {"stage": stage_identity(stage)}
+        identity = self.common | {"stage": stage.identity()}
         folder = self.root / f"{stage.size[0]}x{stage.size[1]}" / digest(identity)
         if folder not in self._claims:
             self._claims[folder] = Claims(folder, self.lease)

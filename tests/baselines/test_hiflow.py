@@ -15,7 +15,7 @@ from sega.formulas.filters import bicubic
 from sega.formulas.schedules import linear_grid, shift_exponential
 from sega.methods import staged
 from sega.methods.geometry import load_geometry
-from sega.methods.parts import Point, Request
+from sega.methods.types import Point, Request
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {"hiflow_steps": ("fft", 3), "hiflow_steps_dwt": ("dwt", 2)}

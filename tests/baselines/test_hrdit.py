@@ -14,8 +14,8 @@ from sega import attach, load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.methods.base import Method
-from sega.methods.parts import Request
 from sega.methods.staged import FactorNTK
+from sega.methods.types import Request
 from sega.models.flux import image_ids
 from sega.models.flux_tables import rotary_table
 

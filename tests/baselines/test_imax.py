@@ -11,9 +11,9 @@ from sega import load_method
 from sega.errors import RequestError
 from sega.formulas import rope
 from sega.methods import staged
-from sega.methods.base import METHODS
 from sega.methods.geometry import load_geometry
-from sega.methods.parts import Point, Request
+from sega.methods.registry import METHODS
+from sega.methods.types import Point, Request
 
 VALUES = np.load(Path(__file__).parents[1] / "golden" / "imax.npz")
 ROPES = ["S4608_ntk1", "S16896_ntk10", "S66048_ntk10", "S73728_ntk10"]

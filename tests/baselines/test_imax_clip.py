@@ -11,10 +11,9 @@ from sega import load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.formulas.rope import base_frequencies
-from sega.methods.base import build_method
 from sega.methods.geometry import load_geometry
-from sega.methods.parts import Request
-from sega.run.cell import stage_identity
+from sega.methods.registry import build_method
+from sega.methods.types import Request
 
 PROMPT = "a photo of a red boat"
 WIDE = Request((4096, 2048), 28, 4.5)
@@ -37,7 +36,7 @@ def test_stages():
     rope = theirs[0].positions.positions((42, 85))
     for axis in (rope.height, rope.width):
         torch.testing.assert_close(axis.frequencies, base_frequencies(56, 10000) * (4096 / (42 * 85)) ** 0.5)
-    assert stage_identity(theirs[0])["positions"]["clip"] == "code"
+    assert theirs[0].identity()["positions"]["clip"] == "code"
     square = Request((4096, 4096), 28, 4.5)
     code = load_method("imax", overrides=["clip=code"])
     assert code.stages(square) == load_method("imax").stages(square) and code.stages(square)[0].plain

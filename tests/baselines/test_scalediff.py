@@ -13,9 +13,9 @@ from sega import attach, load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.formulas.filters import bicubic, resize_lowpass
-from sega.methods.base import Method, Rope, base_axis
+from sega.methods.base import Method, base_axis
 from sega.methods.geometry import Geometry
-from sega.methods.parts import Point, Request
+from sega.methods.types import Point, Request, Rope
 from sega.models.flux import image_ids
 from sega.models.flux_tables import rotary_table
 

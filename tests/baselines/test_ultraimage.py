@@ -15,8 +15,9 @@ from sega import attach, load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.formulas.rope import base_frequencies
+from sega.methods.base import Attention
 from sega.methods.geometry import Geometry, load_geometry
-from sega.methods.parts import Attention, Request
+from sega.methods.types import Request
 from sega.models.flux import image_ids
 
 VALUES = np.load(Path(__file__).parents[1] / "golden" / "ultraimage.npz")

@@ -12,10 +12,9 @@ from baselines.kernels import focus
 from sega import load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
-from sega.methods.base import build_method
 from sega.methods.geometry import load_geometry
-from sega.methods.parts import Request
-from sega.run.cell import stage_identity
+from sega.methods.registry import build_method
+from sega.methods.types import Request
 
 PROMPT = "a photo of a red boat"
 SETTINGS = {"mode": "guided", "steps": 2, "base_steps": 2, "guidance": 1.0, "base_guidance": 1.0}
@@ -98,7 +97,7 @@ def test_flux_at_3600_px_has_the_published_thresholds_and_positions():
         rope = target.positions.positions(grid)
         assert rope.height.frequencies[9].item() == pytest.approx(0.85 * 2 * math.pi / 225)
         assert rope.width.frequencies.equal(method.positions((225, 225)).width.frequencies)
-    assert stage_identity(target)["positions"] == {"name": "unpadded", "of": "ultraimage", "grid": [225, 225]}
+    assert target.identity()["positions"] == {"name": "unpadded", "of": "ultraimage", "grid": [225, 225]}
 
 
 @pytest.mark.parametrize("size", [(3600, 3600), (4096, 2048), (1280, 1024)])

@@ -13,9 +13,9 @@ from sega import attach, load_method
 from sega.engine.attachment import Attachment
 from sega.engine.sampling import generate
 from sega.loading.text_cache import sentences
-from sega.methods.base import build_method
 from sega.methods.geometry import CONF
-from sega.methods.parts import Stage
+from sega.methods.registry import build_method
+from sega.methods.types import Stage
 
 PROMPT, NEGATIVE = "a photo of a red boat", "a house on the sand at night"
 SIZE = (256, 192)  # 12 x 16 tokens, of 10 in training

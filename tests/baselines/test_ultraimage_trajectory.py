@@ -11,8 +11,8 @@ from diffusers.models.embeddings import apply_rotary_emb
 
 from baselines.ultraimage import UltraImage
 from sega.engine.sampling import generate, seeded
-from sega.methods.base import build_method
 from sega.methods.geometry import load_geometry
+from sega.methods.registry import build_method
 from sega.models import adapter_for
 
 PROMPT, NATIVE, SIDE, BLOCK = "a photo of a red boat", 16, 26, 8  # tokens: of training, of the picture, of a block

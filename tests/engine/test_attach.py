@@ -10,7 +10,7 @@ from small import GEOMETRY, PROMPT, load
 from sega import attach, load_method
 from sega.engine.sampling import generate, seeded
 from sega.errors import RequestError
-from sega.methods.base import METHODS as NAMES
+from sega.methods.registry import METHODS as NAMES
 
 OTHER = "a blue plain cone in the middle standing on sand under a night sky with light from the left"
 GUIDANCE = {PROMPT: 1.5, OTHER: 4.0}

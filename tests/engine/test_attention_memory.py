@@ -7,8 +7,7 @@ import torch
 from small import load
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sega.methods.base import Step
-from sega.methods.parts import Call, Request
+from sega.methods.types import Call, Request, Step
 from sega.models.flux import image_ids
 
 TEXT, HEADS, DIM = 24, 2, 64

@@ -12,7 +12,7 @@ from method_table import METHODS
 from PIL import Image
 from small import PROMPT, load, made, pixels, words
 
-from sega.methods.parts import Request
+from sega.methods.types import Request
 
 SWEEP = (1.0, 2.0, 3.5)
 

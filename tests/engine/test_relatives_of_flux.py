@@ -18,7 +18,8 @@ from PIL import Image
 from sega import attach, load_method
 from sega.engine.sampling import seeded
 from sega.errors import RequestError
-from sega.methods.base import Method, build_method
+from sega.methods.base import Method
+from sega.methods.registry import build_method
 
 DIRECT = [row.name for row in METHODS if not row.staged]
 NATIVE, LARGE, REFERENCE = (192, 192), (256, 256), (96, 128)

@@ -13,7 +13,8 @@ from sega.engine.sampling import Run, seeded
 from sega.engine.timeshift import stage_sigmas
 from sega.errors import RequestError
 from sega.methods.base import Method
-from sega.methods.parts import Point, Request, Stage, align, check_size
+from sega.methods.sizes import check_size
+from sega.methods.types import Point, Request, Stage, align
 from sega.models.flux import FluxAdapter, image_ids
 
 

@@ -10,9 +10,10 @@ from sega.engine.sampling import generate
 from sega.engine.timeshift import stage_sigmas
 from sega.errors import RequestError
 from sega.formulas.schedules import close, linear_grid, mu_for_tokens, shift_exponential, shift_of, tokens_of
-from sega.methods.base import Method, build_method
+from sega.methods.base import Method
 from sega.methods.geometry import load_geometry
-from sega.methods.parts import Request, Stage
+from sega.methods.registry import build_method
+from sega.methods.types import Request, Stage
 from sega.models import adapter_for
 
 NAMES = ("hiflow", "hrdit")

@@ -11,7 +11,7 @@ from eval.figures import steps as stepplots
 from eval.output.manifest import NothingError
 from eval.records.runs import load_run
 from eval.records.steps import load, of_size, one_prompt
-from sega.methods.base import Step
+from sega.methods.types import Step
 from sega.store.step_files import rows_file, write_steps
 
 

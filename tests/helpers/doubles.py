@@ -2,7 +2,7 @@
 
 import torch
 
-from sega.methods.parts import Attention
+from sega.methods.base import Attention
 
 
 class Table(torch.nn.Module):

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from sega.engine.sampling import generate
-from sega.methods.base import Method, build_method
+from sega.methods.base import Method
 from sega.methods.geometry import CONF, load_geometry
+from sega.methods.registry import build_method
 
 PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
 SIDE = 16

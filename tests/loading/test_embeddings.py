@@ -9,7 +9,7 @@ from PIL import Image
 from small import words as small_words
 
 from sega.loading.text_cache import TextCache, sentences
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 from sega.run.cli import main
 
 PROMPT = "a photo of a red boat"
@@ -64,7 +64,7 @@ def test_qwen_and_its_negative_prompt(tmp_path):
     from qwen_tiny import build_pipeline, small_geometry
 
     from sega.engine.sampling import generate
-    from sega.methods.base import build_method
+    from sega.methods.registry import build_method
     from sega.models import text_encoder_of
 
     pipe = build_pipeline()

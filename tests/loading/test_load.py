@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sega import RequestError, generate, load_method, load_pipeline
+from sega.loading.known import geometry_of, model_config
 from sega.methods.geometry import load_geometry, models
-from sega.models.known import geometry_of, model_config
 
 PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
 
@@ -55,8 +55,8 @@ def test_a_pipeline_of_another_base_keeps_it(tiny_pipe):
 @pytest.mark.parametrize("name", [name for name in models() if name not in ("flux_krea", "flux_schnell")])
 def test_every_published_config_is_recognised_as_its_model(name):
     """By class and axes, as `published` in conf/model states them where it does."""
+    from sega.loading.known import _recognised
     from sega.models import PIPELINES
-    from sega.models.known import _recognised
 
     geometry = load_geometry(name)
     pipeline = next(cls for cls, family in PIPELINES.items() if family == geometry.family)
@@ -82,7 +82,7 @@ def test_wrong_keys_and_missing_weights_are_refused():
 
 
 def test_axes_that_no_model_has_are_refused(tiny_pipe):
-    from sega.models.known import _recognised
+    from sega.loading.known import _recognised
 
     with pytest.raises(RequestError, match="no model in conf/model"):
         _recognised("FluxPipeline", {"axes_dims_rope": [8, 12, 12]}, "this pipeline")

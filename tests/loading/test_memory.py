@@ -14,7 +14,7 @@ from sega.errors import RequestError
 from sega.loading import memory
 from sega.loading.folder import Part
 from sega.methods.geometry import CONF
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 
 BF16 = torch.bfloat16
 

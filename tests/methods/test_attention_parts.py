@@ -8,8 +8,7 @@ import torch
 from small import GEOMETRY, PROMPT, VANILLA, load, made, pixels
 
 from sega.engine.sampling import seeded
-from sega.methods.base import Method
-from sega.methods.parts import Attention
+from sega.methods.base import Attention, Method
 from sega.models.flux import FluxAdapter
 
 

@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 import sega
 from sega import RequestError, load_method
 from sega.errors import near
-from sega.methods.base import METHODS, Method, build_method
+from sega.methods.base import Method
 from sega.methods.geometry import CONF, load_geometry
+from sega.methods.registry import METHODS, build_method
 
 MODELS = ("tiny", "flux", "qwen")
 GRID = {"tiny": (40, 24), "flux": (128, 96), "qwen": (128, 96)}

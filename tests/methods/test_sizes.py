@@ -9,7 +9,7 @@ from small import GEOMETRY, load
 
 from sega import attach
 from sega.engine.sampling import generate
-from sega.methods.base import METHODS, build_method
+from sega.methods.registry import METHODS, build_method
 from sega.models import adapter_for
 
 PROMPT = "a photo of a red boat"

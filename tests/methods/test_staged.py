@@ -197,7 +197,7 @@ def test_a_uniform_picture_stays_uniform_when_enlarged(pipe):
 
 def test_a_request_is_checked_without_torch():
     code = (
-        "import sys; from sega import load_method; from sega.methods.parts import Request;"
+        "import sys; from sega import load_method; from sega.methods.types import Request;"
         "[load_method(n, m).stages(Request((512, 512), 4, 1.0)) for n in ('imax', 'hiflow', 'upsample')"
         " for m in ('tiny', 'flux', 'qwen')]; sys.exit('torch' in sys.modules)"
     )

@@ -8,7 +8,7 @@ import torch
 from small import GEOMETRY, VANILLA, load, made, pixels
 
 from sega.methods.base import Method
-from sega.methods.parts import Stage
+from sega.methods.types import Stage
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from qwen_tiny import build_pipeline, small_geometry
 from sega import attach, load_method
 from sega.engine.sampling import generate, seeded
 from sega.errors import RequestError
-from sega.methods.base import Method, build_method, uniform_axis
-from sega.methods.parts import Attention
+from sega.methods.base import Attention, Method, uniform_axis
+from sega.methods.registry import build_method
 from sega.models import adapter_for
 
 PROMPT, LONGER, STEPS, GUIDANCE = "a red boat in the sea", "a photo of a house on the sand at night", 2, 4.0

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sega import attach, load_method
 from sega.errors import RequestError
-from sega.methods.base import Step, build_method
+from sega.methods.registry import build_method
+from sega.methods.types import Step
 from sega.models import adapter_for
 from sega.models.qwen import ids_table, joint_ids
 from sega.models.qwen_calls import position_arguments

@@ -13,8 +13,8 @@ from relatives_tiny import BUILD, small_geometry
 from sega import attach
 from sega.engine.sampling import generate, seeded
 from sega.errors import RequestError
-from sega.methods.base import build_method
-from sega.methods.parts import Attention
+from sega.methods.base import Attention
+from sega.methods.registry import build_method
 from sega.models import adapter_for
 
 PROMPT, LONGER, STEPS, TEXT = "a red boat in the sea", "a photo of a house on the sand at night " * 4, 2, 96

@@ -177,7 +177,7 @@ def test_steps_asked_for_later_are_recorded_without_a_new_picture(monkeypatch, c
 )
 def test_a_size_may_be_a_multiple_of_the_training_side(res, native, token, size):
     """1.3 x 24 tokens are 31.2, so 31 of them."""
-    from sega.run.cell import parse_size
+    from sega.methods.sizes import parse_size
 
     assert parse_size(res, native, token) == size
 

@@ -9,7 +9,7 @@ from wandb_file import Offline
 
 from eval.records.runs import load_run, write_scores
 from sega.errors import RequestError
-from sega.methods.base import Step
+from sega.methods.types import Step
 from sega.run.tracker import Tracker, Wandb, group_of, open_tracker
 from sega.store.step_files import write_steps
 

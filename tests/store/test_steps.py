@@ -11,7 +11,7 @@ from sega import attach
 from sega.engine.recorder import Watch, latent_spectrum
 from sega.engine.sampling import generate
 from sega.errors import RequestError
-from sega.methods.parts import Call
+from sega.methods.types import Call
 from sega.store.step_files import maps_file, read_steps, rows_file, write_steps
 
 PROMPT = "a red ball on sand"

@@ -143,7 +143,7 @@ def test_an_image_carries_its_row_and_its_pixels_do_not_depend_on_it(folder, tmp
 def test_base_records_and_changed_bits_of_tensors_are_found(tmp_path):
     import torch
 
-    from sega.methods.parts import Stage
+    from sega.methods.types import Stage
     from sega.store.bases import BaseFolder
 
     warnings, stage = [], Stage((64, 64), 2, 1.0, plain=True)
@@ -197,7 +197,7 @@ def test_workers_sharing_a_store_make_every_image_once(tmp_path):
 def test_bases_come_back_as_they_were(tmp_path):
     import torch
 
-    from sega.methods.parts import Stage
+    from sega.methods.types import Stage
     from sega.store.bases import BaseFolder
 
     warnings = []
