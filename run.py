@@ -2,7 +2,8 @@
 
 import sys
 
+from eval.protocols import check_values
 from sega.run.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], check_values))

@@ -284,5 +284,9 @@ class HRDiT(HiFlow):
         if any(step != int(step) for step in self.spa_steps):
             raise RequestError(f"{self.name}: spa_steps={list(self.spa_steps)} must be whole numbers")
 
+    @property
+    def attends_densely(self) -> bool:
+        return not self.hap
+
     def attention(self, index: int, run: Generation | None) -> Attention:
         return BundledAttention(self, self.spa_steps[min(index, len(self.spa_steps)) - 1])

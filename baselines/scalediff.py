@@ -275,6 +275,10 @@ class ScaleDiff(Staged):
         entry = run.sigmas(index)[0]
         return (1 - entry) * run.guide + entry * noise
 
+    @property
+    def attends_densely(self) -> bool:
+        return False
+
     def attention(self, index: int, run: Generation) -> Attention:
         return Neighbourhood(self, run.generator)
 

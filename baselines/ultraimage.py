@@ -271,6 +271,10 @@ class UltraImage(Method):
         """Qwen-Image's code measures the unconditional pass with an empty prompt, whatever the negative prompt."""
         return ("",) if self.focus and self.geometry.family == "qwen" else ()
 
+    @property
+    def attends_densely(self) -> bool:
+        return not self.focus  # the entropies of all heads are measured besides
+
     def attention(self, index: int, run: Generation | None) -> Attention | None:
         layers = run.double_layers if self.proportional_length == "code" else 0
         proportional = LayeredProportion(self.geometry, layers)

@@ -62,13 +62,12 @@ class Store:
     """A store and the commands on it, in this process."""
 
     def __init__(self, options: dict[str, str], folder: Path):
-        from sega.run import cli
-
+        self.maker = None
         if options["program"]:
             spec = importlib.util.spec_from_file_location("program", ROOT / options["program"])
             program = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(program)
-            cli.task = program.task
+            self.maker = program.Fake()
         self.options, self.folder, self.said, self.wrong = options, folder, "", []
 
     def call(self, main: Callable[[list[str]], int], *words: str) -> None:
@@ -88,8 +87,11 @@ class Store:
         """Generate what is missing."""
         from sega.run import cli
 
+        def run(words: list[str]) -> int:
+            return cli.main(words, maker=self.maker)
+
         for line in self.options["lines"].split(";"):
-            self.call(cli.main, *self.options["common"].split(), *line.split(), f"store={self.folder}")
+            self.call(run, *self.options["common"].split(), *line.split(), f"store={self.folder}")
 
     def score(self) -> None:
         """Evaluate and report."""

@@ -135,6 +135,11 @@ class Method:
         """The latent [1, C, 2H, 2W] that stage `index` starts from; the image's noise of its size by default."""
         return run.noise(run.stages[index].size)
 
+    @property
+    def attends_densely(self) -> bool:
+        """Whether every layer attends from all tokens to all tokens, once, so that its cost is the stock one."""
+        return True
+
     def attention(self, index: int, run: Generation | None) -> Attention | None:
         """The attention part of stage `index`. `run` is None when the method is attached by hand."""
         return None

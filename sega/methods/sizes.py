@@ -8,6 +8,7 @@ from typing import Any
 from sega.errors import RequestError
 
 LARGEST = 32
+"""The largest multiple of the training side in `res`; above it 128x would be taken for more than a slip of 128x128."""
 
 
 def parse_size(res: Any, native: int, token_pixels: int, key: str = "res") -> tuple[int, int]:

@@ -1,32 +1,26 @@
-"""A resolved configuration checked and turned into a cell, before anything heavy is imported."""
+"""The unit of a sweep: a method on a model at a size. Checked and identified before anything heavy is imported."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
-import os
-import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from sega.errors import RequestError, check_folder, check_name, near
+from sega.engine.noise import NOISE_VERSION
+from sega.errors import RequestError
 from sega.loading import parallel
-from sega.loading.memory import MODES, tile
-from sega.loading.pipeline import Absent, Weights, find_weights, source
-from sega.loading.placement import QUANTIZE
+from sega.loading.memory import tile
+from sega.loading.pipeline import Absent, Weights, find_weights, fingerprint, source
 from sega.methods.base import Method
 from sega.methods.geometry import build_geometry
 from sega.methods.registry import build_method
 from sega.methods.sizes import check_size, parse_size
 from sega.methods.types import Request, Stage
-from sega.models import GUIDED
+from sega.run.checks import check_machine, check_model, check_sweep, check_tracker, parse_part, whole_number
 from sega.run.prompts import Prompt, load_prompts
-
-DTYPES = ("float32", "bfloat16", "float16")
-TRACKERS = ("none", "wandb")
-RECORDS = ("profiles", "magnitudes", "spectrum", "attention")
-"""The largest multiple of the training side in `res`; above it 128x would be taken for more than a slip of 128x128."""
+from sega.store.cell_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -51,6 +45,29 @@ class Cell:
         return self.seeds if prompt.seed is None else [prompt.seed]
 
     @property
+    def in_order(self) -> list[tuple[Prompt, int]]:
+        """The images in the order of this worker: its own share, then those of the others, to help them out."""
+        part, parts = parse_part(self.config["part"])
+        shares = [self.prompts[(part - 1 + step) % parts :: parts] for step in range(parts)]
+        return [(prompt, seed) for share in shares for prompt in share for seed in self.seeds_of(prompt)]
+
+    @property
+    def label(self) -> str:
+        """`tiny sega 384x384`, for messages."""
+        return f"{self.model['name']} {self.method.name} {'x'.join(map(str, self.request.size))}"
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Where its images belong. Reads the weights for their hash, unless that is known."""
+        return self.folder_for(fingerprint(self.weights))
+
+    def folder_for(self, weights_hash: str) -> RunFolder:
+        """Where its images would belong with weights of this hash."""
+        place = self.model["name"], self.method.name, self.request.size
+        about = identity(self, weights_hash, NOISE_VERSION)
+        return RunFolder(self.config["store"], *place, about, lease=self.config["lease"])
+
+    @property
     def unused(self) -> list[str]:
         """A sentence for each of `steps` and `guidance` that was given but changes no stage of the method."""
         found = []
@@ -62,25 +79,26 @@ class Cell:
         return found
 
 
-def plan(config: dict[str, Any]) -> Cell:
+def build_cell(config: dict[str, Any]) -> Cell:
     """The cell of a resolved config. Raises RequestError for whatever can't work."""
     model = config["model"]
-    _check_model(model)
+    check_sweep(config)
+    check_model(model)
     geometry = build_geometry(model["geometry"])
     method = build_method(config["method"], geometry)
     size = parse_size(config["res"], model["native"], geometry.token_pixels)
     check_size(size, geometry.token_pixels)
-    steps = _whole("steps", config["steps"] if config["steps"] is not None else model["steps"], 1, 1000)
+    steps = whole_number("steps", config["steps"] if config["steps"] is not None else model["steps"], 1, 1000)
     guidance = config["guidance"] if config["guidance"] is not None else model["guidance"]
     if isinstance(guidance, bool) or not isinstance(guidance, int | float) or not 0 <= guidance < math.inf:
         raise RequestError(f"guidance={guidance} must be a number of at least 0")
     seeds = config["seeds"] if isinstance(config["seeds"], list) else [config["seeds"]]
-    seeds = list(dict.fromkeys(_whole("seeds", seed, 0, 2**63 - 1) for seed in seeds))
+    seeds = list(dict.fromkeys(whole_number("seeds", seed, 0, 2**63 - 1) for seed in seeds))
     if not seeds:
         raise RequestError("seeds=[] is empty; give at least one, such as seeds=[0]")
     parallel.check(model, method)
-    _check_machine(config, model)
-    _check_tracker(config["tracker"])
+    check_machine(config, model)
+    check_tracker(config["tracker"])
     prompts = load_prompts(config["prompts"])
     request = Request(size, steps, float(guidance))
     weights = _weights(model, config["dry_run"])
@@ -128,72 +146,6 @@ def _weights(model: dict[str, Any], dry_run: bool) -> Weights | None:
         return None
 
 
-def _check_model(model: dict[str, Any]) -> None:
-    check_name("model.name", model["name"])
-    if model["text_cache"] is not None:
-        cache = model["text_cache"]
-        check_folder("model.text_cache", os.path.expanduser(cache) if isinstance(cache, str) else cache)
-    if model["dtype"] not in DTYPES:
-        raise RequestError(f"model.dtype={model['dtype']} is unknown{near(model['dtype'], DTYPES)}")
-    _whole("model.native", model["native"], 1, 2**20)
-    if not isinstance(model["vae_tiling"], bool):
-        raise RequestError(f"model.vae_tiling={model['vae_tiling']} must be true or false")
-    _whole("model.vae_tile", model["vae_tile"], 512, 2**20)
-    for key, known in (("memory", MODES), ("quantize", (None, *QUANTIZE))):
-        if model[key] not in known:
-            raise RequestError(f"model.{key}={model[key]} is unknown{near(model[key], [k for k in known if k])}")
-    for key in ("compile", "download"):
-        if not isinstance(model[key], bool):
-            raise RequestError(f"model.{key}={model[key]} must be true or false")
-    if model["negative_prompt"] and model["geometry"]["family"] not in GUIDED:
-        raise RequestError(f"model.negative_prompt: {model['name']} takes none, its guidance is embedded; use null")
-    budget = model["budget_gb"]
-    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0):
-        raise RequestError(f"model.budget_gb={budget} must be a number above 0, or null")
-
-
-def _check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
-    device = str(config["device"])
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise RequestError(f"device={device} is unknown{near(device, ('auto', 'cpu', 'cuda', 'cuda:0'))}")
-    if device == "cpu" and model["dtype"] == "float16":
-        raise RequestError("model.dtype=float16 does not work on a CPU; use float32 or bfloat16")
-    if device == "cpu" and model["memory"] not in ("auto", "gpu"):
-        raise RequestError(f"model.memory={model['memory']} moves weights to a GPU and back; with device=cpu use auto")
-    if device == "cpu" and model["quantize"]:
-        raise RequestError(f"model.quantize={model['quantize']} needs a CUDA device; with device=cpu use null")
-    for item in config["record"] if isinstance(config["record"], list) else [config["record"]]:
-        if item not in RECORDS:
-            raise RequestError(f"record={item} is unknown{near(item, RECORDS)}")
-    query = config["query"]
-    if not isinstance(query, list) or len(query) != 2 or not all(_is_fraction(value) for value in query):
-        raise RequestError(f"query={query} must be a place x,y as fractions of the picture, such as query=[0.5,0.7]")
-    if not isinstance(config["exact_time"], bool):
-        raise RequestError(f"exact_time={config['exact_time']} must be true or false")
-    if not isinstance(config["dry_run"], bool):
-        raise RequestError(f"dry_run={config['dry_run']} must be true or false")
-    rate = config["tflops"]
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        raise RequestError(f"tflops={rate} must be a number above 0")
-    check_folder("store", config["store"])
-
-
-def _is_fraction(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def _check_tracker(tracker: dict[str, Any]) -> None:
-    name = tracker["name"]
-    if name not in TRACKERS:
-        raise RequestError(f"tracker={name} is unknown{near(name, TRACKERS)}")
-    if name == "wandb":
-        if tracker["mode"] not in ("offline", "online"):
-            raise RequestError(f"tracker.mode={tracker['mode']} must be offline or online")
-        if importlib.util.find_spec("wandb") is None:
-            raise RequestError("tracker=wandb needs the package wandb; install it or use tracker=none")
-
-
-def _whole(key: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(f"{key}={value} must be a whole number from {low} to {high}")
-    return value
+def file_name(prompt: Prompt, seed: int) -> str:
+    """The name of an image in its folder."""
+    return f"{prompt.id}-{seed}.png"

@@ -1,18 +1,19 @@
-"""The command line of `run.py`: Hydra, with wrong requests answered in one line before anything runs."""
+"""The command line of `run.py`: wrong requests get one line before anything runs; then every cell is run in turn.
+
+Hydra composes the configuration. Its machinery of jobs runs only where a launcher is asked for.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sega.errors import FULL_OR_FORBIDDEN, IN_THE_WAY, RequestError, answer, near, output_closed, shortened
+from sega.errors import FULL_OR_FORBIDDEN, IN_THE_WAY, RequestError, answer, output_closed, shortened
 from sega.methods.geometry import CONF
+from sega.run.request import GROUPS, Check, Request, compose_all, plain, read_request
 
-GROUPS = ("model", "method", "prompts", "eval", "tracker", "experiment")
 EXAMPLES = """\
   python run.py model=tiny method=sega res=2x
   python run.py -m model=tiny method=vanilla,ntk,sega res=1.5x,2x,384x192 prompts.limit=2
@@ -37,31 +38,22 @@ SHOW = {
 """Options of Hydra that only show something, with the values they take; () for any, None for no value."""
 ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun")
 """Options of Hydra that would take another configuration, which nothing here has checked."""
-DEPTH = 64
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-
-_asked: dict[str, Any] = {}  # of the command of this process: its sweep, and the exit statuses of its cells
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A checked command line."""
+def main(arguments: list[str], check_protocol: Check | None = None, maker: Any = None) -> int:
+    """Exit status: 0 done; 2 the request is wrong; 1 anything else, failed or missing images included.
 
-    words: list[str]  # for Hydra, with what a preset sweeps written out
-    cells: list[Any]  # sega.run.cell.Cell
-    launcher: str  # dotted name of the launcher's class
-
-
-def main(arguments: list[str]) -> int:
-    """Exit status: 0 done; 2 the request is wrong; 1 anything else, failed or missing images included."""
+    `check_protocol` checks the `eval` block of a cell (see `read_request`); `maker` makes the images, a `Maker` of
+    `sega.run.maker` unless given.
+    """
     try:
-        return answer("run.py", partial(_command, arguments))
+        return answer("run.py", partial(_command, arguments, check_protocol, maker))
     except KeyboardInterrupt:
-        print("run.py: interrupted; the same line goes on from here", file=sys.stderr)
+        print("run.py: interrupted; run the same command again to resume", file=sys.stderr)
         return 1
 
 
-def _command(arguments: list[str]) -> int:
+def _command(arguments: list[str], check_protocol: Check | None, maker: Any) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text())
         return 0
@@ -71,16 +63,16 @@ def _command(arguments: list[str]) -> int:
             compose_all(words)  # a wrong word is answered here, in one line
         elif not words or not words[0].startswith(("install=", "uninstall=", "query=")):
             raise RequestError("--shell-completion takes install=<shell> or uninstall=<shell>, such as install=bash")
-        return 2 if _hydra([*words, *shown]) else 0
+        return 2 if _hydra([*words, *shown], _nothing) else 0
     try:
-        asked = check(words)
+        request = read_request(words, check_protocol)
     except OSError as error:
         raise RequestError(f"{shortened(error.filename or 'a file')}: {error.strerror}") from error
-    if any(cell.config["dry_run"] for cell in asked.cells):
+    if any(cell.config["dry_run"] for cell in request.cells):
         from sega.run.dryrun import show
 
-        return show(asked.cells)
-    return _run(asked)
+        return show(request.cells)
+    return _run(request, maker)
 
 
 def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -114,33 +106,62 @@ def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
     return words, shown
 
 
-def _run(asked: Asked) -> int:
-    """Run what was asked for, with this process as the worker or, under a launcher, as the one that waits for them."""
-    from sega.run import stopping
+def _run(request: Request, maker: Any) -> int:
+    """Make the images of a request: in this process or, with a launcher, in others that this one waits for."""
     from sega.run.progress import watched
     from sega.run.sweep import sweep_of
+    from sega.run.worker import Session
 
-    sweep, alone = sweep_of(asked.cells), asked.launcher == BASIC
-    stopping.forget()
-    _asked.update(sweep=sweep if alone else None, statuses=[])
-    with stopping.handled(patient=not alone), contextlib.nullcontext() if alone else watched(sweep):
-        status = _hydra(asked.words)
-    status = max([status, *_asked["statuses"]])
-    if stopping.asked() and not status:
+    sweep = sweep_of(request.cells)
+    session = Session(sweep=sweep) if maker is None else Session(maker, sweep=sweep)
+    with session.stop.handled(patient=request.launcher is not None):
+        if request.launcher is None:
+            status = max(run_cell(cell, session) for cell in request.cells)
+        else:
+            with watched(sweep):
+                status = _hydra(request.words, partial(_launched, maker=maker))
+    if session.stop.requested and not status:
         raise KeyboardInterrupt
     now = sweep.count()
     if now.failed or now.left:
         words = [f"{now.done} there"] + ([f"{now.failed} failed"] if now.failed else [])
         if now.left:
-            words.append(f"{now.left} missing: the same line goes on with them")
+            words.append(f"{now.left} missing: run the same command again to make them")
         if now.failed:
             reasons = sweep.failures()[0].failed_file
-            words.append(f"the reasons are in {reasons}, and retry_failed=true tries again")
+            words.append(f"the reasons are in {reasons}; retry_failed=true tries again")
         print(f"{now.total} images: {'; '.join(words)}", flush=True)
     return status or int(bool(now.failed or now.left))
 
 
-def _hydra(words: list[str]) -> int:
+def run_cell(cell: Any, session: Any) -> int:
+    """Run one cell; what stops it is said in one line. Returns its exit status; the next cells go on."""
+    from sega.run.worker import run
+
+    try:
+        run(cell, session)
+    except RequestError as error:
+        print(f"run.py: {error}", file=sys.stderr, flush=True)
+        return 2
+    except BrokenPipeError:
+        session.stop.request()
+        return output_closed("run.py")
+    except OSError as error:
+        if error.errno not in FULL_OR_FORBIDDEN | IN_THE_WAY:
+            raise
+        print(
+            f"run.py: {error.filename or cell.config['store']} can't be written ({error.strerror}); finished images "
+            "are kept; mend this, then run the same command again",
+            file=sys.stderr,
+            flush=True,
+        )
+        session.stop.request()
+        return 1
+    return 0
+
+
+def _hydra(words: list[str], task: Any) -> int:
+    """Hand words to Hydra, which calls `task` with each configuration, in processes of a launcher if one is given."""
     import hydra
 
     before, sys.argv = sys.argv, [sys.argv[0], *words]
@@ -153,196 +174,16 @@ def _hydra(words: list[str]) -> int:
     return 0
 
 
-def task(config) -> int:
-    """One cell, in whatever process a launcher has chosen. Returns its exit status; the next cells go on."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from sega.run import stopping
-    from sega.run.worker import run
-
-    status = 0
-    try:
-        many = HydraConfig.get().mode.name == "MULTIRUN" and HydraConfig.get().launcher._target_ != BASIC
-        run(plain(config), _asked.get("sweep"), plain=many)
-    except RequestError as error:
-        print(f"run.py: {error}", file=sys.stderr, flush=True)
-        status = 2
-    except BrokenPipeError:
-        status = output_closed("run.py")
-        stopping.ask()
-    except OSError as error:
-        if error.errno not in FULL_OR_FORBIDDEN | IN_THE_WAY:
-            raise
-        print(
-            f"run.py: {error.filename or config.store} can't be written ({error.strerror}); what is made stays, "
-            "and the same line goes on once that is mended",
-            file=sys.stderr,
-            flush=True,
-        )
-        stopping.ask()
-        status = 1
-    _asked.setdefault("statuses", []).append(status)
-    return status
+def _nothing(config: Any) -> None:
+    """The task of an option that only shows something."""
 
 
-def plain(config) -> dict[str, Any]:
-    """A composed config as resolved plain values."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+def _launched(config: Any, maker: Any) -> int:
+    """One cell, in the process that a launcher has chosen."""
+    from sega.run.cell import build_cell
+    from sega.run.worker import Session
 
-    try:
-        return OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise RequestError(f"the configuration can't be resolved: {str(error).splitlines()[0]}") from error
-
-
-def check(arguments: list[str]) -> Asked:
-    """Compose and plan every cell that these words ask for. Raises RequestError for the first that can't work."""
-    from sega.run.sweep import plan_cell
-
-    words, configs, launcher = compose_all(arguments)
-    return Asked(words, [plan_cell(config) for config in configs], launcher)
-
-
-def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], str]:
-    """Words for Hydra, the configuration of every cell, and the launcher. RequestError for what can't be read."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    from sega.run.presets import swept_words
-
-    multirun = bool({"-m", "--multirun"} & set(arguments))
-    words = [word for word in arguments if word not in ("-m", "--multirun")]
-    for word in words:
-        _check_word(word)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-            first = parser.parse_overrides(words)
-        except HydraException as error:
-            raise _request(error, words) from error
-        except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
-            raise RequestError(f"can't read {shortened(max(words, key=len))}") from error
-        whole = _composed([_first(item) for item in first], hydra=True)
-        words = words + swept_words(whole, words, multirun)
-        overrides = parser.parse_overrides(words)
-        swept = [item for item in overrides if item.is_sweep_override()]
-        if swept and not multirun:
-            raise RequestError(
-                f"{swept[0].input_line} gives several values: add -m to run each of them, or quote a value with commas"
-            )
-        if multirun:
-            words = [_kept_for_cells(item, swept) for item in overrides]
-            overrides = parser.parse_overrides(words)
-        launcher = _launcher(whole) if multirun else BASIC
-        configs = [plain(_composed(cell)) for cell in _cells(overrides)]
-    return [*(["-m"] if multirun else []), *words], configs, launcher
-
-
-def _kept_for_cells(item, swept: list) -> str:
-    """A word for Hydra; a key of a group that is swept becomes a sweep of one value.
-
-    Hydra first composes what is not swept, with the default of the group, which may lack the key.
-    """
-    key, _, value = item.input_line.partition("=")
-    groups = {other.get_key_element() for other in swept}
-    of_swept = "." in key and key.split(".")[0] in groups and not item.is_sweep_override()
-    return f"{key}=choice({value})" if of_swept else item.input_line
-
-
-def _first(item) -> str:
-    if not item.is_sweep_override() or not item.is_discrete_sweep():
-        return item.input_line
-    return f"{item.get_key_element()}={next(iter(item.sweep_string_iterator()))}"
-
-
-def _launcher(whole) -> str:
-    """The class of the chosen launcher, when its package is there."""
-    import importlib.util
-
-    target = whole.hydra.launcher._target_
-    name = target.split(".")[1] if target.startswith("hydra_plugins.") else None
-    if name and importlib.util.find_spec(f"hydra_plugins.{name}") is None:
-        package = name.replace("_", "-")
-        raise RequestError(f"this launcher needs the package {package}; install it, or leave hydra/launcher out")
-    return target
-
-
-def _check_word(word: str) -> None:
-    if word.startswith("-"):
-        raise RequestError(f"unknown option {word}; settings are written key=value, such as res=512 (see --help)")
-    if "=" not in word or word.startswith("="):
-        raise RequestError(f"can't read {word!r}; settings are written key=value, such as res=512 (see --help)")
-    depth = 0
-    for character in word:
-        depth += (character in "[{(") - (character in "]})")
-        if depth > DEPTH:
-            raise RequestError(f"can't read {shortened(word)}: more than {DEPTH} brackets stand open")
-    if word.startswith(("+", "~")) and not word.lstrip("+~").startswith("hydra"):
-        raise RequestError(f"{word}: keys can't be added or removed; write {word.lstrip('+~')} to change one")
-
-
-def _cells(overrides: list) -> list[list[str]]:
-    from itertools import product
-
-    choices = []
-    for item in overrides:
-        if item.is_sweep_override():
-            if not item.is_discrete_sweep():
-                raise RequestError(f"{item.input_line} is no list of values")
-            choices.append([f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()])
-        else:
-            choices.append([item.input_line])
-    return [list(cell) for cell in product(*choices)]
-
-
-def _composed(words: list[str], hydra: bool = False):
-    """The configuration of a cell, with Hydra's own part if wanted; what Hydra finds wrong as a RequestError."""
-    from hydra.errors import HydraException
-
-    try:
-        return _compose(words, hydra)
-    except HydraException as error:
-        raise _request(error, words) from error
-    except ValueError as error:  # such as a group that is given null
-        raise RequestError(str(error).splitlines()[0]) from error
-
-
-def _compose(words: list[str], hydra: bool = False):
-    from hydra import compose
-
-    words = [word for word in words if hydra or not word.startswith("hydra")]
-    return compose("config", overrides=words, return_hydra_config=hydra)
-
-
-def _request(error: Exception, words: list[str]) -> RequestError:
-    """What Hydra found wrong, in one line."""
-    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return RequestError(f"unknown {group} {name!r}{near(name, error.options)}")
-    if isinstance(error, OverrideParseException):
-        return RequestError(f"can't read {error.override!r}; quote values with spaces, commas or brackets")
-    key = getattr(error.__cause__, "full_key", None)
-    if key:
-        try:
-            known = _keys(plain(_compose([word for word in words if word.split("=")[0] in GROUPS])))
-        except HydraException as other:
-            return _request(other, [])
-        parent = key.rpartition(".")[0]
-        siblings = [name for name in known if name.rpartition(".")[0] == parent]
-        return RequestError(f"unknown key {key!r}{near(key, siblings or known)}")
-    return RequestError(str(error).splitlines()[0])
-
-
-def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in config.items():
-        keys += [prefix + key, *(_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [])]
-    return keys
+    return run_cell(build_cell(plain(config)), Session(plain=True) if maker is None else Session(maker, plain=True))
 
 
 def help_text() -> str:

@@ -6,16 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sega.engine.noise import NOISE_VERSION
 from sega.loading import memory
 from sega.loading.folder import Part, read_parts
 from sega.loading.pipeline import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
-from sega.run.cell import Cell, identity
+from sega.run.cell import Cell, file_name
 from sega.run.cost import Cost, image_cost
-from sega.run.progress import clock
-from sega.run.sweep import file_name
-from sega.store.cell_folder import RunFolder
+from sega.run.quantities import amount, clock
 
 SMALL = 2e9  # bytes of weights that are hashed for an answer; larger ones are only looked up
 
@@ -45,7 +42,7 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
     config = parts["transformer"].config if "transformer" in parts else {}
     cost = image_cost(cell, config)
     lines = [
-        f"{model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}",
+        cell.label,
         f"  weights  {source(model)} ({where})",
         f"  images   {len(cell.images)} ({_factors(cell)}), {known}",
         *(_stage(cell, number, stage) for number, stage in enumerate(cell.stages, 1)),
@@ -55,7 +52,7 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
         lines.append(f"  cost     {cost.calls} transformer calls an image; this class is not counted")
     else:
         each, rest = (f"{clock(n * cost.flops / (tflops * 1e12))}" for n in (1, missing))
-        dense = ", counted as dense attention" if _own_attention(cell) else ""
+        dense = "" if cell.method.attends_densely else ", counted as dense attention"
         work = f"{cost.calls} transformer calls, {amount(cost.flops)} an image{dense}"
         lines.append(f"  cost     {work}: {each} at {tflops:g} TFLOP/s, {rest} for {missing}")
     return [*lines, *_memory(cell, parts)], missing, cost
@@ -65,11 +62,6 @@ def _factors(cell: Cell) -> str:
     if any(prompt.seed is not None for prompt in cell.prompts):
         return f"{len(cell.prompts)} prompts, with seeds of their own"
     return f"{len(cell.prompts)} x {len(cell.seeds)}: prompts x seeds"
-
-
-def amount(flops: float) -> str:
-    """874.2 PFLOP, 3.719 TFLOP."""
-    return f"{flops / 1e15:.4g} PFLOP" if flops >= 1e15 else f"{flops / 1e12:.4g} TFLOP"
 
 
 def _stage(cell: Cell, number: int, stage: Stage) -> str:
@@ -97,13 +89,6 @@ def _device(wish: str, budget_gb: float | None) -> str:
     return "cuda" if budget_gb is not None or memory.free("cuda", None) is not None else "cpu"
 
 
-def _own_attention(cell: Cell) -> bool:
-    """Whether the method has an attention part, whose pattern may cost less or more than the dense one."""
-    from sega.methods.base import Method
-
-    return type(cell.method).attention is not Method.attention
-
-
 def published(model: dict[str, Any]) -> dict[str, Part]:
     """The parts of the published checkpoint, from the model's config."""
     block = model["published"] or {}
@@ -120,8 +105,8 @@ def count_there(cell: Cell) -> int | None:
     if cell.weights:
         large = sum(path.stat().st_size for path in cell.weights.folder.rglob("*.safetensors")) > SMALL
         weights = known_fingerprint(cell.weights) if large else fingerprint(cell.weights)
-    about = json.loads(json.dumps(identity(cell, weights or "?", NOISE_VERSION)))  # as a run.json holds it
-    own = RunFolder(cell.config["store"], cell.model["name"], cell.method.name, cell.request.size, about)
+    own = cell.folder_for(weights or "?")
+    about = json.loads(json.dumps(own.identity))  # as a run.json holds it
     if weights:
         return len(names & _there(own.path))
     alike = [record.parent for record in own.path.parent.glob("*/run.json") if _anonymous(record) == about]

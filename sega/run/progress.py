@@ -11,74 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from sega.run import terminal
-from sega.store.cell_folder import RunFolder
+from sega.run.quantities import clock, rate
+from sega.run.sweep import Count, Share, Sweep, work_done, work_left
 
 OFTEN = 0.1
 """Seconds between two movements of the line."""
-
-
-@dataclass(frozen=True)
-class Count:
-    """Images of a cell or of a whole sweep."""
-
-    total: int
-    done: int
-    failed: int
-
-    @property
-    def left(self) -> int:
-        return self.total - self.done - self.failed
-
-
-@dataclass
-class Share:
-    """The images that a command asks for of one cell."""
-
-    folder: RunFolder
-    names: set[str]
-    work: float = 1.0  # what an image costs, in the unit of the other cells
-
-    def count(self) -> Count:
-        """As the records of the cell say."""
-        done, failed = self.names & set(self.folder.rows()), self.names & set(self.folder.failed())
-        return Count(len(self.names), len(done), len(failed))
-
-
-@dataclass
-class Sweep:
-    """The images that a command asks for, over all its cells, and the time this process has spent on them."""
-
-    cells: dict[str, Share] = field(default_factory=dict)  # by path
-    seconds: float = 0.0  # spent on images in the cells that are through
-    before: float | None = None  # work that was done when the first cell began
-    said: set[str] = field(default_factory=set)  # what a command says only once
-
-    def add(self, folder: RunFolder, names: Sequence[str], work: float = 1.0) -> None:
-        """Several cells of a command may be one folder, with other prompts each."""
-        self.cells.setdefault(str(folder.path), Share(folder, set(), work)).names.update(names)
-
-    def counts(self) -> list[tuple[Count, float]]:
-        """Of each cell: its images, and the work of one."""
-        return [(share.count(), share.work) for share in self.cells.values()]
-
-    def count(self) -> Count:
-        found = [now for now, _ in self.counts()]
-        return Count(*(sum(getattr(item, key) for item in found) for key in ("total", "done", "failed")))
-
-    def failures(self) -> list[RunFolder]:
-        """Cells with failed images."""
-        return [share.folder for share in self.cells.values() if share.count().failed]
-
-
-def work_done(counts: list[tuple[Count, float]]) -> float:
-    return sum((now.done + now.failed) * work for now, work in counts)
-
-
-def work_left(counts: list[tuple[Count, float]]) -> float:
-    return sum(now.left * work for now, work in counts)
 
 
 class Progress:
@@ -239,22 +178,3 @@ def watched(sweep: Sweep, every: float = 10.0) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def rate(images: int, seconds: float) -> str:
-    """2.5/s, 12/min, 7.1/h."""
-    for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
-        value = images / max(seconds, 1e-9) * length
-        if value >= 1 or unit == "h":
-            return f"{value:.2g}/{unit}" if value < 100 else f"{value:.0f}/{unit}"
-    raise AssertionError
-
-
-def clock(seconds: float) -> str:
-    """12 s, 3:07 min, 2:05:09 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"

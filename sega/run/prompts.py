@@ -78,9 +78,9 @@ def _read(config: dict[str, Any]) -> list[Prompt]:
         return _from_file(config["path"])
     if config["source"] == "items" or config["items"]:
         return _sentences(config["items"], "prompts.items")
-    from sega.embedded.world import prompts
+    from sega.embedded.captions import captions
 
-    return [named(text) for text in prompts(config["seed"], config["count"])]
+    return [named(text) for text in captions(config["seed"], config["count"])]
 
 
 def _sentences(value: Any, key: str) -> list[Prompt]:

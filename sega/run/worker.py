@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from sega.errors import FailedImageError
-from sega.loading import memory, parallel
-from sega.loading import text_cache as embeddings
+from sega.loading import memory, parallel, text_cache
 from sega.loading.devices import device_for
-from sega.run import provenance as machine
-from sega.run import stopping
-from sega.run.cell import Cell
+from sega.run import provenance
+from sega.run.cell import Cell, file_name
 from sega.run.cost import stage_work
-from sega.run.progress import Progress, Share, Sweep
+from sega.run.maker import Maker
+from sega.run.progress import Progress
 from sega.run.prompts import Prompt, sha
-from sega.run.sweep import file_name, folder_of, ordered, plan_cell
+from sega.run.stopping import Stop
+from sega.run.sweep import Share, Sweep
 from sega.run.tracker import open_tracker
 from sega.store.cell_folder import RunFolder
-from sega.store.claims import Claim, worker
+from sega.store.claims import Claim
 from sega.store.step_files import is_recorded, write_steps
 
-_loaded: dict[str, Any] = {}  # the pipeline of the last cell: the cells of a sweep mostly share it
+
+@dataclass
+class Session:
+    """What the cells of one command share in this process."""
+
+    maker: Maker = field(default_factory=Maker)
+    stop: Stop = field(default_factory=Stop)
+    sweep: Sweep | None = None  # all that the command asks for, where this process works through it
+    plain: bool = False  # one of many workers: progress in whole lines that name the worker
 
 
 @dataclass(frozen=True)
@@ -41,27 +47,25 @@ class Outcome:
     left: int  # not there, because the worker was asked to end
 
 
-def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False) -> Outcome | None:
-    """Generate what is missing of the cell of a resolved config. Raises RequestError for what can't work.
+def run(cell: Cell, session: Session) -> Outcome | None:
+    """Generate the images that a cell lacks. Raises RequestError for what can't work.
 
-    `sweep` is what the command asks for in all, where this process works through it; `plain` for one of many workers.
     Where several processes work on one image, the first does all this and the others only help it: None.
     """
-    cell = plan_cell(config)
+    config = cell.config
     if cell.model["parallel"] in parallel.SPLIT:
         parallel.meet(_device(cell))
     if parallel.rank() > 0:
-        return _help(cell)
-    folder, names = folder_of(cell), {file_name(*item) for item in cell.images}
-    label = f"{cell.model['name']} {cell.method.name} {'x'.join(map(str, cell.request.size))}"
-    who = f"{socket.gethostname()}:{os.getpid()} " if plain else ""
+        return _help(cell, session.maker)
+    folder, names, label = cell.folder, {file_name(*item) for item in cell.images}, cell.label
+    who = f"{socket.gethostname()}:{os.getpid()} " if session.plain else ""
     work = stage_work(cell)
     stages = [(stage.taken, part) for stage, part in zip(cell.stages, work, strict=True)]
-    progress = Progress(who + label, Share(folder, names, sum(work)), sweep, stages, plain)
+    progress = Progress(who + label, Share(folder, names, sum(work)), session.sweep, stages, session.plain)
     problems = folder.repair() if folder.path.exists() else []
     for problem in problems:
         progress.warn(problem)
-    missing = [item for item in ordered(cell) if not _is_through(folder, item, config, progress)]
+    missing = [item for item in cell.in_order if not _is_through(folder, item, config, progress)]
     if folder.path.exists() and not missing and not folder.is_described():
         problems += (more := folder.open(_record(cell, None)))  # the device of images made before is not known
         for problem in more:
@@ -69,9 +73,9 @@ def run(config: dict[str, Any], sweep: Sweep | None = None, plain: bool = False)
     if problems and not missing:
         folder.settle()
     try:
-        if missing and not stopping.asked():
-            with stopping.handled():
-                _Worker(cell, folder, progress, missing).work(missing)
+        if missing and not session.stop.requested:
+            with session.stop.handled():
+                _Worker(cell, folder, progress, missing, session).work(missing)
     finally:
         progress.close()
     parallel.tell(None)
@@ -99,8 +103,16 @@ def _is_through(folder: RunFolder, item: tuple[Prompt, int], config: dict[str, A
 class _Worker:
     """Makes the images of one cell, one at a time, so that no image depends on its batch."""
 
-    def __init__(self, cell: Cell, folder: RunFolder, progress: Progress, items: list[tuple[Prompt, int]]):
-        self.cell, self.folder, self.progress = cell, folder, progress
+    def __init__(
+        self,
+        cell: Cell,
+        folder: RunFolder,
+        progress: Progress,
+        items: list[tuple[Prompt, int]],
+        session: Session,
+    ):
+        self.cell, self.folder, self.progress, self.session = cell, folder, progress, session
+        self.stop, self.maker = session.stop, session.maker
         self.device = _device(cell)
         self.plan = memory.plan_for(cell, self.device)
         if cell.model["parallel"] != "blocks" and self.plan.matters:  # the estimate is for one device
@@ -108,11 +120,12 @@ class _Worker:
         for line in cell.unused:
             progress.note(line, once=True)
         progress.wait("loading")
-        self.texts = embeddings.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, _loaded.clear)
+        self.texts = text_cache.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, self.maker.free)
         parallel.tell("load")
         loading = progress.note if self.plan.matters else None
-        self.pipe = _pipeline(cell, self.device, "gpu" if cell.model["parallel"] else self.plan.mode, loading)
-        for problem in folder.open(_record(cell, machine.device_name(self.device))):
+        mode = "gpu" if cell.model["parallel"] else self.plan.mode
+        self.pipe = self.maker.open(cell, self.device, mode, loading)
+        for problem in folder.open(_record(cell, self.maker.describe(self.device))):
             progress.warn(problem)
         self.bases = None
         if cell.method.staged:
@@ -136,12 +149,12 @@ class _Worker:
         pause = 0.02
         self.progress.begin()
         try:
-            while items and not stopping.asked():
-                held = [item for item in items if stopping.asked() or not self._make(item, tracker)]
+            while items and not self.stop.requested:
+                held = [item for item in items if self.stop.requested or not self._make(item, tracker)]
                 pause = min(pause * 2, 2.0) if len(held) == len(items) else 0.02
                 if held:
                     self.progress.wait("waiting for images of other workers")
-                if held and not stopping.asked():
+                if held and not self.stop.requested:
                     time.sleep(pause)
                 items = held
         finally:
@@ -159,7 +172,7 @@ class _Worker:
             row, state = None, _state(self.folder, name, self.cell.config)
             if state != "done" and (state != "failed" or self.cell.config["retry_failed"]):
                 self.progress.next()
-                with stopping.in_flight():
+                with self.stop.in_flight():
                     row = self._generate(*item, name, claim)
             if row:
                 tracker.log(row, self.folder.path / name)
@@ -168,19 +181,17 @@ class _Worker:
 
     def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
         """Make and record an image; None for one that came to nothing, or that another worker has taken over."""
-        from sega.engine.sampling import generate
-
         config, request = self.cell.config, self.cell.request
         about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed}
-        machine.reset_peak(self.device)
+        provenance.reset_peak(self.device)
         parallel.tell((prompt.text, seed))
         try:
             with memory.explained(self.plan, request.size):
                 options = _options(self.cell, self) | {"on_step": self.progress.step}
-                done = generate(self.pipe, self.cell.method, prompt.text, seed, **options)
+                done = self.maker.generate(self.pipe, self.cell.method, prompt.text, seed, **options)
         except FailedImageError as reason:
             self.progress.warn(f"{self.folder.path / name} failed: {reason}")
-            end = {"reason": str(reason), "finished": _now(), "code": machine.code()}
+            end = {"reason": str(reason), "finished": _now(), "code": provenance.code()}
             self.folder.add_failed(name, about | end)
             return None
         if not claim.holds():
@@ -190,14 +201,13 @@ class _Worker:
             "seconds": round(done.seconds, 3),
             "base_seconds": round(done.base_seconds, 3),
             "calls": done.calls,
-            "peak_memory_mb": machine.peak_mb(self.device),
+            "peak_memory_mb": provenance.peak_mb(self.device),
             "finished": _now(),
-            "code": machine.code(),
+            "code": provenance.code(),
         }
         if config["record"]:
             row |= {"steps": write_steps(self.folder.path / name, done.steps)}
             row |= {key: config[key] for key in ("record", "query")}
-        worker["made"] = worker.get("made", 0) + 1
         return self.folder.add(name, done.image, row)
 
 
@@ -221,46 +231,31 @@ def _options(cell: Cell, worker) -> dict[str, Any]:
 class _Helper:
     """A process that runs its share of the images of the first one and keeps nothing."""
 
-    def __init__(self, cell: Cell):
-        self.texts = embeddings.prepare(cell, [], folder_of(cell).identity, _device(cell), "gpu", _loaded.clear)
-        self.pipe = _pipeline(cell, _device(cell), "gpu")
+    def __init__(self, cell: Cell, maker: Maker):
+        self.texts = text_cache.prepare(cell, [], cell.folder.identity, _device(cell), "gpu", maker.free)
+        self.pipe = maker.open(cell, _device(cell), "gpu")
         self.bases = parallel.Together() if cell.method.staged else None
 
 
-def _help(cell: Cell) -> None:
-    from sega.engine.sampling import generate
-
+def _help(cell: Cell, maker: Maker) -> None:
     helper = None
     for job in parallel.jobs():
         if job == "load":
-            helper = _Helper(cell)
+            helper = _Helper(cell, maker)
             continue
         with contextlib.suppress(FailedImageError):  # the first process meets it too, and says so
-            generate(helper.pipe, cell.method, *job, **_options(cell, helper))
+            maker.generate(helper.pipe, cell.method, *job, **_options(cell, helper))
 
 
 def _record(cell: Cell, device: str | None) -> dict[str, Any]:
     """What run.json holds besides the identity."""
-    packages = machine.packages()
-    return {"config": cell.config, **machine.code(), "packages": packages, "device": device, "created": _now()}
+    packages = provenance.packages()
+    return {"config": cell.config, **provenance.code(), "packages": packages, "device": device, "created": _now()}
 
 
 def _device(cell: Cell) -> str:
     split = cell.model["parallel"] in parallel.SPLIT
     return parallel.own_device(cell.config["device"]) if split else device_for(cell.config["device"])
-
-
-def _pipeline(cell: Cell, device: str, mode: str, say: Callable[[str], None] | None = None):
-    """The pipeline of a cell; `say` is told when it has to be loaded."""
-    key = json.dumps([str(cell.weights.folder), cell.model, device, mode])
-    if key not in _loaded:
-        from sega.loading.pipeline import open_pipeline
-
-        _loaded.clear()
-        if say:
-            say(f"loading {cell.weights.folder}")
-        _loaded[key] = open_pipeline(cell.model, cell.weights, device, mode)
-    return _loaded[key]
 
 
 def _now() -> str:

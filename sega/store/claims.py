@@ -28,9 +28,6 @@ from sega.store.files import set_aside
 LEASE = 60.0
 """Seconds without a sign of life after which a worker counts as dead."""
 
-worker: dict[str, Any] = {}
-"""What the claims of this process say of it besides its place: what it has done so far."""
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -178,7 +175,6 @@ def _create(path: Path, lease: float) -> bool:
         "born": _born(os.getpid()),
         "token": secrets.token_hex(8),
         "lease": lease,
-        **worker,
     }
     while True:
         try:

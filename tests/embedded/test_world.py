@@ -63,3 +63,11 @@ def test_a_sentence_the_world_cannot_draw_is_refused_in_one_line(text):
     with pytest.raises(RequestError) as error:
         world.parse_caption(text)
     assert "\n" not in str(error.value)
+
+
+def test_the_captions_that_are_kept_are_those_of_the_world():
+    from sega.embedded.captions import COUNT, captions
+
+    for count in (0, 5, COUNT, COUNT + 1):
+        assert captions(0, count) == world.prompts(0, count)
+    assert captions(3, 5) == world.prompts(3, 5) != captions(0, 5)

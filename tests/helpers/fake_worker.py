@@ -1,7 +1,7 @@
 """run.py with a fake in place of the denoiser: real cells, claims, records and progress, without torch.
 
-A picture depends on prompt, seed, size and method, as a real one does. The prompts of FAKE_NAN (words, commas between)
-come to nothing; each image takes up to FAKE_SECONDS; FAKE_LOG gets a line for each that was begun.
+An image depends on prompt, seed, size and method, as a real one does. The prompts of FAKE_NAN (words, commas between)
+fail; each image takes up to FAKE_SECONDS; FAKE_LOG gets a line for each that was begun.
 """
 
 import os
@@ -13,42 +13,36 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from eval.protocols import check_values
 from sega.errors import FailedImageError
-from sega.run import cli
-
-cell = cli.task
+from sega.run.cli import main
 
 
-def task(config):
-    """A cell, with the fake in place in whatever process a launcher has chosen."""
-    install()
-    return cell(config)
+class Fake:
+    """Makes images of coloured noise."""
 
+    def open(self, cell, device, mode, say=None):
+        return None
 
-def generate(pipe, method, prompt, seed, size, steps, *rest, **options):
-    from PIL import Image
+    def free(self):
+        pass
 
-    if os.environ.get("FAKE_LOG"):
-        with open(os.environ["FAKE_LOG"], "a") as file:
-            file.write(f"{method.name} {prompt} {seed}\n")
-    time.sleep(random.uniform(0.2, 1) * float(os.environ.get("FAKE_SECONDS", 0)))
-    if any(word in prompt for word in os.environ.get("FAKE_NAN", "\0").split(",")):
-        raise FailedImageError("the latent after stage 1 of 1 is not finite (100.0% of its values)")
-    colours = random.Random(f"{method.name} {prompt} {seed} {size} {steps}").randbytes(size[0] * size[1] * 3)
-    image = Image.frombytes("RGB", size, colours)
-    return SimpleNamespace(image=image, seconds=0.01, base_seconds=0.0, calls=steps, steps=[])
+    def describe(self, device):
+        return device
 
+    def generate(self, pipe, method, prompt, seed, size, steps, **options):
+        from PIL import Image
 
-def install() -> None:
-    """Put the fake in place."""
-    from sega.run import provenance as machine
-    from sega.run import worker as runner
-
-    sys.modules["sega.engine.sampling"] = SimpleNamespace(generate=generate)
-    runner._pipeline = lambda cell, device, *rest: None
-    machine.device_name = lambda device: device
+        if os.environ.get("FAKE_LOG"):
+            with open(os.environ["FAKE_LOG"], "a") as file:
+                file.write(f"{method.name} {prompt} {seed}\n")
+        time.sleep(random.uniform(0.2, 1) * float(os.environ.get("FAKE_SECONDS", 0)))
+        if any(word in prompt for word in os.environ.get("FAKE_NAN", "\0").split(",")):
+            raise FailedImageError("the latent after stage 1 of 1 is not finite (100.0% of its values)")
+        colours = random.Random(f"{method.name} {prompt} {seed} {size} {steps}").randbytes(size[0] * size[1] * 3)
+        image = Image.frombytes("RGB", size, colours)
+        return SimpleNamespace(image=image, seconds=0.01, base_seconds=0.0, calls=steps, steps=[])
 
 
 if __name__ == "__main__":
-    cli.task = task
-    sys.exit(cli.main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], check_values, Fake()))

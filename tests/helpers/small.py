@@ -71,9 +71,10 @@ def pixels(generated):
 
 def run(monkeypatch, capsys, *words):
     """Exit status, stdout, stderr of a line."""
+    from eval.protocols import check_values
     from sega.run.cli import main
 
     monkeypatch.setattr(sys, "argv", ["run.py", *words])
-    status = main(list(words))
+    status = main(list(words), check_values)
     out, err = capsys.readouterr()
     return status, out, err

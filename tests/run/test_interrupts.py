@@ -41,8 +41,8 @@ def test_ctrl_c_once_ends_after_the_image_in_flight(tmp_path):
     wait_for(tmp_path, 2, worker)
     worker.send_signal(signal.SIGINT)
     out, err = worker.communicate(timeout=300)
-    assert worker.returncode == 1 and "Ctrl-C again ends at once" in err and "Traceback" not in err
-    assert err.splitlines()[-1] == "run.py: interrupted; the same line goes on from here"
+    assert worker.returncode == 1 and "press Ctrl-C again to stop at once" in err and "Traceback" not in err
+    assert err.splitlines()[-1] == "run.py: interrupted; run the same command again to resume"
     assert len(rows(tmp_path)) == len(begun(tmp_path)) == 2
     assert not list((tmp_path / "runs").rglob(".claims"))
     assert start(tmp_path).wait(300) == 0 and len(rows(tmp_path)) == 6 == len(begun(tmp_path))

@@ -6,6 +6,7 @@ import pytest
 
 from sega.methods.geometry import CONF
 from sega.run import cli
+from sega.run.request import read_request
 
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if path.stem != "demo")
 TINY = ("model=tiny", "prompts.limit=2", "steps=2", "device=cpu")
@@ -19,7 +20,7 @@ def test_a_preset_states_its_cost_by_counted_operations(name, tmp_path):
     text = (CONF / "experiment" / f"{name}.yaml").read_text()
     limit = int(re.search(r"limit: (\d+)", text)[1])
     words = ["-m", f"experiment={name}", "prompts=examples", "prompts.limit=1", "dry_run=true", f"store={tmp_path}"]
-    cells = cli.check(words).cells
+    cells = read_request(words).cells
     costs = [image_cost(cell, published(cell.model)["transformer"].config) for cell in cells]
     images, flops = limit * len(cells), limit * sum(cost.flops for cost in costs)
     exa, hours = (f"{float(f'{value:.3g}'):g}" for value in (flops / 1e18, flops / 400e12 / 3600))
@@ -29,7 +30,7 @@ def test_a_preset_states_its_cost_by_counted_operations(name, tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_takes_the_sizes_of_the_embedded_model_in_proportion(name):
-    asked = cli.check(["-m", f"experiment={name}", *TINY])
+    asked = read_request(["-m", f"experiment={name}", *TINY])
     for cell in asked.cells:
         assert cell.model["name"] == "tiny" and len(cell.prompts) == 2 and cell.config["eval"]["name"] == "embedded"
         assert all(side % 8 == 0 and 384 <= side <= 1152 for side in cell.request.size)
@@ -39,7 +40,7 @@ def test_a_preset_takes_the_sizes_of_the_embedded_model_in_proportion(name):
 
 
 def test_keys_on_the_line_replace_what_a_preset_sweeps():
-    asked = cli.check(["-m", "experiment=dype_1", *TINY, "method=ntk,sega", "res=128"])
+    asked = read_request(["-m", "experiment=dype_1", *TINY, "method=ntk,sega", "res=128"])
     assert [cell.method.name for cell in asked.cells] == ["ntk", "sega"]
     assert {cell.request.size for cell in asked.cells} == {(128, 128)}
 
@@ -48,7 +49,7 @@ def test_multiples_in_a_preset_are_of_the_model_that_runs():
     from types import SimpleNamespace
 
     from sega.methods.geometry import load_geometry
-    from sega.run.presets import _fit
+    from sega.run.request import _fit
 
     small = SimpleNamespace(native=192, geometry=vars(load_geometry("tiny")))
     assert [_fit(size, small) for size in ("2x", "1.5x", "4096", "2048x4096")] == ["2x", "1.5x", "768x768", "384x768"]

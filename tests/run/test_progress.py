@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from sega.run import progress, terminal
-from sega.run.progress import Count, Progress, Share, Sweep, clock, rate
+from sega.run.progress import Progress
+from sega.run.quantities import clock, rate
+from sega.run.sweep import Count, Share, Sweep
 from sega.store.cell_folder import RunFolder
 
 ABOUT = {"prompt_id": "p", "prompt": "a ball", "seed": 0}
@@ -131,11 +133,11 @@ def test_the_time_left_of_a_sweep_is_right_from_the_first_image_on(tmp_path, tim
 
 def test_counted_work_is_that_of_stages_and_of_sizes(tmp_path):
     """2x takes five to six times as long as 1x on a CPU, and the base image of `upsample` a third of 2x."""
-    from sega.run.cli import check
     from sega.run.cost import stage_work
+    from sega.run.request import read_request
 
     words = ["-m", "model=tiny", "res=1x,2x", "method=vanilla,hiflow,upsample", f"store={tmp_path}"]
-    work = {(cell.method.name, cell.request.size[0]): stage_work(cell) for cell in check(words).cells}
+    work = {(cell.method.name, cell.request.size[0]): stage_work(cell) for cell in read_request(words).cells}
     assert 4.5 < work["vanilla", 384][0] / work["vanilla", 192][0] < 6
     assert 0.2 < sum(work["upsample", 384]) / work["vanilla", 384][0] < 0.4
     first, second = work["hiflow", 384]

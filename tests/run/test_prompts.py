@@ -52,13 +52,12 @@ def test_ids_and_seeds_are_those_of_the_file(tmp_path):
 def test_images_are_made_with_the_seed_of_their_prompt(tmp_path):
     from types import SimpleNamespace
 
-    from sega.run.cell import Cell
-    from sega.run.sweep import file_name, ordered
+    from sega.run.cell import Cell, file_name
 
     prompts = read(tmp_path, "a.csv", "prompt,seed\na ball,7\na cube,\n")
     cell = Cell({"part": None}, {}, SimpleNamespace(name="x"), None, None, [], prompts, [1, 2])
     assert [(prompt.text, seed) for prompt, seed in cell.images] == [("a ball", 7), ("a cube", 1), ("a cube", 2)]
-    assert sorted(file_name(*item) for item in ordered(cell)) == sorted(file_name(*item) for item in cell.images)
+    assert sorted(file_name(*item) for item in cell.in_order) == sorted(file_name(*item) for item in cell.images)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 from small import run
 
 from sega.run.cli import main
+from sega.run.maker import Maker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +43,7 @@ def test_a_lost_or_damaged_record_of_a_complete_cell_is_written_again(monkeypatc
     (record,) = (tmp_path / "runs").rglob("run.json")
     identity = json.loads(record.read_text())["identity"]
     monkeypatch.setattr("sega.loading.pipeline.open_pipeline", lambda *_: pytest.fail("loaded for nothing"))
-    monkeypatch.setattr("sega.run.worker._loaded", {})
+    Maker().free()
     for spoil in (lambda: record.write_text(""), lambda: record.write_text("[1]"), record.unlink):
         spoil()
         status, out, err = run(monkeypatch, capsys, *words)
@@ -142,7 +143,7 @@ def test_a_run_is_recorded_and_not_made_twice(monkeypatch, capsys, line, tmp_pat
         assert len((folder / row["file"].replace(".png", ".steps.jsonl")).read_text().splitlines()) == 1
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ""}
     monkeypatch.setattr("sega.loading.pipeline.open_pipeline", lambda *_: pytest.fail("loaded for nothing"))
-    monkeypatch.setattr("sega.run.worker._loaded", {})
+    Maker().free()
     status, out, err = run(monkeypatch, capsys, *line, "method=sega", "res=128x64", "record=[profiles]")
     assert status == 0 and "0 made, 2 there" in out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ""} == before
@@ -183,10 +184,10 @@ def test_a_size_may_be_a_multiple_of_the_training_side(res, native, token, size)
 
 
 def test_multiples_are_of_each_model_and_equal_to_pixels(tmp_path):
-    from sega.run.cli import check
+    from sega.run.request import read_request
 
     words = ["-m", "dry_run=true", "method=vanilla", "prompts=examples", f"store={tmp_path}"]
-    sizes = [cell.request.size for cell in check([*words, "model=tiny,flux", "res=1.5x,2x"]).cells]
+    sizes = [cell.request.size for cell in read_request([*words, "model=tiny,flux", "res=1.5x,2x"]).cells]
     assert sizes == [(288, 288), (384, 384), (1536, 1536), (2048, 2048)]
 
 
@@ -231,12 +232,12 @@ def identity_of(line, *words):
     from hydra import compose, initialize_config_dir
 
     from sega.methods.geometry import CONF
-    from sega.run.cell import identity, plan
-    from sega.run.cli import plain
+    from sega.run.cell import build_cell, identity
+    from sega.run.request import plain
     from sega.store.files import digest
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cell = plan(plain(compose("config", overrides=[*line, *words])))
+        cell = build_cell(plain(compose("config", overrides=[*line, *words])))
     return digest(identity(cell, "weights", "1"))
 
 
@@ -288,7 +289,7 @@ def test_every_option_of_every_group_composes():
     from hydra import compose, initialize_config_dir
 
     from sega.methods.geometry import CONF
-    from sega.run.cli import GROUPS
+    from sega.run.request import GROUPS
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for group in GROUPS:

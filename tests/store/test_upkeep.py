@@ -104,15 +104,15 @@ def test_a_configuration_that_means_another_cell_today_is_named(tmp_path, capsys
 
     from sega.methods.geometry import CONF
     from sega.run import cell as plan
-    from sega.run.cli import plain
+    from sega.run.request import plain
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = plain(compose("config", overrides=["model=tiny", "prompts.limit=1", "device=cpu"]))
-    about = plan.identity(plan.plan(config), "weights", "1")
-    monkeypatch.setattr("sega.engine.noise.NOISE_VERSION", "1")
+    about = plan.identity(plan.build_cell(config), "weights", "1")
+    monkeypatch.setattr("sega.run.cell.NOISE_VERSION", "1")
     RunFolder(tmp_path, "tiny", "sega", (128, 128), about).open({"config": config})
     assert said(capsys, "verify", f"store={tmp_path}")[1] == "nothing found\n"
-    monkeypatch.setattr("sega.engine.noise.NOISE_VERSION", "2")
+    monkeypatch.setattr("sega.run.cell.NOISE_VERSION", "2")
     status, out, _ = said(capsys, "verify", f"store={tmp_path}")
     assert status == 1 and "its configuration means" in out
 

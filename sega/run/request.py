@@ -1,0 +1,234 @@
+"""Words of a command line as a checked request: every cell composed, checked and planned once, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sega.errors import RequestError, near, shortened
+from sega.methods.geometry import CONF, build_geometry
+from sega.methods.sizes import is_multiple, parse_size
+from sega.run.cell import Cell, build_cell
+
+GROUPS = ("model", "method", "prompts", "eval", "tracker", "experiment")
+DEPTH = 64
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+PUBLISHED = 1024
+"""The smallest training side, in px, that the sizes of presets are meant for. Smaller models get them in proportion."""
+
+Check = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked command line."""
+
+    cells: list[Cell]
+    words: list[str]  # for Hydra, with what a preset sweeps written out
+    launcher: str | None  # dotted name of the class of a launcher; None: this process makes the images
+
+
+def read_request(arguments: list[str], check_protocol: Check | None = None) -> Request:
+    """The request of a command line. Raises RequestError for the first thing that can't work.
+
+    `check_protocol` is given the `eval` block of each cell and raises RequestError for what is wrong with it.
+    """
+    words, configs, launcher = compose_all(arguments)
+    cells = []
+    for config in configs:
+        if check_protocol is not None:
+            check_protocol(config["eval"])
+        cells.append(build_cell(config))
+    return Request(cells, words, launcher)
+
+
+def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], str | None]:
+    """Words for Hydra, the configuration of every cell, and the launcher. RequestError for what can't be read."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    multirun = bool({"-m", "--multirun"} & set(arguments))
+    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    for word in words:
+        _check_word(word)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            first = parser.parse_overrides(words)
+        except HydraException as error:
+            raise _request(error, words) from error
+        except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
+            raise RequestError(f"can't read {shortened(max(words, key=len))}") from error
+        one = [_first(item) for item in first]
+        composed = _composed(one, hydra=True)
+        more = swept_words(composed, words, multirun)
+        overrides = parser.parse_overrides(words + more) if more else first
+        swept = [item for item in overrides if item.is_sweep_override()]
+        if not multirun:
+            if swept:
+                raise RequestError(
+                    f"{swept[0].input_line} gives several values: add -m to run each of them, or quote a value with "
+                    "commas"
+                )
+            return words, [_cell_part(composed)], None
+        words = [_kept_for_cells(item, swept) for item in overrides]
+        overrides = parser.parse_overrides(words)
+        lines = _cells(overrides)
+        launcher = _launcher(composed)
+        configs = [_cell_part(composed) if line == one else plain(_composed(line)) for line in lines]
+    return ["-m", *words], configs, None if launcher == BASIC else launcher
+
+
+def _cell_part(composed) -> dict[str, Any]:
+    """The configuration of a cell, without Hydra's own part."""
+    from omegaconf import open_dict
+
+    with open_dict(composed):
+        composed.pop("hydra")
+    return plain(composed)
+
+
+def _kept_for_cells(item, swept: list) -> str:
+    """A word for Hydra; a key of a group that is swept becomes a sweep of one value.
+
+    Hydra first composes what is not swept, with the default of the group, which may lack the key.
+    """
+    key, _, value = item.input_line.partition("=")
+    groups = {other.get_key_element() for other in swept}
+    of_swept = "." in key and key.split(".")[0] in groups and not item.is_sweep_override()
+    return f"{key}=choice({value})" if of_swept else item.input_line
+
+
+def _first(item) -> str:
+    if not item.is_sweep_override() or not item.is_discrete_sweep():
+        return item.input_line
+    return f"{item.get_key_element()}={next(iter(item.sweep_string_iterator()))}"
+
+
+def _launcher(composed) -> str:
+    """The class of the chosen launcher, when its package is there."""
+    import importlib.util
+
+    target = composed.hydra.launcher._target_
+    name = target.split(".")[1] if target.startswith("hydra_plugins.") else None
+    if name and importlib.util.find_spec(f"hydra_plugins.{name}") is None:
+        package = name.replace("_", "-")
+        raise RequestError(f"this launcher needs the package {package}; install it, or leave hydra/launcher out")
+    return target
+
+
+def _check_word(word: str) -> None:
+    if word.startswith("-"):
+        raise RequestError(f"unknown option {word}; settings are written key=value, such as res=512 (see --help)")
+    if "=" not in word or word.startswith("="):
+        raise RequestError(f"can't read {word!r}; settings are written key=value, such as res=512 (see --help)")
+    depth = 0
+    for character in word:
+        depth += (character in "[{(") - (character in "]})")
+        if depth > DEPTH:
+            raise RequestError(f"can't read {shortened(word)}: more than {DEPTH} brackets stand open")
+    if word.startswith(("+", "~")) and not word.lstrip("+~").startswith("hydra"):
+        raise RequestError(f"{word}: keys can't be added or removed; write {word.lstrip('+~')} to change one")
+
+
+def _cells(overrides: list) -> list[list[str]]:
+    from itertools import product
+
+    choices = []
+    for item in overrides:
+        if item.is_sweep_override():
+            if not item.is_discrete_sweep():
+                raise RequestError(f"{item.input_line} is no list of values")
+            choices.append([f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()])
+        else:
+            choices.append([item.input_line])
+    return [list(cell) for cell in product(*choices)]
+
+
+def _composed(words: list[str], hydra: bool = False):
+    """The configuration of a cell, with Hydra's own part if wanted; what Hydra finds wrong as a RequestError."""
+    from hydra.errors import HydraException
+
+    try:
+        return _compose(words, hydra)
+    except HydraException as error:
+        raise _request(error, words) from error
+    except ValueError as error:  # such as a group that is given null
+        raise RequestError(str(error).splitlines()[0]) from error
+
+
+def _compose(words: list[str], hydra: bool = False):
+    from hydra import compose
+
+    words = [word for word in words if hydra or not word.startswith("hydra")]
+    return compose("config", overrides=words, return_hydra_config=hydra)
+
+
+def _request(error: Exception, words: list[str]) -> RequestError:
+    """What Hydra found wrong, in one line."""
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return RequestError(f"unknown {group} {name!r}{near(name, error.options)}")
+    if isinstance(error, OverrideParseException):
+        return RequestError(f"can't read {error.override!r}; quote values with spaces, commas or brackets")
+    key = getattr(error.__cause__, "full_key", None)
+    if key:
+        try:
+            known = _keys(plain(_compose([word for word in words if word.split("=")[0] in GROUPS])))
+        except HydraException as other:
+            return _request(other, [])
+        parent = key.rpartition(".")[0]
+        siblings = [name for name in known if name.rpartition(".")[0] == parent]
+        return RequestError(f"unknown key {key!r}{near(key, siblings or known)}")
+    return RequestError(str(error).splitlines()[0])
+
+
+def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items():
+        keys += [prefix + key, *(_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [])]
+    return keys
+
+
+def swept_words(composed, words: list[str], multirun: bool) -> list[str]:
+    """Words for the `hydra.sweeper.params` of a configuration, but for keys that `words` sets; Hydra is given none.
+
+    `composed` is a configuration with Hydra's part. Raises RequestError without -m.
+    """
+    params = composed.hydra.sweeper.get("params")
+    if not params:
+        return []
+    if not multirun:
+        raise RequestError("this experiment runs several cells: add -m")
+    given = {word.split("=")[0] for word in words}
+    swept = {key: str(value) for key, value in params.items() if key not in given}
+    if "res" in swept:
+        swept["res"] = ",".join(_fit(size.strip(), composed.model) for size in swept["res"].split(","))
+    if composed.model.native < PUBLISHED:  # no published prompts or scores fit it: those of its own world
+        swept |= {key: "embedded" for key in ("prompts", "eval") if key not in given}
+    return [*(f"{key}={value}" for key, value in swept.items()), "hydra.sweeper.params=null"]
+
+
+def _fit(size: str, model) -> str:
+    if model.native >= PUBLISHED or is_multiple(size):
+        return size
+    step = build_geometry(model.geometry).token_pixels
+    published = parse_size(size, PUBLISHED, step)
+    sides = [max(round(side * model.native / PUBLISHED / step), 1) * step for side in published]
+    return "x".join(map(str, sides))
+
+
+def plain(config) -> dict[str, Any]:
+    """A composed config as resolved plain values."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise RequestError(f"the configuration can't be resolved: {str(error).splitlines()[0]}") from error
