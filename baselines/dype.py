@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sega.errors import RequestError
 from sega.methods.base import Method, uniform_axis
+from sega.methods.parameters import choice, number
 from sega.methods.types import Axis
+
+AS_RUN = ("qwen",)
+"""Families whose published code runs in another state than the paper describes."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +28,27 @@ class DyPE(Method):
     published numbers is not known. NTK has one rule only.
     """
 
-    schedule: str = "auto"
-    base: str = "yarn"
-    lambda_s: float | str = "auto"
-    lambda_t: float = 2.0
-    rule: str = "product"
-    time: str = "auto"
+    schedule: str = choice("auto", "pinned", "stock", doc="time shift; auto: stock with time=as_run, else pinned")
+    base: str = choice("yarn", "ntk", "yarn", doc="the frequencies whose strength follows the time")
+    lambda_s: float | str = number("auto", low=0, doc="strength at sigma 1; auto: 1 on YaRN with rule=product, else 2")
+    lambda_t: float = number(2.0, low=0, doc="exponent of sigma")
+    rule: str = choice("product", "product", "power", doc="how the strength enters the turn counts of YaRN")
+    time: str = choice("auto", "sigma", "as_run", doc="as_run: the state of the Qwen-Image code; auto: as_run there")
 
     name: ClassVar[str] = "dype"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {
-        "base": ("ntk", "yarn"),
-        "rule": ("product", "power"),
-        "time": ("sigma", "as_run"),
-    }
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {"lambda_s": (0, math.inf), "lambda_t": (0, math.inf)}
 
-    def __post_init__(self) -> None:
-        if self.time == "auto":
-            object.__setattr__(self, "time", "as_run" if self.geometry.family == "qwen" else "sigma")
-        if self.time == "as_run" and self.geometry.family != "qwen":
+    def settle(self) -> dict[str, Any]:
+        default = "as_run" if self.geometry.family in AS_RUN else "sigma"
+        time = default if self.time == "auto" else self.time
+        return {
+            "time": time,
+            "schedule": "stock" if time == "as_run" else "pinned",
+            "lambda_s": 1.0 if (self.base, self.rule) == ("yarn", "product") else 2.0,
+        }
+
+    def check(self) -> None:
+        if self.time == "as_run" and self.geometry.family not in AS_RUN:
             raise RequestError("dype: time=as_run is the state of the Qwen-Image code; use time=sigma with this model")
-        if self.schedule == "auto":
-            object.__setattr__(self, "schedule", "stock" if self.time == "as_run" else "pinned")
-        if self.lambda_s == "auto":
-            object.__setattr__(self, "lambda_s", 1.0 if (self.base, self.rule) == ("yarn", "product") else 2.0)
-        super().__post_init__()
         if self.base == "ntk" and self.rule == "power":
             raise RequestError("dype: rule=power is a rule of base=yarn; leave rule out with base=ntk, which has one")
 

@@ -8,12 +8,13 @@ enters at.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
 from sega.methods.base import Attention, Method
+from sega.methods.parameters import choice, flag, number, numbers
 from sega.methods.staged import FactorNTK, ProportionalAttention, Staged, base_size, fit
 from sega.methods.types import Point, Request, Rope, Stage
 
@@ -27,6 +28,8 @@ VARIANTS = {
     "code": {"ratios": (2.0, 4.0), "shares": (16 / 30, 10 / 30), "weights": "step"},
     "paper": {"ratios": (2.0, 3.0, 4.0), "shares": (0.6, 0.3, 0.3), "weights": "time"},
 }
+PUBLISHED = ("flux",)
+"""Families that the published code is for."""
 CLOSE = 0.9  # an intermediate stage this close to the target's ratio is left out
 
 
@@ -113,66 +116,72 @@ class HiFlow(Staged):
     base on FLUX, for which the code is, and pinned elsewhere.
     """
 
-    schedule: str = "auto"
-    variant: str = "code"
-    ratios: tuple[float, ...] | None = None
-    steps: tuple[int, ...] | None = None
-    guidance: tuple[float, ...] = (4.5, 6.0)
-    alphas: tuple[float, ...] = (1.0, 0.25)
-    betas: tuple[float, ...] = (0.5, 0.5)
-    weights: str | None = None
-    structure: str = "fft"
-    filter_ratio: float = 0.2
-    upsampling: str = "latent"
-    sharpening: float | None = None
-    ntk_factors: tuple[float, ...] = (10.0, 10.0)
-    proportional_attention: bool = True
-    shift_windows: bool = True
+    # Stages share their sigmas, which the stock shift would pull apart.
+    schedule: str = choice(
+        "auto",
+        "base",
+        "pinned",
+        doc="of all stages; base: that of the tokens of the base (code); pinned: of the training size; "
+        "auto: base on FLUX",
+    )
+    variant: str = choice("code", *VARIANTS, doc="sets ratios, steps and weights where they are null")
+    ratios: tuple[float, ...] | None = numbers(
+        None,
+        low=1.0001,
+        empty=True,
+        doc="upscales as multiples of the base, below the target; code: [2, 4], paper: [2, 3, 4]",
+    )
+    steps: tuple[int, ...] | None = numbers(
+        None,
+        low=1,
+        whole=True,
+        doc="of each upscale, from the end of the list; of 30, code: [16, 10], paper: [18, 9, 9]",
+    )
+    guidance: tuple[float, ...] = numbers((4.5, 6.0), low=0, doc="of each upscale")
+    alphas: tuple[float, ...] = numbers(
+        (1.0, 0.25), low=0, doc="direction: weight of the low frequencies of the reference"
+    )
+    betas: tuple[float, ...] = numbers((0.5, 0.5), low=0, doc="acceleration: weight of the change of the reference")
+    weights: str | None = choice(
+        None, "step", "time", doc="how alpha and beta fall; step: (n - k)/n (code); time: sigma/sigma_entry (paper)"
+    )
+    structure: str = choice("fft", "fft", "dwt", doc="low-pass; fft: Butterworth; dwt: Haar, level 1")
+    filter_ratio: float = number(0.2, low=0, high=10, doc="of the Butterworth low-pass")
+    upsampling: str = choice(
+        "latent",
+        "latent",
+        "pixel",
+        doc="of stored predictions; latent: bicubic; pixel: decode, bicubic, sharpen, encode",
+    )
+    sharpening: float | None = number(
+        None,
+        low=0.01,
+        high=100,
+        optional=True,
+        doc="blur of the sharpening; null: drawn from 0.1 to 2.0 on each call, by the seed of the image",
+    )
+    ntk_factors: tuple[float, ...] = numbers((10.0, 10.0), low=1, doc="on theta, for each upscale")
+    proportional_attention: bool = flag(True, doc="logits times sqrt(ln N / ln N of the training size)")
+    shift_windows: bool = flag(True, doc="token borders move by half a token on every other step")
 
     name: ClassVar[str] = "hiflow"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Staged.CHOICES | {
-        # Stages share their time stamps, which the stock shift would pull apart.
-        "schedule": ("base", "pinned"),
-        "variant": tuple(VARIANTS),
-        "weights": ("step", "time"),
-        "structure": ("fft", "dwt"),
-        "upsampling": ("latent", "pixel"),
-    }
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = Staged.NUMBERS | {
-        "filter_ratio": (0, 10),
-        "sharpening": (0.01, 100),
-    }
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("sharpening",)
-    FLAGS: ClassVar[tuple[str, ...]] = ("proportional_attention", "shift_windows")
-    LISTS: ClassVar[dict[str, tuple[float, float]]] = {
-        "ratios": (1.0001, math.inf),
-        "steps": (1, math.inf),
-        "guidance": (0, math.inf),
-        "alphas": (0, math.inf),
-        "betas": (0, math.inf),
-        "ntk_factors": (1, math.inf),
-    }
+    shares: ClassVar[tuple[float, ...] | None] = None  # of base_steps that upscales take, where `variant` has no say
 
-    def __post_init__(self) -> None:
-        defaults = VARIANTS.get(self.variant, VARIANTS["code"])
-        known: dict[str, Any] = {"ratios": defaults["ratios"], "weights": defaults["weights"]}
-        if self.schedule == "auto":
-            object.__setattr__(self, "schedule", "base" if self.geometry.family == "flux" else "pinned")
+    def settle(self) -> dict[str, Any]:
+        variant = VARIANTS.get(self.variant, VARIANTS["code"])
+        values: dict[str, Any] = {"ratios": variant["ratios"], "weights": variant["weights"]}
+        values["schedule"] = "base" if self.geometry.family in PUBLISHED else "pinned"
         if isinstance(self.base_steps, int):
-            known["steps"] = tuple(max(1, round(self.base_steps * share)) for share in defaults["shares"])
-        for key, value in known.items():
-            if getattr(self, key) is None:
-                object.__setattr__(self, key, value)
-        super().__post_init__()
-        for key, (low, high) in self.LISTS.items():
-            values = _numbers(self.name, key, getattr(self, key), low, high, empty=key == "ratios")
-            object.__setattr__(self, key, values)
-        if any(step != int(step) or step > self.base_steps for step in self.steps):
+            shares = self.shares or variant["shares"]
+            values["steps"] = tuple(max(1, round(self.base_steps * share)) for share in shares)
+        return values
+
+    def check(self) -> None:
+        if any(step > self.base_steps for step in self.steps):
             raise RequestError(
                 f"{self.name}: steps={list(self.steps)} must be whole numbers no larger than base_steps="
-                f"{self.base_steps}: an upscale takes the last of the base's times"
+                f"{self.base_steps}: an upscale takes the last sigmas of the base"
             )
-        object.__setattr__(self, "steps", tuple(int(step) for step in self.steps))
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(width, height) of the base and of every upscale, the last one `size`; the base alone where it is `size`."""
@@ -210,7 +219,7 @@ class HiFlow(Staged):
         geometry = self.geometry
         tokens = math.prod(side // geometry.token_pixels for side in base)
         # FLUX's scheduler has its pinned value at the training size; by that name other methods share the base.
-        same = geometry.family == "flux" and tokens == geometry.train_tokens**2
+        same = geometry.family in PUBLISHED and tokens == geometry.train_tokens**2
         return "pinned" if same or self.schedule == "pinned" else shift_of(tokens)
 
     def stretched(self, upscale: int) -> Method:
@@ -251,12 +260,3 @@ class HiFlow(Staged):
 def _at(values: tuple, index: int):
     """The entry of a list that goes on with its last value."""
     return values[min(index, len(values) - 1)]
-
-
-def _numbers(name: str, key: str, values, low: float, high: float, empty: bool) -> tuple:
-    """A number or a list of numbers as a tuple, or RequestError."""
-    items = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
-    good = all(isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high for v in items)
-    if not good or not (items or empty):
-        raise RequestError(f"{name}: {key}={values} must be a list of numbers of at least {low:g}")
-    return items

@@ -1,6 +1,6 @@
 """HRDiT (zylwithxy/HRDiT): HiFlow with bundled position ids at its first steps and, for speed, pruned attention.
 
-Arithmetic first, then the method. Joint sequences are text first, then image.
+Arithmetic first, then the method; its pruned attention is in `kernels/pruned.py`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.hiflow import HiFlow
-from sega.errors import RequestError
+from baselines.kernels.pruned import band_blocks, flex_attention, hap_chunked
 from sega.methods.base import Attention, Method
+from sega.methods.parameters import choice, count, flag, number, numbers
 from sega.methods.staged import ProportionalAttention
 from sega.methods.types import Call
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 SHARES = (17 / 30, 10 / 30)
 """Of the steps, for each upscale."""
-TILE = 128  # tokens of a tile of FlexAttention's kernels
 
 
 def bundle_size(tokens: int, groups: int) -> int:
@@ -53,118 +52,6 @@ def spa_ids(grid: tuple[int, int], groups: int) -> list[tuple[list[int], list[in
         tuple(bundled_ids(side, b, c) for side, b, c in zip(grid, bundles, offsets, strict=True))
         for offsets in bundle_offsets(bundles)
     ]
-
-
-def band_blocks(length: int, alpha: float, beta: float, block: int = 64) -> int:
-    """w = max(2 floor(floor(alpha/block) + beta floor(N/block)) - 1, 1): width in blocks of a head's band."""
-    return max(2 * math.floor(alpha // block + beta * (length // block)) - 1, 1)
-
-
-def hap_mask(length: int, text: int, halves: list[int], block: int, stride: int) -> Tensor:
-    """Pairs that are kept, bool [heads, N, N]; what the functions below must equal. Only for small N.
-
-    A pair (q, k) is kept if either is text (the first `text` tokens), or if their blocks are at most half the band
-    apart, or if the block of k is a multiple of `stride`. Blocks are counted from the first image token, as in the
-    code. `halves` is (w - 1)/2 per head.
-    """
-    import torch
-
-    index = torch.arange(length)
-    return torch.stack([_kept(index[:, None], index[None, :], text, half, block, stride) for half in halves])
-
-
-def _kept(q, k, text: int, half, block: int, stride: int):
-    of_q, of_k = (q - text) // block, (k - text) // block
-    return (q < text) | (k < text) | ((of_q - of_k).abs() <= half) | (of_k % stride == 0)
-
-
-def hap_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    text: int,
-    halves: list[int],
-    block: int,
-    stride: int,
-    scale: float,
-    rows: int = 1024,
-) -> Tensor:
-    """Attention over the kept pairs of `hap_mask` by plain kernels; q, k, v and the result are [B, heads, N, d].
-
-    Queries go in chunks of about `rows`; for each, only the keys some head keeps are gathered, and a mask of chunk
-    x gathered keys tells heads and blocks apart. Memory grows with N. Text queries attend to everything.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    length, device = q.shape[2], q.device
-    out = torch.empty_like(q)
-    out[:, :, :text] = F.scaled_dot_product_attention(q[:, :, :text], k, v, scale=scale)
-    index = torch.arange(length, device=device)
-    widest = max(halves)
-    half = torch.tensor(halves[:1] if len(set(halves)) == 1 else halves, device=device)[:, None, None]
-    blocks = (index - text) // block
-    for start in range(text, length, max(1, rows // block) * block):
-        stop = min(start + max(1, rows // block) * block, length)
-        distance = torch.maximum(blocks[start] - blocks, blocks - blocks[stop - 1])
-        keys = index[(index < text) | (distance <= widest) | (blocks % stride == 0)]
-        mask = _kept(index[start:stop, None], keys[None, :], text, half, block, stride)
-        out[:, :, start:stop] = F.scaled_dot_product_attention(
-            q[:, :, start:stop], k[:, :, keys], v[:, :, keys], attn_mask=mask, scale=scale
-        )
-    return out
-
-
-def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride: int, device=None):
-    """`hap_mask` as a BlockMask for FlexAttention, made from the rule on blocks: no N x N mask exists on the way.
-
-    Tiles have 128 tokens, the size the kernels of FlexAttention expect, and start at the first token of text, so that a
-    block may lie in two of them. Its head dimension is 1 where all heads have the same band.
-    """
-    import torch
-    from torch.nn.attention.flex_attention import BlockMask
-
-    same = len(set(halves)) == 1
-    half = torch.tensor(halves, device=device)
-    pieces = torch.tensor(_pieces(length, text, block), device=device)
-    tiles, most = pieces.shape
-    q, k = pieces.flatten()[:, None], pieces.flatten()[None, :]
-    inside = (q < length) & (k < length)
-    kept_pieces = torch.stack([_kept(q, k, text, h, block, stride) & inside for h in halves[: 1 if same else None]])
-    tiled = kept_pieces.unflatten(2, (tiles, most)).unflatten(1, (tiles, most)).transpose(2, 3).flatten(3)
-
-    def rows(tiles: Tensor) -> tuple[Tensor, Tensor]:
-        return tiles.sum(-1)[None].int(), tiles.int().argsort(dim=-1, descending=True, stable=True)[None].int()
-
-    full = tiled.all(-1)
-    partial = tiled.any(-1) & ~full
-
-    def kept(batch, head, q, k):
-        return _kept(q, k, text, halves[0] if same else half[head], block, stride)
-
-    sizes = {"BLOCK_SIZE": TILE, "mask_mod": kept, "seq_lengths": (length, length)}
-    return BlockMask.from_kv_blocks(*rows(partial), *rows(full), **sizes)
-
-
-def _pieces(length: int, text: int, block: int) -> list[list[int]]:
-    """First tokens of the pieces of every tile: text, blocks and what lies beyond the sequence, cut at the tiles.
-
-    The rule on pairs is the same for all tokens of a piece. Tiles with fewer pieces repeat their last one.
-    """
-    end = -(-length // TILE) * TILE
-    starts = sorted({*range(0, end, TILE), *range(text, length, block), length} - {end})
-    pieces = [[start for start in starts if tile <= start < tile + TILE] for tile in range(0, end, TILE)]
-    most = max(map(len, pieces))
-    return [items + items[-1:] * (most - len(items)) for items in pieces]
-
-
-@lru_cache(maxsize=4)
-def _flex(length: int, text: int, half: int, block: int, stride: int, device) -> tuple[Callable, Any]:
-    """FlexAttention, compiled, and its block mask. Kept, because compiling and the mask both take a while."""
-    import torch
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention), hap_block_mask(length, text, [half], block, stride, device)
 
 
 class BundledAttention(Attention):
@@ -215,7 +102,7 @@ class BundledAttention(Attention):
             scale = q.shape[-1] ** -0.5 if scale is None else scale
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
             if flex:
-                run, mask = _flex(length, call.text, half, method.hap_block, method.hap_stride, q.device)
+                run, mask = flex_attention(length, call.text, half, method.hap_block, method.hap_stride, q.device)
                 out = run(q, k, v, block_mask=mask, scale=scale)
             else:
                 out = hap_chunked(q, k, v, call.text, [half], method.hap_block, method.hap_stride, scale)
@@ -239,50 +126,46 @@ class HRDiT(HiFlow):
     gathered keys, "auto" FlexAttention on GPUs.
     """
 
-    steps: tuple[int, ...] | None = None
-    ntk_factors: tuple[float, ...] = (4.0, 10.0)
-    shift_windows: bool = False
-    spa_steps: tuple[int, ...] = (3, 0)
-    groups: int | None = None
-    hap: bool | None = None
-    hap_alpha: float | None = None
-    hap_beta: float = 0.0
-    hap_block: int | None = None
-    hap_stride: int | None = None
-    hap_backend: str = "auto"
+    variant: str = choice("code", "code", doc="of HiFlow, for what is null below")
+    steps: tuple[int, ...] | None = numbers(
+        None,
+        low=1,
+        whole=True,
+        doc="of each upscale, from the end of the list; null: 17/30 and 10/30 of base_steps",
+    )
+    ntk_factors: tuple[float, ...] = numbers((4.0, 10.0), low=1, doc="on theta, for each upscale")
+    shift_windows: bool = flag(False, doc="token borders move by half a token on every other step")
+    spa_steps: tuple[int, ...] = numbers(
+        (3, 0), low=0, whole=True, doc="bundled position ids on so many first steps of each upscale"
+    )
+    groups: int | None = count(
+        None, low=2, doc="bundles an axis may have; null: 80 for 64 training tokens, in proportion elsewhere"
+    )
+    hap: bool | None = flag(
+        None, doc="pruned attention in the upscales, for speed; null: true, as published; false: better, slower"
+    )
+    hap_alpha: float | None = number(None, low=0, doc="tokens of the band; null: half the training tokens (FLUX: 2048)")
+    hap_beta: float = number(0.0, low=0, doc="part of the band that grows with the sequence")
+    hap_block: int | None = count(None, doc="tokens of a block; null: the training side (FLUX: 64)")
+    hap_stride: int | None = count(
+        None, doc="every so many blocks one is kept by all; null: half the training side (FLUX: 32)"
+    )
+    hap_backend: str = choice(
+        "auto", "auto", "flex", "chunked", doc="flex: FlexAttention; chunked: plain kernels; auto: flex on GPUs"
+    )
 
     name: ClassVar[str] = "hrdit"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = HiFlow.CHOICES | {
-        "variant": ("code",),
-        "hap_backend": ("auto", "flex", "chunked"),
-    }
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = HiFlow.NUMBERS | {
-        "hap_alpha": (0, math.inf),
-        "hap_beta": (0, math.inf),
-    }
-    COUNTS: ClassVar[tuple[str, ...]] = (*HiFlow.COUNTS, "groups", "hap_block", "hap_stride")
-    FLAGS: ClassVar[tuple[str, ...]] = (*HiFlow.FLAGS, "hap")
-    LISTS: ClassVar[dict[str, tuple[float, float]]] = HiFlow.LISTS | {"spa_steps": (0, math.inf)}
+    shares: ClassVar[tuple[float, ...]] = SHARES
 
-    def __post_init__(self) -> None:
+    def settle(self) -> dict[str, Any]:
         side = self.geometry.train_tokens
-        defaults = {
+        return super().settle() | {
             "groups": max(2, round(80 * side / 64)),
             "hap": True,
             "hap_alpha": float(side**2 // 2),
             "hap_block": side,
             "hap_stride": max(1, side // 2),
         }
-        if isinstance(self.base_steps, int):
-            defaults["steps"] = tuple(max(1, round(self.base_steps * share)) for share in SHARES)
-        for key, value in defaults.items():
-            if getattr(self, key) is None:
-                object.__setattr__(self, key, value)
-        super().__post_init__()
-        if self.groups < 2:
-            raise RequestError(f"{self.name}: groups={self.groups} must be at least 2")
-        if any(step != int(step) for step in self.spa_steps):
-            raise RequestError(f"{self.name}: spa_steps={list(self.spa_steps)} must be whole numbers")
 
     @property
     def attends_densely(self) -> bool:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
 from sega.methods.base import Attention, Method, check_grid, check_sigma, uniform_axis
+from sega.methods.parameters import choice, count, flag, number
 from sega.methods.staged import ProportionalAttention, Staged
 from sega.methods.types import Point, Request, Rope, Stage
 
@@ -103,9 +104,9 @@ class ClippedNTK(Method):
     `duplicated`: the text stands on the grid once per training-size tile, and its ids count.
     """
 
-    factor: float = 1.0
-    clip: str = "bounded"
-    duplicated: bool = False
+    factor: float = number(1.0, low=1, doc="on theta")
+    clip: str = choice("bounded", "bounded", "code", doc="whether rho stays at or above 1")
+    duplicated: bool = flag(False, doc="whether the text stands on the grid once per training-size tile")
 
     name: ClassVar[str] = "clipped_ntk"
 
@@ -118,7 +119,7 @@ class ClippedNTK(Method):
         axes = (
             uniform_axis(clipped_ntk(dim, geometry.theta, self.factor, *sizes, bounded)) for dim in geometry.axes[1:]
         )
-        return self.rope(*axes, text="base" if geometry.family == "qwen" else "shared")
+        return self.rope(*axes, text="base" if geometry.facts.text == "own" else "shared")
 
 
 @dataclass(frozen=True)
@@ -133,40 +134,42 @@ class IMax(Staged):
     frequencies where it has fewer tokens than the training size; it is then no longer shared with other methods.
     """
 
-    schedule: str = "own"
-    base_shift: float = 3.0
-    steps: int = 30
-    guidance: float = 7.0
-    shift: float = 6.0
-    projection: str = "cosine_decay"
-    level: int = 1
-    ntk_factor: float = 10.0
-    clip: str = "bounded"
-    proportional_attention: bool = True
-    text_duplication: bool | None = None
-    shift_windows: bool = True
+    schedule: str = choice(
+        "own", "own", "pinned", "stock", doc="own: the two static shifts; else the shift of the scheduler of the model"
+    )
+    base_shift: float = number(3.0, low=0.01, doc="static time shift of the base image")
+    steps: int = count(30, doc="at the target; the published demo has 20")
+    guidance: float = number(7.0, low=0, doc="at the target; the demo has 5")
+    shift: float = number(6.0, low=0.01, doc="static time shift at the target; the demo has 10")
+    projection: str = choice(
+        "cosine_decay",
+        "cosine_decay",
+        "cosine_shift",
+        "constant",
+        "disable",
+        doc="how the guide enters the velocity; cosine_shift is the default of the published function",
+    )
+    level: int = count(1, doc="of the Haar low-pass: 2^level cells")
+    ntk_factor: float = number(10.0, low=1, doc="on theta, before the clip at position interpolation")
+    clip: str = choice(
+        "bounded",
+        "bounded",
+        "code",
+        doc="bounded: the base image is the plain model; code: clipped too, so faster below the training area",
+    )
+    proportional_attention: bool = flag(True, doc="logits times sqrt(ln N / ln N of the training size)")
+    text_duplication: bool | None = flag(
+        None, doc="one copy of the text per training-size tile; null: where the model allows it (FLUX)"
+    )
+    shift_windows: bool = flag(True, doc="token borders move by half a token on every other step")
 
     name: ClassVar[str] = "imax"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Staged.CHOICES | {
-        "schedule": ("own", "pinned", "stock"),
-        "projection": ("cosine_decay", "cosine_shift", "constant", "disable"),
-        "clip": ("bounded", "code"),
-    }
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = Staged.NUMBERS | {
-        "base_shift": (0.01, math.inf),
-        "guidance": (0, math.inf),
-        "shift": (0.01, math.inf),
-        "ntk_factor": (1, math.inf),
-    }
-    COUNTS: ClassVar[tuple[str, ...]] = (*Staged.COUNTS, "steps", "level")
-    FLAGS: ClassVar[tuple[str, ...]] = ("proportional_attention", "text_duplication", "shift_windows")
 
-    def __post_init__(self) -> None:
-        flux = self.geometry.family == "flux"
-        if self.text_duplication is None:
-            object.__setattr__(self, "text_duplication", flux)
-        super().__post_init__()
-        if self.text_duplication and not flux:
+    def settle(self) -> dict[str, Any]:
+        return {"text_duplication": self.geometry.facts.text_moves}
+
+    def check(self) -> None:
+        if self.text_duplication and not self.geometry.facts.text_moves:
             raise RequestError(
                 f"{self.name}: text_duplication=true needs text that can be placed on the image grid; the positions of "
                 "this model's text follow from its place in the prompt; set text_duplication=false"

@@ -1,17 +1,18 @@
 """ScaleDiff (KSH00906/ScaleDiff): doublings in which every query patch attends to a window of the training size.
 
-Arithmetic first, then the method. H, W are tokens; a patch or window is named by its first token (row, column).
+Arithmetic first, then the method; its attention is in `kernels/neighbourhood.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from baselines.kernels.neighbourhood import Layout, fitted, neighbourhood_attention
 from sega.errors import RequestError
 from sega.methods.base import Attention
+from sega.methods.parameters import choice, count, flag, number, text
 from sega.methods.staged import Staged, fit
 from sega.methods.types import Call, Point, Request, Stage
 
@@ -20,103 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sega.methods.types import Generation
-
-
-def patch_origins(grid: tuple[int, int], patch: tuple[int, int]) -> list[tuple[int, int]]:
-    """First tokens of the non-overlapping patches that cover a canvas, row-major."""
-    return [(y, x) for y in range(0, grid[0], patch[0]) for x in range(0, grid[1], patch[1])]
-
-
-def window_start(
-    origin: tuple[int, int],
-    offset: tuple[int, int],
-    grid: tuple[int, int],
-    window: tuple[int, int],
-    patch: tuple[int, int],
-) -> tuple[int, int]:
-    """First token of the window of a patch: clip(y - offset - (window - patch)/2, 0, H - window), columns alike."""
-    return tuple(
-        min(max(o - j - (w - p) // 2, 0), n - w)
-        for o, j, n, w, p in zip(origin, offset, grid, window, patch, strict=True)
-    )
-
-
-def fitted(
-    grid: tuple[int, int], window: tuple[int, int], patch: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Window and patch, no longer on any axis than the grid and the window."""
-    window = tuple(min(w, n) for w, n in zip(window, grid, strict=True))
-    return window, tuple(min(p, w) for p, w in zip(patch, window, strict=True))
-
-
-def neighbourhood_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    text: tuple[Tensor, Tensor, Tensor],
-    grid: tuple[int, int],
-    rotate_text: Callable[[Tensor, tuple[int, int]], Tensor],
-    dense: Callable[[Tensor, Tensor, Tensor], Tensor],
-    window: tuple[int, int],
-    patch: tuple[int, int],
-    offset: tuple[int, int] | None = None,
-    budget_mb: float = 1024.0,
-) -> tuple[Tensor, Tensor]:
-    """Neighbourhood patch attention: image output [B, HW, heads, d] and text output [B, T, heads, d].
-
-    q, k, v are image tokens [B, HW, heads, d], q and k rotated by their place in the whole image; `text` holds the
-    unrotated queries and keys and the values of the text [B, T, heads, d], which `rotate_text(x, place)` turns as is
-    right for a window that starts at `place`. Each patch of queries with a copy of the text attends to a copy of the
-    text and the window around the patch, by `dense(q, k, v)`; on FLUX text is rotated as the first token of that
-    window, so that it keeps its trained offset. Text outputs are the mean over patches.
-
-    `offset` (jitter) places the queries inside a canvas larger by one patch on each axis, so that patch borders move;
-    queries outside the image are zero and their image outputs dropped, but the text mean includes their patches, as
-    in the code. Without it the canvas is the grid. Either is extended to whole patches. A side shorter than the
-    window gets a window of that side.
-
-    Patches run in batches that keep their copies of queries, keys, values and outputs below `budget_mb`, at least one
-    at a time.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    height, width = grid
-    window, patch = fitted(grid, window, patch)
-    shift = offset or (0, 0)
-    sides = tuple(n + (p if offset else 0) for n, p in zip(grid, patch, strict=True))
-    sides = tuple(n + -n % p for n, p in zip(sides, patch, strict=True))
-    (batch, _, heads, dim), texts = q.shape, text[0].shape[1]
-
-    k, v = (x.unflatten(1, grid) for x in (k, v))
-    below, right = (s - j - n for s, j, n in zip(sides, shift, grid, strict=True))
-    canvas = F.pad(q.unflatten(1, grid), (0, 0, 0, 0, shift[1], right, shift[0], below))
-    result = torch.empty_like(canvas)
-    text_sum = torch.zeros_like(text[2], dtype=torch.float32)
-
-    origins = patch_origins(sides, patch)
-    starts = [window_start(origin, shift, grid, window, patch) for origin in origins]
-    tokens = 2 * texts + patch[0] * patch[1] + window[0] * window[1]
-    size = max(1, int(budget_mb * 2**20 / (2 * tokens * batch * heads * dim * q.element_size())))
-    for first in range(0, len(origins), size):
-        places = list(zip(origins[first : first + size], starts[first : first + size], strict=True))
-        turned = {start: [rotate_text(x, start) for x in text[:2]] for _, start in places}
-        copies = (
-            torch.cat([torch.cat([turned[w][0], _cut(canvas, p, patch)], 1) for p, w in places]),
-            torch.cat([torch.cat([turned[w][1], _cut(k, w, window)], 1) for _, w in places]),
-            torch.cat([torch.cat([text[2], _cut(v, w, window)], 1) for _, w in places]),
-        )
-        out = dense(*copies).unflatten(0, (-1, batch))
-        text_sum += out[:, :, :texts].float().sum(0)
-        for (y, x), part in zip((p for p, _ in places), out[:, :, texts:], strict=True):
-            result[:, y : y + patch[0], x : x + patch[1]] = part.unflatten(1, patch)
-    image = result[:, shift[0] : shift[0] + height, shift[1] : shift[1] + width].flatten(1, 2)
-    return image, (text_sum / len(origins)).to(text[2].dtype)
-
-
-def _cut(x: Tensor, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Tokens [B, size, heads, d] of a region of [B, H, W, heads, d]."""
-    return x[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1]].flatten(1, 2)
 
 
 def refine(prediction: Tensor, reference: Tensor, weight: float, factor: float) -> Tensor:
@@ -176,6 +80,8 @@ class Neighbourhood(Attention):
             return call.rotate(x, ids=call.text_ids(place, window))
 
         q, k = call.rotate(call.q), call.rotate(call.k)
+        method, offset = self.method, self.jitter(call.grid)
+        layout = Layout(method.windows, method.patches, offset, method.memory_mb)
         image, words = neighbourhood_attention(
             q[:, text:],
             k[:, text:],
@@ -184,10 +90,7 @@ class Neighbourhood(Attention):
             call.grid,
             rotate_text,
             call.dense,
-            self.method.windows,
-            self.method.patches,
-            self.jitter(call.grid),
-            self.method.memory_mb,
+            layout,
         )
         return torch.cat([words, image], dim=1)
 
@@ -216,36 +119,31 @@ class ScaleDiff(Staged):
     inputs.
     """
 
-    guidance: float = 3.5
-    strength: float = 0.6
-    lowpass: float = 0.25
-    window: int | None = None
-    patch: int | None = None
-    jitter: bool = True
-    memory_mb: float = 1024.0
-    suffix: str = ""
+    schedule: str = choice("pinned", "pinned", doc="the time shift of the training size in all stages")
+    guidance: float = number(3.5, low=0, doc="in the doublings")
+    strength: float = number(
+        0.6, low=0.01, high=1, doc="share of the list of sigmas that a doubling takes, from its end"
+    )
+    lowpass: float = number(
+        0.25, low=0.001, high=1, doc="factor of the resize low-pass of mixing and guidance; published for SDXL: 0.125"
+    )
+    window: int | None = count(None, doc="tokens of a side; null: the training grid (FLUX: 64)")
+    patch: int | None = count(None, doc="tokens of a side; null: half the window")
+    jitter: bool = flag(True, doc="patch borders move from call to call, by the seed of the image")
+    memory_mb: float = number(1024.0, low=0, doc="of the copies of queries, keys, values and outputs made at a time")
+    suffix: str = text(
+        "", doc='added to the prompt in the doublings; published: ", highly detailed, 4k resolution, best quality"'
+    )
 
     name: ClassVar[str] = "scalediff"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Staged.CHOICES | {"schedule": ("pinned",)}
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = Staged.NUMBERS | {
-        "guidance": (0, math.inf),
-        "strength": (0.01, 1),
-        "lowpass": (0.001, 1),
-        "memory_mb": (0, math.inf),
-    }
-    COUNTS: ClassVar[tuple[str, ...]] = (*Staged.COUNTS, "window", "patch")
-    FLAGS: ClassVar[tuple[str, ...]] = ("jitter",)
 
-    def __post_init__(self) -> None:
-        if self.window is None:
-            object.__setattr__(self, "window", self.geometry.train_tokens)
-        if self.patch is None:
-            object.__setattr__(self, "patch", max(1, self.window // 2))
-        super().__post_init__()
+    def settle(self) -> dict[str, Any]:
+        window = self.geometry.train_tokens if self.window is None else self.window
+        return {"window": window, "patch": max(1, window // 2) if isinstance(window, int) else 1}
+
+    def check(self) -> None:
         if self.patch > self.window:
             raise RequestError(f"{self.name}: patch={self.patch} must not exceed window={self.window}")
-        if not isinstance(self.suffix, str):
-            raise RequestError(f"{self.name}: suffix={self.suffix} must be text")
 
     @property
     def windows(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from baselines.kernels.focus import Focus, LayeredProportion, focus_factor
 from sega.errors import RequestError
 from sega.methods.base import Attention, Method, base_axis, check_grid, check_sigma, uniform_axis
 from sega.methods.geometry import Geometry
+from sega.methods.parameters import choice, count, flag, number, numbers
 from sega.methods.types import Axis, Point, Request, Rope, Stage
 
 if TYPE_CHECKING:
@@ -21,11 +22,36 @@ if TYPE_CHECKING:
 
     from sega.methods.types import Generation
 
-PAIRS = {"flux": (64, (9,)), "qwen": (83, (8, 9))}
-"""Training side of the published model, and the pairs its code corrects."""
 
-LARGEST = {"flux": (225 * 225, 6.0), "qwen": (256 * 256, 6.25)}
-"""Image tokens at which the code was published, and its largest entropy there."""
+@dataclass(frozen=True)
+class Published:
+    """What differs between the published codes for FLUX and Qwen-Image. The defaults are for other models."""
+
+    side: int = 0  # training side of the published model, in tokens
+    pairs: tuple[int, ...] = ()  # that its code corrects
+    steps: int | str = "run"
+    guidance: float | str = "run"
+    lambda_min: float = 1.0
+    h_min: float = 0.04
+    largest: tuple[int, float] = (0, 0.0)  # image tokens at which it was published, and its largest entropy there
+    scaled_block: bool = False  # the block of entropies grows with the training length
+    static_shift: bool = False  # a static time shift, in direct mode, and a guided mode of its own
+    by_side: bool = False  # an image is beyond the training size by its longer side, not by its tokens
+    interpolates: bool = False  # pairs are divided by the ratio, not set to the length of the axis
+    sentences: tuple[str, ...] = ()  # that measuring passes read
+
+
+OTHER = Published()
+PUBLISHED = {
+    "flux": Published(64, (9,), 30, 7.0, 1.1, 0.44, (225 * 225, 6.0), scaled_block=True, static_shift=True),
+    # Its unconditional pass is measured with an empty prompt, whatever the negative prompt.
+    "qwen": Published(83, (8, 9), largest=(256 * 256, 6.25), by_side=True, interpolates=True, sentences=("",)),
+}
+
+
+def published(geometry: Geometry) -> Published:
+    """The constants for a model."""
+    return PUBLISHED.get(geometry.family, OTHER)
 
 
 def dominant_pairs(geometry: Geometry) -> tuple[int, ...]:
@@ -35,10 +61,9 @@ def dominant_pairs(geometry: Geometry) -> tuple[int, ...]:
     Qwen-Image, where the second was found by looking at what still repeated. Any other geometry gets
     k* = argmin_i |T_i - N| with T_i = 2 pi theta^(2i/D) and N its training side in tokens.
     """
-    family, dim = geometry.family, geometry.axes[1]
-    side, pairs = PAIRS.get(family, (0, ()))
-    if (dim, geometry.theta, geometry.train_tokens) == (56, 10000, side):
-        return pairs
+    dim, known = geometry.axes[1], published(geometry)
+    if (dim, geometry.theta, geometry.train_tokens) == (56, 10000, known.side):
+        return known.pairs
     distance = [abs(2 * math.pi * geometry.theta ** (2 * i / dim) - geometry.train_tokens) for i in range(dim // 2)]
     return (distance.index(min(distance)),)
 
@@ -107,87 +132,90 @@ class UltraImage(Method):
     of the newest published code, for guided FLUX, whose default it is; "native", text and training size, elsewhere.
     """
 
-    mode: str = "direct"
-    schedule: str = "own"
-    shift: float = 6.0
-    steps: int | str = "auto"
-    guidance: float | str = "auto"
-    correction: str = "code"
-    margin: float = 0.85
-    pairs: tuple[int, ...] | None = None
-    focus: bool = True
-    constants: str = "code"
-    lambda_min: float | None = None
-    lambda_max: float = 1.3
-    h_min: float | None = None
-    h_max: float | None = None
-    power: float = 2.0
-    entropy: str = "block"
-    block: int | None = None
-    memory_mb: float = 256.0
-    proportional_attention: bool | None = None
-    proportional_length: str | None = None
-    base_steps: int = 30
-    base_guidance: float = 3.5
-    base_shift: float = 3.0
+    mode: str = choice(
+        "direct",
+        "direct",
+        "guided",
+        doc="direct: fresh noise at the target; guided: the two stages of I-Max with these parts",
+    )
+    schedule: str = choice(
+        "own", "own", "pinned", "stock", doc="own: the static shift below on FLUX, stock on Qwen-Image"
+    )
+    shift: float = number(6.0, low=0.01, doc="static time shift at the target")
+    steps: int | str = count(
+        "auto", "run", doc="at the target; auto: 30 on FLUX, those of the run on Qwen-Image; run: those of the run"
+    )
+    guidance: float | str = number(
+        "auto", "run", low=0, doc="at the target; auto: 7 on FLUX, that of the run on Qwen-Image; run: that of the run"
+    )
+    correction: str = choice(
+        "code", "code", "paper", "none", doc="of the frequencies; paper: 2 pi / tokens of the axis"
+    )
+    margin: float = number(0.85, low=0.01, high=1, doc="FLUX code only: corrected pairs make this many turns an axis")
+    pairs: tuple[int, ...] | None = numbers(
+        None,
+        whole=True,
+        empty=True,
+        doc="0-based; null: 9 on FLUX, 8 and 9 on Qwen-Image, nearest to the training side elsewhere",
+    )
+    focus: bool = flag(True, doc="false: the frequency half alone")
+    constants: str = choice(
+        "code", "code", "paper", doc="paper: lambda from 1, entropies between the extremes of all heads"
+    )
+    lambda_min: float | None = number(
+        None, low=0.01, high=100, doc="least factor; code: 1.1 on FLUX, 1.0 on Qwen-Image; paper: 1.0"
+    )
+    lambda_max: float = number(1.3, low=0.01, high=100, doc="largest factor")
+    h_min: float | None = number(
+        None, low=0, optional=True, doc="least entropy; code: 0.44 on FLUX, 0.04 on Qwen-Image; paper: smallest found"
+    )
+    h_max: float | None = number(
+        None,
+        low=0,
+        optional=True,
+        doc="largest entropy; code: 6.0 or 6.25 at the published size, else ln(number of blocks); paper: largest found",
+    )
+    power: float = number(2.0, low=0.01, high=100, doc="exponent of the share of the entropy")
+    entropy: str = choice("block", "block", "token", doc="of what; block (code), token (paper)")
+    block: int | None = count(
+        None, doc="tokens of a block; null: 128 at the length of FLUX, 4608 tokens, in proportion for other models"
+    )
+    memory_mb: float = number(256.0, low=0, doc="of the rows of an attention map that are in memory at a time")
+    proportional_attention: bool | None = flag(
+        None, doc="logits times sqrt(ln N / ln N of the training size); null: in guided mode without focus"
+    )
+    proportional_length: str | None = choice(
+        None,
+        "code",
+        "native",
+        doc="N of the training size; code: 128^2 + 512 in double-stream blocks; null: code on guided FLUX, else native",
+    )
+    base_steps: int = count(30, doc="guided mode: steps of the base image")
+    base_guidance: float = number(3.5, low=0, doc="guided mode: guidance of the base image")
+    base_shift: float = number(3.0, low=0.01, doc="guided mode: static time shift of the base image")
 
     name: ClassVar[str] = "ultraimage"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "mode": ("direct", "guided"),
-        "schedule": ("own", "pinned", "stock"),
-        "correction": ("code", "paper", "none"),
-        "constants": ("code", "paper"),
-        "entropy": ("block", "token"),
-        "proportional_length": ("code", "native"),
-    }
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {
-        "shift": (0.01, math.inf),
-        "margin": (0.01, 1),
-        "lambda_min": (0.01, 100),
-        "lambda_max": (0.01, 100),
-        "h_min": (0, math.inf),
-        "h_max": (0, math.inf),
-        "power": (0.01, 100),
-        "block": (1, math.inf),
-        "memory_mb": (0, math.inf),
-        "base_guidance": (0, math.inf),
-        "base_shift": (0.01, math.inf),
-    }
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("h_min", "h_max")
-    FLAGS: ClassVar[tuple[str, ...]] = ("focus", "proportional_attention")
 
-    def __post_init__(self) -> None:
-        geometry, flux = self.geometry, self.geometry.family == "flux"
-        code = self.constants == "code"
+    def settle(self) -> dict[str, Any]:
+        geometry, known, code = self.geometry, published(self.geometry), self.constants == "code"
         native = geometry.train_tokens**2 + geometry.text_tokens
-        defaults = {
+        return {
+            "steps": known.steps,
+            "guidance": known.guidance,
             "pairs": dominant_pairs(geometry),
-            "lambda_min": 1.1 if flux and code else 1.0,
-            "h_min": (0.44 if flux else 0.04) if code else None,
-            "block": max(1, round(128 * native / 4608)) if flux else 128,
+            "lambda_min": known.lambda_min if code else 1.0,
+            "h_min": known.h_min if code else None,
+            "block": max(1, round(128 * native / 4608)) if known.scaled_block else 128,
             "proportional_attention": self.mode == "guided" and not self.focus,
-            "proportional_length": "code" if flux and self.staged else "native",
+            "proportional_length": "code" if known.static_shift and self.staged else "native",
         }
-        for key, value in defaults.items():
-            if getattr(self, key) is None:
-                object.__setattr__(self, key, value)
-        for key, own in {"steps": 30, "guidance": 7.0}.items():
-            if getattr(self, key) == "auto":
-                object.__setattr__(self, key, own if flux else "run")
-        count, pairs = geometry.axes[1] // 2, self.pairs
-        pairs = (pairs,) if isinstance(pairs, int) else tuple(pairs)
-        if not all(isinstance(pair, int) and 0 <= pair < count for pair in pairs):
-            raise RequestError(f"{self.name}: pairs={list(pairs)} must be whole numbers from 0 to {count - 1}")
-        object.__setattr__(self, "pairs", pairs)
-        super().__post_init__()
-        for key in ("steps", "block", "base_steps"):
-            value = getattr(self, key)
-            if not (key == "steps" and value == "run") and not (isinstance(value, int) and value >= 1):
-                raise RequestError(f"{self.name}: {key}={value} must be a whole number of at least 1")
-        if self.proportional_length == "code" and not (flux and self.staged):
+
+    def check(self) -> None:
+        count = self.geometry.axes[1] // 2
+        if not all(0 <= pair < count for pair in self.pairs):
+            raise RequestError(f"{self.name}: pairs={list(self.pairs)} must be whole numbers from 0 to {count - 1}")
+        if self.proportional_length == "code" and not (published(self.geometry).static_shift and self.staged):
             raise RequestError(f"{self.name}: proportional_length=code is that of mode=guided on FLUX; use native here")
-        if self.guidance != "run" and not (isinstance(self.guidance, int | float) and self.guidance >= 0):
-            raise RequestError(f"{self.name}: guidance={self.guidance} must be a number of at least 0, auto or run")
 
     @property
     def staged(self) -> bool:
@@ -196,7 +224,7 @@ class UltraImage(Method):
     def beyond(self, grid: tuple[int, int]) -> bool:
         """Whether a grid is larger than the training size; the method does nothing where it isn't."""
         native = self.geometry.train_tokens
-        return max(grid) > native if self.geometry.family == "qwen" else grid[0] * grid[1] > native**2
+        return max(grid) > native if published(self.geometry).by_side else grid[0] * grid[1] > native**2
 
     def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
         sides, _ = check_grid(grid), check_sigma(sigma)
@@ -214,7 +242,7 @@ class UltraImage(Method):
             return base
         if self.correction == "paper":
             return uniform_axis(stretched(base.frequencies, self.pairs, length))
-        if self.geometry.family == "qwen":
+        if published(self.geometry).interpolates:
             return uniform_axis(interpolated(base.frequencies, self.pairs, scale))
         return uniform_axis(stretched(base.frequencies, self.pairs, length / self.margin))
 
@@ -234,15 +262,16 @@ class UltraImage(Method):
     def largest_entropy(self, grid: tuple[int, int], length: int) -> float:
         """The code's h_max at the size it was published for, else ln of the number of blocks (or tokens) of a joint
         sequence of `length` tokens, which it comes close to there."""
-        tokens, value = LARGEST.get(self.geometry.family, (0, 0.0))
+        tokens, value = published(self.geometry).largest
         size = self.block if self.entropy == "block" else 1
         return value if (grid[0] * grid[1], size) == (tokens, 128) else math.log(math.ceil(length / size))
 
     def hand_schedule(self, beyond: bool) -> str | float:
         if self.schedule != "own":
             return self.schedule
-        flux = self.geometry.family == "flux"
-        return (self.shift if beyond else "pinned") if flux else "stock"
+        if not published(self.geometry).static_shift:
+            return "stock"
+        return self.shift if beyond else "pinned"
 
     def steps_and_guidance(self, request: Request) -> tuple[int, float]:
         return (
@@ -268,8 +297,7 @@ class UltraImage(Method):
         return [base, Stage(request.size, steps, guidance, second, windows=True, positions=own)][: 1 + beyond]
 
     def sentences(self) -> tuple[str, ...]:
-        """Qwen-Image's code measures the unconditional pass with an empty prompt, whatever the negative prompt."""
-        return ("",) if self.focus and self.geometry.family == "qwen" else ()
+        return published(self.geometry).sentences if self.focus else ()
 
     @property
     def attends_densely(self) -> bool:

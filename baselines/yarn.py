@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sega.methods.base import Method, uniform_axis
+from sega.methods.parameters import choice
 from sega.methods.types import Axis
 
 
@@ -16,10 +17,11 @@ class YaRN(Method):
     On FLUX text shares the table and is scaled too; on Qwen-Image it stays as it is.
     """
 
-    variant: str = "image"
+    variant: str = choice(
+        "image", "image", "llm", doc="image: the two blends of image code; llm: the one blend of the YaRN paper"
+    )
 
     name: ClassVar[str] = "yarn"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {"variant": ("image", "llm")}
 
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
         from sega.formulas import rope

@@ -56,17 +56,11 @@ def head_entropies(q: Tensor, k: Tensor, block: int, kind: str = "block", budget
     import torch
 
     size = block if kind == "block" else 1
-    return torch.stack([_entropies(*head, size, budget_mb).mean() for head in zip(q, k, strict=True)])
+    return torch.stack([row_entropies(*head, size, budget_mb).mean() for head in zip(q, k, strict=True)])
 
 
-def block_entropies(q: Tensor, k: Tensor, block: int, budget_mb: float = 256.0) -> Tensor:
-    """h_I of each block of rows, float32 [heads, ceil(S / block)]; arguments as in `head_entropies`."""
-    import torch
-
-    return torch.stack([_entropies(*head, block, budget_mb) for head in zip(q, k, strict=True)])
-
-
-def _entropies(q: Tensor, k: Tensor, block: int, budget_mb: float) -> Tensor:
+def row_entropies(q: Tensor, k: Tensor, block: int, budget_mb: float) -> Tensor:
+    """h_I of each block of rows of one head, float32 [ceil(S / block)]; q and k are [S, d]."""
     import torch
 
     parts = []

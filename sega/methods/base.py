@@ -11,13 +11,13 @@ reported at once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sega.errors import RequestError, near
+from sega.errors import RequestError
 from sega.methods.geometry import Geometry
+from sega.methods.parameters import choice, parameters_of
 from sega.methods.types import Axis, Call, Generation, Point, Request, Rope, Stage, Step
 
 if TYPE_CHECKING:
@@ -56,33 +56,39 @@ class Attention:
 class Method:
     """Base of all methods: stock positions, and no other part.
 
-    Subclasses add their parameters as fields and list what is allowed: `CHOICES` (name -> values), `NUMBERS`
-    (name -> closed interval of finite numbers), `OPTIONAL` (numbers that may be null), `FLAGS` (names of booleans).
-    Wrong values raise RequestError on construction.
+    Subclasses add their parameters as fields declared by `sega.methods.parameters`. Wrong values raise RequestError on
+    construction; after it every field holds the value in force.
     """
 
     geometry: Geometry
-    schedule: str = "pinned"  # time shift: "pinned" keeps that of the training size, "stock" extrapolates it
+    schedule: str = choice(
+        "pinned",
+        "pinned",
+        "stock",
+        doc="pinned: the time shift of the training size at every size; stock: the scheduler's extrapolation",
+    )
 
     name: ClassVar[str] = "vanilla"
     staged: ClassVar[bool] = False  # whether it needs `sega.generate`, because its parts work on a whole generation
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"schedule": ("pinned", "stock")}
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {}
-    FLAGS: ClassVar[tuple[str, ...]] = ()
-    OPTIONAL: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        for key, allowed in self.CHOICES.items():
-            value = getattr(self, key)
-            if value not in allowed:
-                raise RequestError(f"{self.name}: {key}={value} is not allowed{near(value, allowed)}")
-        for key, (low, high) in self.NUMBERS.items():
-            value = getattr(self, key)
-            if not (value is None and key in self.OPTIONAL) and not _is_number(value, low, high):
-                raise RequestError(f"{self.name}: {key}={value} must be a number {_interval(low, high)}")
-        for key in self.FLAGS:
-            if not isinstance(getattr(self, key), bool):
-                raise RequestError(f"{self.name}: {key}={getattr(self, key)} must be true or false")
+        declared = parameters_of(type(self))
+        for key, value in self.settle().items():
+            if getattr(self, key) == declared[key][0]:
+                object.__setattr__(self, key, value)
+        for key, (_, parameter) in declared.items():
+            object.__setattr__(self, key, parameter.check(self.name, key, getattr(self, key)))
+        self.check()
+
+    def settle(self) -> dict[str, Any]:
+        """Values for parameters that are left at their default, where that stands for another value ("auto", None).
+
+        Called once, before anything is checked.
+        """
+        return {}
+
+    def check(self) -> None:
+        """Raise RequestError for values that don't go together. Each by itself is checked before."""
 
     def parameters(self) -> dict[str, Any]:
         """Every parameter with the value in force, for records and identities; the geometry is not one."""
@@ -103,7 +109,7 @@ class Method:
         """
         sides, sigma = check_grid(grid), check_sigma(sigma)
         height, width = (self.axis(dim, n, sigma) for dim, n in zip(self.geometry.axes[1:], sides, strict=True))
-        return self.rope(height, width, text="base" if self.geometry.family == "qwen" else "shared")
+        return self.rope(height, width, text="base" if self.geometry.facts.text == "own" else "shared")
 
     def axis(self, dim: int, length: int, sigma: float) -> Axis:
         """Values of one axis of `length` tokens and `dim` rotary dimensions."""
@@ -187,12 +193,3 @@ def check_sigma(sigma: float) -> float:
     if not 0 <= value <= 1:
         raise RequestError(f"sigma={value} must lie between 0 (clean) and 1 (pure noise)")
     return value
-
-
-def _is_number(value: Any, low: float, high: float) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
-
-
-def _interval(low: float, high: float) -> str:
-    return f"of at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"

@@ -9,14 +9,30 @@ from pathlib import Path
 from sega.errors import RequestError, near
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-FAMILIES = ("flux", "flux2", "qwen", "zimage")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What formulas ask of the transformers of a family."""
+
+    text: str  # "shared": text has the rotary table of the image; "own": a table that methods leave alone
+    ratio: str  # SEGA's ratio to the training side; "longer": that of the longer side on both axes; "each": its own
+    text_moves: bool  # whether text can be put at any position of the image grid
+
+
+FAMILIES = {
+    "flux": Family(text="shared", ratio="longer", text_moves=True),
+    "flux2": Family(text="shared", ratio="longer", text_moves=False),
+    "qwen": Family(text="own", ratio="each", text_moves=False),
+    "zimage": Family(text="shared", ratio="longer", text_moves=False),
+}
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Rotary geometry of one model, read from the `geometry` block of `conf/model/<name>.yaml`."""
 
-    family: str  # which adapter; of FAMILIES, "qwen" alone counts positions from the middle, with text behind them
+    family: str  # a name of FAMILIES
     axes: tuple[int, int, int]  # rotary dimensions of frame, height, width; half of each are pairs
     theta: float  # base of the frequencies
     train_tokens: int  # side of the training grid for PI, NTK, YaRN and DyPE
@@ -38,6 +54,11 @@ class Geometry:
         for key in ("train_tokens", "sega_train_tokens", "token_pixels", "text_tokens"):
             if not _is_number(getattr(self, key), int) or getattr(self, key) < 1:
                 raise RequestError(f"geometry.{key}={getattr(self, key)} must be a whole number of at least 1")
+
+    @property
+    def facts(self) -> Family:
+        """What holds for its family."""
+        return FAMILIES[self.family]
 
 
 def _is_number(value: object, kind) -> bool:

@@ -27,14 +27,19 @@ METHODS = {
 }
 
 
+def method_class(name: str) -> type[Method]:
+    """The class of a method. Unknown names raise RequestError with near matches."""
+    if name not in METHODS:
+        raise RequestError(f"unknown method {name!r}{near(name, METHODS)}")
+    module, attribute = METHODS[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
 def build_method(cfg: Mapping[str, Any], geometry: Geometry) -> Method:
     """A method from a mapping `{"name": ..., parameter: value}`, plain or from Hydra."""
     values = {str(key): cfg[key] for key in cfg}
     name = values.pop("name", None)
-    if name not in METHODS:
-        raise RequestError(f"unknown method {name!r}{near(name, METHODS)}")
-    module, attribute = METHODS[name].split(":")
-    cls = getattr(import_module(module), attribute)
+    cls = method_class(name)
     known = [item.name for item in fields(cls) if item.name != "geometry"]
     for key in values:
         if key not in known:

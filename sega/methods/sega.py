@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
 from sega.methods.base import Method, check_grid, check_sigma, uniform_axis
+from sega.methods.parameters import choice, flag, number
 from sega.methods.registry import build_method
 from sega.methods.types import Axis, Rope
 
@@ -50,47 +51,71 @@ class SEGA(Method):
     spread_min + (spread_max - spread_min)(1 - flatness^gamma). `docs/methods.md` explains every parameter.
     """
 
-    variant: str = "code"
-    kappa: float = 0.08
-    gamma: float = 1.5
-    spread_min: float = 0.0
-    spread_max: float = 1.0
-    amplitude: float | str = "auto"
-    gain: float | str = "auto"
-    floor: float | str | None = "auto"
-    m_ref: str = "power"
-    ntk: str = "auto"
-    frequencies: str = "ntk"
-    source: str = "auto"
-    batch: str = "sample"
-    band_map: str = "auto"
-    binning: str = "reference"
-    tie_axes: bool = True
+    variant: str = choice(
+        "code", "code", "paper", doc="settles amplitude, gain, floor, ntk, source and band_map where they are auto"
+    )
+    kappa: float = number(0.08, low=0, doc="exponent of the reference magnitude r^kappa")
+    gamma: float = number(
+        1.5,
+        low=0,
+        doc="exponent of the flatness: strength = spread_min + (spread_max - spread_min)(1 - flatness^gamma)",
+    )
+    spread_min: float = number(0.0, low=0, doc="strength on a flat spectrum")
+    spread_max: float = number(1.0, low=0, doc="strength on a spectrum with one peak")
+    amplitude: float | str = number(
+        "auto", low=0, doc="size of the spectral part; auto: 0.15 (code), 1 (paper); 0 leaves the reference magnitude"
+    )
+    gain: float | str = number("auto", low=0, doc="g in tanh(g z); auto: 1.5 (code), 1 (paper)")
+    floor: float | str | None = number(
+        "auto", "none", low=0, optional=True, doc="least magnitude; auto: 1.0 (code), none (paper); null: none"
+    )
+    m_ref: str = choice("power", "power", "log", doc="reference magnitude; power: r^kappa; log: 1 + kappa ln r")
+    ntk: str = choice(
+        "auto",
+        "code",
+        "plain",
+        doc="factor on the base; code: r^(2D/(D-2)) / (1 + 0.1 ln r); plain: r^(D/(D-2)) (paper)",
+    )
+    frequencies: str = choice(
+        "ntk",
+        "ntk",
+        "vanilla",
+        "pi",
+        "yarn",
+        "dype",
+        doc="ntk: those of SEGA; else those of that method, while magnitudes stay those of SEGA",
+    )
+    source: str = choice(
+        "auto",
+        "embedded",
+        "latent",
+        doc="what is analysed; embedded: tokens after the input projection (code); latent: packed latent (paper)",
+    )
+    batch: str = choice(
+        "sample", "sample", "joint", doc="sample: each sample alone; joint: the mean over the batch, as in the code"
+    )
+    band_map: str = choice(
+        "auto",
+        "rank",
+        "physical",
+        doc="bin of a pair; rank: pairs spread over all bins (code); physical: by cycles over the axis (paper)",
+    )
+    binning: str = choice(
+        "reference",
+        "reference",
+        "exact",
+        doc="reference: float32 binning of the code, bins may stay empty; exact: integer binning",
+    )
+    tie_axes: bool = flag(True, doc="Qwen-Image only: height takes the magnitudes of width, as in the code")
 
     name: ClassVar[str] = "sega"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {
-        "variant": ("code", "paper"),
-        "m_ref": ("power", "log"),
-        "ntk": ("code", "plain"),
-        "frequencies": ("ntk", "vanilla", "pi", "yarn", "dype"),
-        "source": ("embedded", "latent"),
-        "batch": ("sample", "joint"),
-        "band_map": ("rank", "physical"),
-        "binning": ("reference", "exact"),
-    }
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {
-        key: (0, math.inf) for key in ("kappa", "gamma", "spread_min", "spread_max", "amplitude", "gain", "floor")
-    }
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("floor",)
-    FLAGS: ClassVar[tuple[str, ...]] = ("tie_axes",)
 
-    def __post_init__(self) -> None:
-        for key, value in VARIANTS["paper" if self.variant == "paper" else "code"].items():
-            if getattr(self, key) == "auto":
-                object.__setattr__(self, key, value)
+    def settle(self) -> dict[str, Any]:
+        return VARIANTS["paper" if self.variant == "paper" else "code"]
+
+    def check(self) -> None:
         if self.floor == "none":
             object.__setattr__(self, "floor", None)
-        super().__post_init__()
         if self.spread_min > self.spread_max:
             raise RequestError(f"sega: spread_min={self.spread_min} must not exceed spread_max={self.spread_max}")
 
@@ -111,7 +136,7 @@ class SEGA(Method):
     def ratios(self, grid: tuple[int, int]) -> tuple[float, float]:
         """Ratio to SEGA's training side per axis: that of the longer side on FLUX, each axis its own on Qwen-Image."""
         height, width = (side / self.geometry.sega_train_tokens for side in grid)
-        return (height, width) if self.geometry.family == "qwen" else (max(height, width),) * 2
+        return (height, width) if self.geometry.facts.ratio == "each" else (max(height, width),) * 2
 
     def ntk_factors(self, grid: tuple[int, int]) -> tuple[float, float]:
         """What theta is multiplied by on each axis; 1 where nothing is extrapolated.
@@ -152,7 +177,7 @@ class SEGA(Method):
             for frequencies, reference in zip(self.axis_frequencies(grid, sigma), references, strict=True)
         ]
         # The published code gives the height of Qwen-Image the magnitudes of the width.
-        tied = self.tie_axes and self.geometry.family == "qwen"
+        tied = self.tie_axes and self.geometry.facts.ratio == "each"
         guided = [] if self.uniform else [a for a in ((1,) if tied else (0, 1)) if references[a] != 1]
         if guided:
             spectrum = self.analyse(grid, tokens)

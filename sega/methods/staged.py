@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from sega.errors import RequestError
 from sega.methods.base import Attention, Method, check_grid, check_sigma, uniform_axis
 from sega.methods.geometry import Geometry
+from sega.methods.parameters import choice, count, number
 from sega.methods.registry import build_method
 from sega.methods.types import Axis, Call, Rope, Stage
 
@@ -59,10 +59,9 @@ class ProportionalAttention(Attention):
 class FactorNTK(Method):
     """Both axes at the base theta * factor, whatever their length and without a clip (HiFlow, HRDiT)."""
 
-    factor: float = 1.0
+    factor: float = number(1.0, low=1, doc="on theta")
 
     name: ClassVar[str] = "ntk_factor"
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {"factor": (1, math.inf)}
 
     def axis(self, dim: int, length: int, sigma: float) -> Axis:
         from sega.formulas.rope import base_frequencies
@@ -77,19 +76,10 @@ class FromBase(Method):
     Methods whose first stages are equal share that image.
     """
 
-    base_steps: int = 30
-    base_guidance: float = 3.5
+    base_steps: int = count(30, doc="steps of the base image, and of the list of sigmas that all stages share")
+    base_guidance: float = number(3.5, low=0, doc="guidance of the base image")
 
     staged: ClassVar[bool] = True
-    NUMBERS: ClassVar[dict[str, tuple[float, float]]] = {"base_guidance": (0, math.inf)}
-    COUNTS: ClassVar[tuple[str, ...]] = ("base_steps",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in self.COUNTS:
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise RequestError(f"{self.name}: {key}={value} must be a whole number of at least 1")
 
     def base_stage(self, size: tuple[int, int], schedule: str | float = "pinned") -> Stage:
         """The model as it is at `size` (width, height)."""
@@ -104,9 +94,9 @@ class Staged(FromBase):
     the method's own ones. Only positions are taken: an attention half of that method stays behind.
     """
 
-    positions_of: str = "own"
-
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = Method.CHOICES | {"positions_of": ("own", *DIRECT)}
+    positions_of: str = choice(
+        "own", "own", *DIRECT, doc="whose positions the stages after the base have; own: those of this method"
+    )
 
     @cached_property
     def direct(self) -> Method | None:

@@ -13,16 +13,6 @@ from sega.methods.geometry import Geometry
 from sega.methods.types import Axis, Rope
 
 
-def grid_of(ids: Tensor) -> tuple[int, int]:
-    """Tokens (height, width) of image position ids [S, 3], whatever place they start at.
-
-    Pass the ids of the image alone: text sits at 0 and would stretch a grid that starts elsewhere.
-    """
-    sides = ids[:, 1:].amax(dim=0) - ids[:, 1:].amin(dim=0) + 1
-    height, width = sides.round().to(torch.int64).tolist()
-    return height, width
-
-
 def rotary_table(ids: Tensor, rope: Rope, geometry: Geometry, *further: Axis) -> tuple[Tensor, Tensor]:
     """cos and sin, float32 [S, sum(axes)], for position ids [S, 3] (frame, row, column), on the device of the ids.
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shifts import shift_exponential
 
 from baselines import hiflow
 from sega import load_method
 from sega.errors import RequestError
 from sega.formulas import rope
 from sega.formulas.filters import bicubic
-from sega.formulas.schedules import linear_grid, shift_exponential
+from sega.formulas.schedules import linear_grid
 from sega.methods import staged
 from sega.methods.geometry import load_geometry
 from sega.methods.types import Point, Request
@@ -158,7 +159,7 @@ def test_positions():
     [
         ("steps=[40]", "no larger than base_steps=30"),
         ("steps=[2.5]", "whole numbers"),
-        ("steps=[]", "list of numbers"),
+        ("steps=[]", "list of whole numbers"),
         ("alphas=many", "list of numbers"),
         ("ratios=[0.5]", "at least 1.0001"),
         ("schedule=stock", "schedule=stock is not allowed"),

@@ -10,6 +10,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from small import load
 
 from baselines import hrdit
+from baselines.kernels import pruned
 from sega import attach, load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
@@ -22,6 +23,19 @@ from sega.models.flux_tables import rotary_table
 VALUES = np.load(Path(__file__).parents[1] / "golden" / "hrdit.npz")
 PROMPT = "a photo of a red boat"
 SIZES = sorted({key.split("/")[0] for key in VALUES.files if key.startswith("spa_")})
+
+
+def hap_mask(length: int, text: int, halves: list[int], block: int, stride: int):
+    """Pairs that are kept, bool [heads, N, N]; what the kernels must equal. Only for small N.
+
+    A pair (q, k) is kept if either is text (the first `text` tokens), or if their blocks are at most half the band
+    apart, or if the block of k is a multiple of `stride`. Blocks are counted from the first image token, as in the
+    code. `halves` is (w - 1)/2 per head.
+    """
+    import torch
+
+    index = torch.arange(length)
+    return torch.stack([pruned.is_kept(index[:, None], index[None, :], text, half, block, stride) for half in halves])
 
 
 @pytest.mark.parametrize("case", SIZES)
@@ -40,7 +54,7 @@ def test_a_grid_that_fits_keeps_its_ids():
 
 def test_band_widths():
     bands = [
-        [hrdit.band_blocks(int(n), float(a), float(b)) for a, b in VALUES["hap/alpha_beta"]]
+        [pruned.band_blocks(int(n), float(a), float(b)) for a, b in VALUES["hap/alpha_beta"]]
         for n in VALUES["hap/seq_len"]
     ]
     assert np.array_equal(bands, VALUES["hap/band"])
@@ -50,18 +64,18 @@ def test_band_widths():
 @pytest.mark.parametrize("halves", [[1, 1], [0, 2]])
 def test_pruned_attention_equals_the_dense_mask(rows, halves):
     q, k, v = torch.randn(3, 1, 2, 70, 8, generator=torch.Generator().manual_seed(0))
-    mask = hrdit.hap_mask(70, 5, halves, 8, 3)  # image blocks begin at 5, 13, 21, ...
+    mask = hap_mask(70, 5, halves, 8, 3)  # image blocks begin at 5, 13, 21, ...
     assert not mask.all() and mask[:, :5].all() and mask[:, :, :5].all()
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3)
-    out = hrdit.hap_chunked(q, k, v, 5, halves, 8, 3, 0.3, rows)
+    out = pruned.hap_chunked(q, k, v, 5, halves, 8, 3, 0.3, rows)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("length, text", [(300, 5), (600, 300), (512, 256), (640, 0), (400, 120)])
 @pytest.mark.parametrize("halves", [[1, 1], [0, 2]])
 def test_block_mask_equals_the_dense_mask(length, text, halves):
-    mask = hrdit.hap_mask(length, text, halves, 16, 11)
-    blocks = hrdit.hap_block_mask(length, text, halves, 16, 11)
+    mask = hap_mask(length, text, halves, 16, 11)
+    blocks = pruned.hap_block_mask(length, text, halves, 16, 11)
     tiles = torch.nn.functional.pad(mask, (0, -length % 128, 0, -length % 128))
     tiles = tiles.unflatten(2, (-1, 128)).unflatten(1, (-1, 128)).transpose(2, 3).flatten(3)
     heads = slice(blocks.kv_num_blocks.shape[1])
@@ -79,7 +93,7 @@ def test_blocks_are_counted_from_the_first_image_token():
     text, block, stride, length = 512, 64, 32, 512 + 128 * 128
     query = text + 5 * block  # near the top, so that far keys are kept by the stride alone
     keys = torch.arange(length)
-    kept = hrdit._kept(torch.tensor(query), keys, text, 2, block, stride)
+    kept = pruned.is_kept(torch.tensor(query), keys, text, 2, block, stride)
     far = keys[kept & (keys >= text + 8 * block)]
     assert sorted(set(((far - text) // block).tolist())) == list(range(32, 256, 32))
     near = keys[kept & (keys >= text) & (keys < text + 16 * block)]
@@ -182,8 +196,8 @@ def test_bundled_attention_is_the_mean_over_variants_at_base_frequencies(tiny_pi
 @pytest.mark.slow
 def test_compiled_flex_attention_equals_the_dense_mask():
     q, k, v = torch.randn(3, 1, 2, 600, 32, generator=torch.Generator().manual_seed(0))
-    run, mask = hrdit._flex(600, 43, 2, 16, 11, q.device)
-    kept = hrdit.hap_mask(600, 43, [2], 16, 11)
+    run, mask = pruned.flex_attention(600, 43, 2, 16, 11, q.device)
+    kept = hap_mask(600, 43, [2], 16, 11)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=kept, scale=0.3)
     torch.testing.assert_close(run(q, k, v, block_mask=mask, scale=0.3), expected, rtol=0, atol=1e-5)
 

@@ -9,6 +9,8 @@ import torch
 from small import load
 
 from baselines import scalediff
+from baselines.kernels import neighbourhood
+from baselines.kernels.neighbourhood import Layout
 from sega import attach, load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
@@ -60,7 +62,7 @@ def test_neighbourhood_attention(case, budget_mb):
     offset = tuple(VALUES[f"{case}/jitter"].tolist()) if VALUES[f"{case}/use_jitter"] else None
     turn = rotation(tuple(VALUES[f"{case}/axes_dim"].tolist()))
     places = [(y, x) for y in range(grid[0]) for x in range(grid[1])]
-    image, text = scalediff.neighbourhood_attention(
+    image, text = neighbourhood.neighbourhood_attention(
         turn(tokens(f"{case}/q"), places),
         turn(tokens(f"{case}/k"), places),
         tokens(f"{case}/v"),
@@ -68,10 +70,7 @@ def test_neighbourhood_attention(case, budget_mb):
         grid,
         lambda x, place: turn(x, [place]),
         dense,
-        window,
-        PATCH,
-        offset,
-        budget_mb=budget_mb,
+        Layout(window, PATCH, offset, budget_mb),
     )
     torch.testing.assert_close(image, tokens(f"{case}/out_img"), rtol=0, atol=ATTENTION_ATOL)
     torch.testing.assert_close(text, tokens(f"{case}/out_txt"), rtol=0, atol=ATTENTION_ATOL)
@@ -83,7 +82,8 @@ def test_window_starts(case):
     offset = tuple(VALUES[f"{case}/jitter"].tolist())
     canvas = tuple(n + (p if VALUES[f"{case}/use_jitter"] else 0) for n, p in zip(grid, PATCH, strict=True))
     starts = [
-        scalediff.window_start(origin, offset, grid, window, PATCH) for origin in scalediff.patch_origins(canvas, PATCH)
+        neighbourhood.window_start(origin, offset, grid, window, PATCH)
+        for origin in neighbourhood.patch_origins(canvas, PATCH)
     ]
     assert np.array_equal(starts, VALUES[f"{case}/kv_start"])
 
@@ -97,14 +97,14 @@ def test_any_grid_attends_to_its_windows(grid, offset):
     text = tuple(torch.randn(3, 2, 3, 2, 16, generator=generator))
     turn = rotation((4, 6, 6))
     window = tuple(min(8, n) for n in grid)
-    image, mean = scalediff.neighbourhood_attention(
-        q, k, v, text, grid, lambda x, place: turn(x, [place]), dense, (8, 8), PATCH, offset
+    image, mean = neighbourhood.neighbourhood_attention(
+        q, k, v, text, grid, lambda x, place: turn(x, [place]), dense, Layout((8, 8), PATCH, offset)
     )
     shift = offset or (0, 0)
     for y in range(grid[0]):
         for x in range(grid[1]):
             origin = ((y + shift[0]) // 4 * 4, (x + shift[1]) // 4 * 4)
-            start = scalediff.window_start(origin, shift, grid, window, PATCH)
+            start = neighbourhood.window_start(origin, shift, grid, window, PATCH)
             assert all(0 <= s <= n - w for s, n, w in zip(start, grid, window, strict=True))
             sides = (range(s, s + w) for s, w in zip(start, window, strict=True))
             rows = [r * grid[1] + c for r, c in itertools.product(*sides)]
@@ -120,7 +120,9 @@ def test_one_window_is_plain_attention():
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 2, 64, 2, 16, generator=generator)
     text = tuple(torch.randn(3, 2, 3, 2, 16, generator=generator))
-    image, mean = scalediff.neighbourhood_attention(q, k, v, text, (8, 8), lambda x, place: x, dense, (8, 8), (8, 8))
+    image, mean = neighbourhood.neighbourhood_attention(
+        q, k, v, text, (8, 8), lambda x, place: x, dense, Layout((8, 8), (8, 8))
+    )
     joint = [torch.cat([t, x], 1) for t, x in zip(text, (q, k, v), strict=True)]
     torch.testing.assert_close(torch.cat([mean, image], 1), dense(*joint))
 

@@ -59,7 +59,7 @@ def test_block_entropies(budget_mb):
         for head in zip(q, k, strict=True)
     ]
     torch.testing.assert_close(torch.stack(sums) * size, golden("block/avg")[0], rtol=0, atol=ATTENTION_ATOL)
-    entropies = focus.block_entropies(q, k, size, budget_mb)
+    entropies = torch.stack([focus.row_entropies(*head, size, budget_mb) for head in zip(q, k, strict=True)])
     torch.testing.assert_close(entropies, golden("block/entropy")[0], rtol=0, atol=ATTENTION_ATOL)
     heads = focus.head_entropies(q, k, size, budget_mb=budget_mb)
     torch.testing.assert_close(
@@ -73,7 +73,7 @@ def test_padding_is_zero_queries_and_keys():
     plain = (padded[0] @ padded[1].transpose(1, 2) / 8**0.5).softmax(-1).view(1, 3, 8, 3, 8).sum((2, 4)) / 8
     expected = -(plain * plain.log()).sum(-1)
     for budget_mb in (1e-6, 0.003, 1):
-        torch.testing.assert_close(focus.block_entropies(q, k, 8, budget_mb), expected)
+        torch.testing.assert_close(focus.row_entropies(q[0], k[0], 8, budget_mb)[None], expected)
 
 
 def test_token_entropy():

@@ -90,7 +90,7 @@ def test_thresholds_are_those_of_the_picture_without_its_border(tiny_pipe, monke
 def test_flux_at_3600_px_has_the_published_thresholds_and_positions():
     method = load_method("ultraimage", "flux", ["mode=guided"])
     base, target = method.stages(Request((3600, 3600), 28, 4.5))
-    run = SimpleNamespace(stages=[base, target], adapter=blocks(19))
+    run = SimpleNamespace(stages=[base, target], double_layers=19)
     part = method.attention(1, run)
     assert part.target == (225, 225) and method.largest_entropy(part.target, 225**2 + 512) == 6.0
     for grid in ((226, 226), (225, 225)):
@@ -119,13 +119,9 @@ def test_a_wide_picture_is_guided_by_a_square_one(tiny_pipe):
     assert [step.grid for step in made.steps] == [(16, 16)] * 2 + [(19, 37)] * 2 + [(18, 36)]
 
 
-def blocks(number):
-    return SimpleNamespace(transformer=SimpleNamespace(transformer_blocks=[None] * number))
-
-
 def test_without_focus_the_reference_length_is_that_of_the_newest_code():
     stages = load_method("ultraimage", "flux", ["mode=guided"]).stages(Request((3600, 3600), 28, 4.5))
-    run = SimpleNamespace(stages=stages, adapter=blocks(19))
+    run = SimpleNamespace(stages=stages, double_layers=19)
 
     def factors(*overrides):
         part = load_method("ultraimage", "flux", ["mode=guided", "focus=false", *overrides]).attention(1, run)

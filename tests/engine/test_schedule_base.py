@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from shifts import close, shift_exponential
 
 from sega import load_method
 from sega.engine.sampling import generate
 from sega.engine.timeshift import stage_sigmas
 from sega.errors import RequestError
-from sega.formulas.schedules import close, linear_grid, mu_for_tokens, shift_exponential, shift_of, tokens_of
+from sega.formulas.schedules import linear_grid, mu_for_tokens, shift_of, tokens_of
 from sega.methods.base import Method
 from sega.methods.geometry import load_geometry
 from sega.methods.registry import build_method

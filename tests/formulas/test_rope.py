@@ -8,7 +8,7 @@ import torch
 from sega import load_method
 from sega.formulas import rope
 from sega.methods.geometry import load_geometry
-from sega.models.flux_tables import grid_of, rotary_table
+from sega.models.flux_tables import rotary_table
 from sega.models.qwen_tables import centred_positions, image_table, text_table
 
 D, THETA, N0 = 56, 10000.0, 64
@@ -125,7 +125,3 @@ def test_magnitudes_scale_text_on_flux_and_leave_the_frame_axis():
     assert (cos[0, :16] == 1).all() and (sin[0] == 0).all()
     torch.testing.assert_close(cos[0, 16:72], torch.full((56,), 1 + 0.1 * math.log(2)))
     assert (cos[0, 72:] == 1).all()
-
-
-def test_grid_is_found_wherever_the_ids_start():
-    assert grid_of(grid_ids(5, 300, text=0, start=(0, -43))) == (5, 300)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from sega import RequestError, load_method
 from sega.errors import near
 from sega.methods.base import Method
 from sega.methods.geometry import CONF, load_geometry
+from sega.methods.parameters import parameters_of
 from sega.methods.registry import METHODS, build_method
 
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("tiny", "flux", "qwen")
 GRID = {"tiny": (40, 24), "flux": (128, 96), "qwen": (128, 96)}
 
@@ -50,8 +53,18 @@ def test_shapes_and_axes_beyond_it(name, model):
 def test_the_config_lists_every_parameter_with_its_default(name):
     config = OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{name}.yaml"))
     method = load_method(name)
-    assert set(config) == {"name", *method.parameters()}
+    declared = parameters_of(type(method))
+    assert set(config) == {"name", *method.parameters()} == {"name", *declared}
     assert build_method({"name": name}, method.geometry) == method == build_method(config, method.geometry)
+    assert all(parameter.doc and "\n" not in parameter.doc for _, parameter in declared.values())
+
+
+def test_configs_and_tables_are_those_of_the_code():
+    """`conf/method/*.yaml` and the tables of the docs are written from the declarations."""
+    done = subprocess.run(
+        [sys.executable, "scripts/method_pages.py", "check"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

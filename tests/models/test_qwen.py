@@ -114,7 +114,9 @@ def test_attaching_changes_a_larger_picture_and_removing_restores_it(pipe, name)
 
 
 def test_the_shift_is_pinned_and_the_last_time_kept(pipe):
-    from sega.formulas.schedules import linear_grid, mu_for_tokens, shift_exponential, stretch_terminal
+    from shifts import shift_exponential, stretch_terminal
+
+    from sega.formulas.schedules import linear_grid, mu_for_tokens
 
     for schedule, mu in (("pinned", 0.9), ("stock", mu_for_tokens(400, 0.5, 0.9, 256, 8192))):
         done = made(pipe, method("vanilla", f"schedule={schedule}"), (320, 320), exact_time=True)

@@ -117,7 +117,7 @@ def test_what_a_method_does_not_take_is_said(line, monkeypatch, capsys):
         said = run(monkeypatch, capsys, *line, "res=256", "dry_run=true", *words)[1]
         return re.findall(r"note +(.*)", said)
 
-    assert notes("method=hiflow") == ["steps=1 is not used: hiflow has method.base_steps and method.steps"]
+    assert notes("method=hiflow") == ["steps=1 is not used: hiflow has method.steps and method.base_steps"]
     assert [note.split()[0] for note in notes("method=ultraimage", "guidance=2")] == ["steps=1", "guidance=2"]
     assert notes("method=ultraimage", "method.steps=run") == notes("method=sega", "guidance=2") == []
 
