@@ -2,7 +2,7 @@
 
 import sys
 
-from eval.scoring.command import main
+from .scoring.command import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -11,8 +11,8 @@ import sys
 
 def main(words: list[str]) -> int:
     """Print the table; returns the exit status."""
-    from eval.options import command
-    from eval.protocols import load_protocol, split_words
+    from .options import command
+    from .protocols import load_protocol, split_words
 
     def run(words: list[str]) -> int:
         options, rest = split_words(words, {"eval": "plain"})
@@ -24,8 +24,8 @@ def main(words: list[str]) -> int:
 
 def table(config: dict) -> str:
     """A row a metric; those of the protocol first."""
-    from eval.metrics.registry import MEASURES, METRICS, title, version
-    from eval.output.markup import align
+    from .metrics.registry import MEASURES, METRICS, title, version
+    from .output.markup import align
 
     head = ["metric", "name", "version", "better", "unit", "needs", "weights", "preprocessing"]
     names = [*config["metrics"], *(name for name in METRICS if name not in config["metrics"])]
@@ -52,9 +52,9 @@ def table(config: dict) -> str:
 
 def weights_of(measure, config: dict) -> list[str]:
     """Networks and files of a measure with the head of their sha256, or "absent"."""
-    from eval.metrics import weights
-    from eval.metrics.networks import find
-    from eval.scoring.collect import network_of, weight_names
+    from .metrics import weights
+    from .metrics.networks import find
+    from .scoring.collect import network_of, weight_names
 
     found = []
     kind = network_of(measure, config)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from eval.protocols import protocols, split_words
-from eval.records.runs import forget_warnings
 from sega.errors import RequestError, answer, check_folder, near
+
+from .protocols import protocols, split_words
+from .records.runs import forget_warnings
 
 SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
   cache    results/cache    where python -m eval keeps rendered references
@@ -62,7 +63,7 @@ def fractions(options: dict[str, Any], key: str, names: str) -> tuple[float, ...
 
 def scored(options: dict[str, Any]) -> list:
     """The rows that the options select; runs without scores are named on stderr."""
-    from eval.records.rows import load_rows
+    from .records.rows import load_rows
 
     rows, unscored = load_rows(
         Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]

@@ -69,7 +69,7 @@ def _check_keys(changes: dict, known: dict, prefix: str) -> None:
 
 def check_values(config: dict) -> None:
     """Raises RequestError for values of a protocol that can't be."""
-    from eval.metrics.registry import METRICS
+    from .metrics.registry import METRICS
 
     if not isinstance(config["metrics"], list):
         raise RequestError(f"metrics={config['metrics']} must be a list such as metrics=[fid,kid]")

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from eval import options as arguments
-from eval.records.runs import Run, read_scores, score_rows
 from sega.errors import RequestError, near
+
+from . import options as arguments
+from .records.runs import Run, read_scores, score_rows
 
 HELP = """usage: python -m eval.track [key=value ...]
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import options as arguments
-from eval.output.manifest import Made, inputs, part
 from sega.errors import RequestError, near
+
+from .. import options as arguments
+from ..output.manifest import Made, inputs, part
 
 HELP = """usage: python -m eval.figures [figure ...] [key=value ...]
 
@@ -84,7 +85,7 @@ def main(words: list[str]) -> int:
 
 def options_of(found: dict[str, Any]) -> Options:
     """Options from words, checked."""
-    from eval.figures.scores import COST_AXES
+    from .scores import COST_AXES
 
     if found["cost"] not in COST_AXES:
         raise RequestError(f"cost={found['cost']} is not one of {', '.join(COST_AXES)}{near(found['cost'], COST_AXES)}")
@@ -141,7 +142,7 @@ def draw(name: str, rows: list, options: Options) -> Made:
         pictures = [[str(p.path), p.path.is_file()] for row in rows for p in row.pictures.values()]
         state = inputs(rows, [options.drawing, pictures if name == "grid" else None])
         return part(options.out, title, state, lambda made: _from_scores(name, rows, options, made), options.force)
-    from eval.records.steps import load
+    from ..records.steps import load
 
     recorded = load(options.store, options.model, options.method)
     recorded = [item for item in recorded if arguments.is_size(options.size, item.run.model, item.size)]
@@ -150,9 +151,9 @@ def draw(name: str, rows: list, options: Options) -> Made:
 
 
 def _from_scores(name: str, rows: list, options: Options, made: Made) -> None:
-    from eval.figures import grid
-    from eval.figures import scores as plots
-    from eval.report import tables
+    from ..report import tables
+    from . import grid
+    from . import scores as plots
 
     groups = tables.grouped(rows)
     for (model, protocol), group in groups.items():
@@ -176,9 +177,9 @@ def _from_scores(name: str, rows: list, options: Options, made: Made) -> None:
 
 
 def _from_steps(name: str, recorded: list, options: Options, made: Made) -> None:
-    from eval.figures import steps as stepplots
-    from eval.records.steps import MAKE, of_size, one_prompt
-    from eval.report import tables
+    from ..records.steps import MAKE, of_size, one_prompt
+    from ..report import tables
+    from . import steps as stepplots
 
     if not recorded:
         made.skipped[name] = f"{EMPTY}; {MAKE}"

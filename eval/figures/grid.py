@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.output.manifest import NothingError
-from eval.records import images
-from eval.records.rows import Row
+from ..output.manifest import NothingError
+from ..records import images
+from ..records.rows import Row
 
 if TYPE_CHECKING:
     from PIL import Image

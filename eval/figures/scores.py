@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from eval.metrics.registry import METRICS
-from eval.output.manifest import NothingError
-from eval.records.rows import RENDERS, Row
+from ..metrics.registry import METRICS
+from ..output.manifest import NothingError
+from ..records.rows import RENDERS, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.figures.scores import COLOURS, MARKERS
-from eval.output.manifest import NothingError
-from eval.records.steps import MAKE, Recorded
+from ..output.manifest import NothingError
+from ..records.steps import MAKE, Recorded
+from .scores import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,7 +112,7 @@ def _over_even(attention: np.ndarray) -> np.ndarray:
 def _picture(panel, item: Recorded, query: tuple[int, int], grid: list[int]) -> None:
     from PIL import Image
 
-    from eval.records import images
+    from ..records import images
 
     _bare(panel)
     panel.set_ylabel("\n".join(textwrap.wrap(item.label, 20)), fontsize=9)

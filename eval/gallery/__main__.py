@@ -2,7 +2,7 @@
 
 import sys
 
-from eval.gallery.page import main
+from .page import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval import options as arguments
-from eval.output.manifest import Made
 from sega.store.files import whole
+
+from .. import options as arguments
+from ..output.manifest import Made
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
@@ -94,7 +95,7 @@ def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:
 
 def identity(picture: Any) -> str:
     """Name of a picture's files."""
-    from eval.records.runs import digest
+    from ..records.runs import digest
 
     return picture.sha[:20] if picture.sha else digest([str(picture.path), picture.path.stat().st_mtime_ns])
 
@@ -111,7 +112,7 @@ def cut(out: Path, name: str, path: Path) -> str:
     """Write the tiles and, last, the thumbnail of a picture. Returns "" or why it can't be read."""
     from PIL import Image
 
-    from eval.records import images
+    from ..records import images
 
     try:
         picture = Image.fromarray(images.read(path))
@@ -141,8 +142,8 @@ def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int
 
 def data(rows: list, missing: set[Path]) -> dict[str, Any]:
     """What the page shows, as plain data."""
-    from eval.metrics.registry import METRICS, number
-    from eval.report.tables import EMBEDDED, is_embedded
+    from ..metrics.registry import METRICS, number
+    from ..report.tables import EMBEDDED, is_embedded
 
     prompts: dict[tuple[str, int, str], int] = {}
     runs, pictures = [], []
@@ -201,7 +202,7 @@ def settings(run: Any) -> dict[str, str]:
 
 def write_page(content: dict[str, Any], out: Path) -> bool:
     """Write data and page; returns whether anything changed."""
-    from eval.records.runs import write_text
+    from ..records.runs import write_text
 
     text = "const DATA = " + json.dumps(content, ensure_ascii=True, sort_keys=True) + ";\n"
     page = {"data.js": text, **{name: (WEB / name).read_text() for name in ("index.html", "app.js", "style.css")}}

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from eval.metrics.statistics import Estimate, quantiles, resampled_rows
+from .statistics import Estimate, quantiles, resampled_rows
 
 ROWS = 2048
 """Rows that are in memory in float64 at once."""

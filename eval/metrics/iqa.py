@@ -12,8 +12,8 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from eval.metrics.measures import Batch, Context
-from eval.metrics.weights import find
+from .measures import Batch, Context
+from .weights import find
 
 NIQE_BLOCK = 96
 """Side of NIQE's blocks; it needs the covariance of at least two."""
@@ -21,7 +21,7 @@ NIQE_BLOCK = 96
 
 def piqe(context: Context) -> Callable[[Batch], list]:
     """PIQE, 0 (best) to 100."""
-    from eval.metrics.piqe import piqe as score
+    from .piqe import piqe as score
 
     return lambda batch: [score(picture) for picture in batch.pictures]
 

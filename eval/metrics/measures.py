@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics import artefacts, networks
-from eval.records import images
+from ..records import images
+from . import artefacts, networks
 
 
 @dataclass

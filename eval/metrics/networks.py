@@ -11,12 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eval.metrics import weights
-from eval.metrics.weights import MissingWeightsError
-from eval.records.runs import file_digest
+from sega import embedded
 from sega.errors import RequestError
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "sega" / "embedded" / "weights" / "scorer"
+from ..records.runs import file_digest
+from . import weights
+from .weights import MissingWeightsError
+
+EMBEDDED = Path(embedded.__file__).parent / "weights" / "scorer"
 OPENAI = {"ViT-L-14-quickgelu": "clip-vit-l-14", "RN50-quickgelu": "clip-rn50"}
 """open_clip's names of OpenAI's models, whose files are in the catalogue of weights."""
 INCEPTION = {"inception": True, "inception_tf": False}

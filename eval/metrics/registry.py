@@ -17,7 +17,9 @@ class Measure:
 
     name: str
     version: str  # "package:<name>" adds the installed version of that package
-    compute: str  # "module:function", called with a Context, gives a function of a batch
+    compute: (
+        str  # "module:function", a leading dot: beside this file; called with a Context, gives a function of a batch
+    )
     array: bool = False
     network: str = ""  # the network it runs: config key "features" | "clip.model", or an open_clip name
     weights: tuple[str, ...] = ()  # entries of `eval.metrics.weights` it loads; {key} stands for an option
@@ -60,7 +62,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "features",
             "2",
-            "eval.metrics.measures:features",
+            ".measures:features",
             array=True,
             network="features",
             preprocessing="resized by the network: embedded: antialiased bicubic to its input, not quantised, "
@@ -70,7 +72,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "patches",
             "2",
-            "eval.metrics.measures:patches",
+            ".measures:patches",
             array=True,
             network="features",
             needs=("crop",),
@@ -80,7 +82,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "spectrum",
             "1",
-            "eval.metrics.measures:spectrum",
+            ".measures:spectrum",
             array=True,
             host="always",
             settings=("spectrum.bands",),
@@ -89,7 +91,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "clip_score",
             "1",
-            "eval.metrics.measures:clip_score",
+            ".measures:clip_score",
             network="clip.model",
             needs=("prompt",),
             preprocessing="open_clip: antialiased bicubic, shorter side to its input, rounded, the middle kept; "
@@ -98,7 +100,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "attributes",
             "1",
-            "eval.metrics.measures:attributes",
+            ".measures:attributes",
             network="clip.model",
             needs=("prompt", "world"),
             preprocessing="antialiased bicubic to the scorer's input",
@@ -106,7 +108,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "repetition",
             "1",
-            "eval.metrics.measures:repetition",
+            ".measures:repetition",
             host="always",
             needs=("period",),
             settings=("repetition.period",),
@@ -115,7 +117,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "seam",
             "3",
-            "eval.metrics.measures:seam",
+            ".measures:seam",
             host="always",
             needs=("lattice",),
             settings=("seam.period",),
@@ -124,7 +126,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "clip_features",
             "1",
-            "eval.metrics.measures:clip_features",
+            ".measures:clip_features",
             array=True,
             network="clip.model",
             preprocessing="as for the CLIP score",
@@ -132,14 +134,14 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "piqe",
             "1",
-            "eval.metrics.iqa:piqe",
+            ".iqa:piqe",
             host="always",
             preprocessing="BT.601 luminance at stored resolution, its largest value brought to 255, rounded",
         ),
         Measure(
             "niqe",
             "package:pyiqa",
-            "eval.metrics.iqa:niqe",
+            ".iqa:niqe",
             host="cpu",
             weights=("niqe",),
             needs=("blocks",),
@@ -148,22 +150,22 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "musiq",
             "package:pyiqa",
-            "eval.metrics.iqa:musiq",
+            ".iqa:musiq",
             weights=("musiq",),
             preprocessing=FULL + ", and at 224 and 384 px on the longer side, patches of 32 px",
         ),
         Measure(
             "maniqa",
             "package:pyiqa",
-            "eval.metrics.iqa:maniqa",
+            ".iqa:maniqa",
             weights=("maniqa",),
             preprocessing=FULL + ", 20 crops of 224 px on a grid",
         ),
-        Measure("clipiqa", "package:pyiqa", "eval.metrics.iqa:clipiqa", weights=("clip-rn50",), preprocessing=FULL),
+        Measure("clipiqa", "package:pyiqa", ".iqa:clipiqa", weights=("clip-rn50",), preprocessing=FULL),
         Measure(
             "pickscore",
             "1",
-            "eval.metrics.rewards:pickscore",
+            ".rewards:pickscore",
             weights=("pickscore",),
             needs=("prompt",),
             preprocessing=MIDDLE,
@@ -171,7 +173,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "hpsv2",
             "1",
-            "eval.metrics.rewards:hpsv2",
+            ".rewards:hpsv2",
             weights=("hps{hps.version}",),
             needs=("prompt",),
             settings=("hps.version",),
@@ -180,7 +182,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "imagereward",
             "1",
-            "eval.metrics.rewards:imagereward",
+            ".rewards:imagereward",
             weights=("imagereward", "bert-vocabulary"),
             needs=("prompt",),
             preprocessing=MIDDLE + "; prompts cut at 35 tokens",
@@ -188,7 +190,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "aesthetic",
             "1",
-            "eval.metrics.rewards:aesthetic",
+            ".rewards:aesthetic",
             network="ViT-L-14-quickgelu",
             weights=("aesthetic-{aesthetic.version}",),
             settings=("aesthetic.version",),

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.records.runs import digest, file_digest, write_text
 from sega.store.files import file_sha, locked, read_record, whole
+
+from ..records.runs import digest, file_digest, write_text
 
 RECORDS = ("scores.json", "scores.jsonl", "images.jsonl", "run.json")
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from eval.published.values import main
+from .values import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -6,9 +6,9 @@ import csv
 import io
 from typing import Any
 
-from eval.metrics.registry import METRICS, number
-from eval.output.markup import BOOKTABS, align, booktabs, tex
-from eval.published.values import Joined
+from ..metrics.registry import METRICS, number
+from ..output.markup import BOOKTABS, align, booktabs, tex
+from .values import Joined
 
 READ_WITH_CARE = (
     "Published values keep their printed digits; where a paper prints several for one entry, all stand. FID compares\n"

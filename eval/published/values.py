@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval import options as arguments
-from eval.metrics.registry import METRICS
-from eval.records.rows import Row
 from sega.errors import RequestError, near
+
+from .. import options as arguments
+from ..metrics.registry import METRICS
+from ..records.rows import Row
 
 HELP = """usage: python -m eval.published [paper=<name>] [key=value ...]
 
@@ -163,8 +164,8 @@ def main(words: list[str]) -> int:
 
 def published(words: Iterable[str]) -> int:
     """Print every published value, or write the table of one paper."""
-    from eval.output.manifest import Made, inputs, part
-    from eval.published import text as beside
+    from ..output.manifest import Made, inputs, part
+    from . import text as beside
 
     options = arguments.parse(words, KEYS)
     name, known = options["paper"], papers()

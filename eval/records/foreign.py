@@ -14,11 +14,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from eval.records import images
-from eval.records.runs import Picture, Run, digest, read_json
 from sega.errors import RequestError, near, shortened
 from sega.run.prompts import read_text
 from sega.store.rows import read_rows
+
+from . import images
+from .runs import Picture, Run, digest, read_json
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")

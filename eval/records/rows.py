@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eval.metrics.statistics import Key
-from eval.records.runs import Picture, Run, are_rows_sound, find_runs, read_arrays, read_blocks, score_rows
 from sega.errors import RequestError, near
+
+from ..metrics.statistics import Key
+from .runs import Picture, Run, are_rows_sound, find_runs, read_arrays, read_blocks, score_rows
 
 RENDERS = "true renders"
 

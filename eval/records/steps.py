@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.output.manifest import NothingError
-from eval.records.rows import method_label
-from eval.records.runs import Picture, Run, find_runs, load_run
 from sega.errors import RequestError, near
 from sega.store.step_files import maps_file, read_steps, rows_file
+
+from ..output.manifest import NothingError
+from .rows import method_label
+from .runs import Picture, Run, find_runs, load_run
 
 MAKE = "python run.py ... record=[magnitudes,spectrum,attention] records them"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eval import options as arguments
-from eval.figures import command as figures
-from eval.output.manifest import Made, inputs, part
 from sega.errors import RequestError, near
+
+from .. import options as arguments
+from ..figures import command as figures
+from ..output.manifest import Made, inputs, part
 
 PARTS = ("tables", "figures", "gallery")
 
@@ -42,8 +43,8 @@ def main(words: list[str]) -> int:
 
 def report(words: list[str]) -> int:
     """Write the report that the words ask for."""
-    from eval.gallery import page as gallery
-    from eval.report.summary import where_to_look
+    from ..gallery import page as gallery
+    from .summary import where_to_look
 
     found = arguments.parse(words, KEYS)
     wanted = str(found["parts"]).strip("[]").split(",")
@@ -82,10 +83,10 @@ def report(words: list[str]) -> int:
 
 def write_tables(rows: list, out: Path, cache: Path, base: str, made: Made) -> None:
     """The table, the comparisons, and published values where there are any of these models and sizes."""
-    from eval.published import text as beside
-    from eval.published import values as published
-    from eval.report import compare, tables
-    from eval.report.summary import summary
+    from ..published import text as beside
+    from ..published import values as published
+    from . import compare, tables
+    from .summary import summary
 
     comparison = compare.Comparison(cache)
     marks = compare.mark(rows, comparison)

@@ -14,13 +14,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from eval.metrics import distances
-from eval.metrics.registry import METRICS, Metric, number
-from eval.metrics.statistics import Estimate, Key, paired_difference, quantiles, win_rate
-from eval.output.markup import align
-from eval.records.rows import Row
-from eval.records.runs import read_arrays
-from eval.report.tables import EMBEDDED, Marks, columns, is_embedded
+from ..metrics import distances
+from ..metrics.registry import METRICS, Metric, number
+from ..metrics.statistics import Estimate, Key, paired_difference, quantiles, win_rate
+from ..output.markup import align
+from ..records.rows import Row
+from ..records.runs import read_arrays
+from .tables import EMBEDDED, Marks, columns, is_embedded
 
 
 @dataclass(frozen=True)

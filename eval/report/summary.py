@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from eval.records.rows import Row
-from eval.report.tables import EMBEDDED, Marks, costs, is_embedded, with_interval
+from ..records.rows import Row
+from .tables import EMBEDDED, Marks, costs, is_embedded, with_interval
 
 WIDTH = 80
 TITLES = {

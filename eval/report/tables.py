@@ -7,9 +7,9 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-from eval.metrics.registry import METRICS, number
-from eval.output.markup import BOOKTABS, align, booktabs, tex
-from eval.records.rows import Row
+from ..metrics.registry import METRICS, number
+from ..output.markup import BOOKTABS, align, booktabs, tex
+from ..records.rows import Row
 
 EMBEDDED = (
     "These numbers show a property of the small embedded model and its rendered world only, not of FLUX or Qwen-Image."

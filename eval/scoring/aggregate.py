@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics import artefacts, distances
-from eval.metrics.measures import crop_size
-from eval.metrics.registry import MEASURES, METRICS, Metric, title, version
-from eval.metrics.statistics import Estimate, mean_interval
-from eval.records.runs import Picture
-from eval.scoring.references import References
+from ..metrics import artefacts, distances
+from ..metrics.measures import crop_size
+from ..metrics.registry import MEASURES, METRICS, Metric, title, version
+from ..metrics.statistics import Estimate, mean_interval
+from ..records.runs import Picture
+from .references import References
 
 
 @dataclass

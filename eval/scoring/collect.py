@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics import weights
-from eval.metrics.measures import Batch, Context, base_period, crop_size, seam_period
-from eval.metrics.networks import Source, find
-from eval.metrics.registry import MEASURES, Measure, version
-from eval.metrics.weights import MissingWeightsError
-from eval.records import images
-from eval.records.runs import digest
+from .. import metrics
+from ..metrics import weights
+from ..metrics.measures import Batch, Context, base_period, crop_size, seam_period
+from ..metrics.networks import Source, find
+from ..metrics.registry import MEASURES, Measure, version
+from ..metrics.weights import MissingWeightsError
+from ..records import images
+from ..records.runs import digest
 
 
 @dataclass(frozen=True)
@@ -182,4 +183,4 @@ def _host_function(name: str, config: str, native: int | None) -> Callable[[Batc
 
 def _function(name: str) -> Callable[[Context], Callable[[Batch], list]]:
     module, function = MEASURES[name].compute.split(":")
-    return getattr(import_module(module), function)
+    return getattr(import_module(module, metrics.__name__), function)

@@ -42,20 +42,21 @@ KEYS = {
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    from eval.metrics.registry import METRICS
-    from eval.options import command
-    from eval.protocols import protocols
+    from ..metrics.registry import METRICS
+    from ..options import command
+    from ..protocols import protocols
 
     return command(words, HELP.format(protocols=", ".join(protocols()), metrics=", ".join(METRICS)), evaluate)
 
 
 def evaluate(words: list[str]) -> int:
     """Score what the words ask for."""
-    from eval.protocols import existing, load_protocol, split_words
-    from eval.records.foreign import load_folder
-    from eval.records.runs import is_cell, load_run
     from sega.errors import check_folder
     from sega.store.cell_folder import cells
+
+    from ..protocols import existing, load_protocol, split_words
+    from ..records.foreign import load_folder
+    from ..records.runs import is_cell, load_run
 
     options, rest = split_words(words, KEYS)
     path, prompts = existing(options["path"], "folder"), existing(options["prompts"], "file of prompts")
@@ -80,7 +81,7 @@ def evaluate(words: list[str]) -> int:
 
 def _protocol(run: Any) -> str:
     """The protocol a run was made for, where its config names one."""
-    from eval.protocols import protocols
+    from ..protocols import protocols
 
     chosen = run.config.get("eval")
     name = chosen.get("name") if isinstance(chosen, dict) else None
@@ -89,8 +90,9 @@ def _protocol(run: Any) -> str:
 
 def select(store: Path, model: str | None = None, method: str | None = None) -> list:
     """Runs of a store, of the given models and methods (names with commas between). RequestError when none is left."""
-    from eval.records.runs import find_runs
     from sega.errors import near
+
+    from ..records.runs import find_runs
 
     if not store.is_dir():
         raise RequestError(f"no store at {store}; generate first (python run.py model=tiny res=2x) or give store=")
@@ -111,9 +113,9 @@ def select(store: Path, model: str | None = None, method: str | None = None) -> 
 
 def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
     """Score runs under their protocols, then held-out renders of the same captions."""
-    from eval.records.foreign import left_out
-    from eval.records.runs import read_scores
-    from eval.scoring.job import prepare
+    from ..records.foreign import left_out
+    from ..records.runs import read_scores
+    from .job import prepare
 
     scored = skipped = 0
     told: set[str] = set()
@@ -133,7 +135,7 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
             keys = tuple((*p.key, p.prompt) for p in run.pictures)
             renders.setdefault((config["name"], run.model, run.width, run.height, keys), (run, config))
     if renders:
-        from eval.scoring.references import held_out
+        from .references import held_out
 
         for run, config in renders.values():
             job = prepare(held_out(run, cache), config, cache)
@@ -145,11 +147,11 @@ def score_all(chosen: list[tuple[Any, dict[str, Any]]], cache: Path) -> int:
 
 
 def _execute(job: Any, cache: Path, told: set[str], place: str) -> int:
-    from eval.protocols import usable_device
-    from eval.records.foreign import left_out
-    from eval.scoring.departures import lines
-    from eval.scoring.job import execute
-    from eval.track import send
+    from ..protocols import usable_device
+    from ..records.foreign import left_out
+    from ..track import send
+    from .departures import lines
+    from .job import execute
 
     job.setting.config = job.config | {"device": usable_device(job.config["device"])}
     block = execute(job, cache)

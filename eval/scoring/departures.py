@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.protocols import get
-from eval.records.runs import Run
+from ..protocols import get
+from ..records.runs import Run
 
 UNKNOWN = "unknown"
 NOT_OPTIONS = ("title", "models", "sizes", "added", "missing", "ours", "notes")

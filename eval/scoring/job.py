@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.registry import MEASURES, METRICS, version
-from eval.records import images
-from eval.records import runs as records
-from eval.records.runs import Picture, Run, digest
-from eval.scoring import references
-from eval.scoring.aggregate import Scored, cells
-from eval.scoring.collect import Item, Setting, collect, resolve
-from eval.scoring.departures import departures, unstated
 from sega.errors import RequestError
 from sega.store.files import file_sha
+
+from ..metrics.registry import MEASURES, METRICS, version
+from ..records import images
+from ..records import runs as records
+from ..records.runs import Picture, Run, digest
+from . import references
+from .aggregate import Scored, cells
+from .collect import Item, Setting, collect, resolve
+from .departures import departures, unstated
 
 
 @dataclass
@@ -181,18 +182,18 @@ def _misfit(name: str, job: Job) -> str:
     """Why a measure says nothing at this size, "" where it does."""
     needs, size = MEASURES[name].needs, _size(job.run)
     if size and "crop" in needs:
-        from eval.metrics.measures import crop_size
+        from ..metrics.measures import crop_size
 
         crop = crop_size(job.config, job.setting.native)
         if min(size) < crop or max(size) == crop:
             return f"the picture is no larger than a crop of {crop} px"
     if size and "period" in needs:
-        from eval.metrics.measures import base_period
+        from ..metrics.measures import base_period
 
         if max(size) < 2 * base_period(job.config, job.setting.native):
             return "the picture is smaller than two base periods"
     if size and "lattice" in needs:
-        from eval.metrics.measures import seam_period
+        from ..metrics.measures import seam_period
 
         if max(size) <= seam_period(job.config, job.setting.native) + 2:
             return "the picture has no line between windows"

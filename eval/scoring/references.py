@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.distances import Moments
-from eval.records import images
-from eval.records.runs import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
-from eval.scoring.collect import Item, Setting, collect
 from sega.errors import RequestError
 from sega.store.files import file_sha, read_record, whole
 from sega.store.rows import ROW_KEYS, read_rows
+
+from ..metrics.distances import Moments
+from ..records import images
+from ..records.runs import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
+from .collect import Item, Setting, collect
 
 REFERENCE_SEED = 2_000_000_000
 """Free parameters of reference k of a caption are drawn from this plus k."""
@@ -103,7 +104,7 @@ def plan(run: Run, setting: Setting, cache: Path) -> Plan:
 
 
 def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Path) -> Plan:
-    from eval.records.foreign import KINDS
+    from ..records.foreign import KINDS
 
     if not options["path"]:
         raise NoReferenceError("no references given; give reference.path=<folder of pictures>")
