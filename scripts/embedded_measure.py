@@ -64,11 +64,12 @@ def accuracies(scorer: Scorer, prompts: list[str], pictures: torch.Tensor) -> di
 
 def fid(a: torch.Tensor, b: torch.Tensor) -> float:
     """FID as `python -m eval` computes it with the embedded features."""
-    from eval.metrics import distances, networks
+    from eval.metrics import networks
+    from eval.metrics.fid import fid as distance
 
     network = networks.load(networks.find("embedded", {"clip": {"path": None}}), "cpu")
     sets = [torch.cat([network.image(x[i : i + 64]) for i in range(0, len(x), 64)]).double().numpy() for x in (a, b)]
-    return distances.fid(*sets)
+    return distance(*sets)
 
 
 def measure_scorer() -> dict:

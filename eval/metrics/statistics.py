@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -53,6 +54,13 @@ def quantiles(values: np.ndarray, level: float) -> tuple[float, float]:
     """The central interval of the given level."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def jackknife_error(left_out: np.ndarray, level: float) -> float:
+    """Half the width of a normal interval, from values [groups] that each leave one group out (Efron 1982)."""
+    n = len(left_out)
+    error = float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
+    return NormalDist().inv_cdf((1 + level) / 2) * error
 
 
 def paired_difference(

@@ -10,13 +10,13 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 
-from ..metrics import distances
+from ..metrics import fid, mmd
+from ..metrics.moments import flat
 from ..metrics.registry import METRICS, Metric, number
-from ..metrics.statistics import Estimate, Key, paired_difference, quantiles, win_rate
+from ..metrics.statistics import Estimate, Key, jackknife_error, paired_difference, quantiles, win_rate
 from ..output.markup import align
 from ..records.rows import Row
 from ..records.runs import read_arrays
@@ -76,10 +76,8 @@ class Comparison:
         value, differences, level = a[0] - b[0], a[1] - b[1], _options(row)["level"]
         if metric.kind == "fid":
             low, high = quantiles(differences - differences.mean(), level)
-        else:  # jackknife
-            n = len(differences)
-            error = float(np.sqrt((n - 1) / n * ((differences - differences.mean()) ** 2).sum()))
-            high = NormalDist().inv_cdf((1 + level) / 2) * error
+        else:
+            high = jackknife_error(differences, level)
             low = -high
         return Estimate(value, value + low, value + high, len(keys))
 
@@ -93,13 +91,13 @@ class Comparison:
             features = row.arrays[metric.measure][[place[key] for key in keys]].astype(np.float64)
             groups = [key[0] for key in keys]
             if metric.kind == "fid":
-                frechet, options = distances.Frechet(reference), _options(row)
-                value = frechet(distances.flat(features))
+                frechet, options = fid.Frechet(reference), _options(row)
+                value = frechet(flat(features))
                 spread = frechet.resamples(features, groups, options["distance_samples"], options["seed"])
             else:
-                kernel = distances.gaussian if metric.kind == "cmmd" else distances.polynomial
-                value = distances.mmd(features, reference, kernel)
-                spread = distances.kid_jackknife(features, groups, reference, kernel)
+                kernel = mmd.gaussian if metric.kind == "cmmd" else mmd.polynomial
+                value = mmd.mmd(features, reference, kernel)
+                spread = mmd.without_each(features, groups, reference, kernel)
             self._resampled[known] = value, spread
         return self._resampled[known]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import artefacts, distances
+from ..metrics import artefacts, fid, mmd
 from ..metrics.measures import crop_size
 from ..metrics.registry import MEASURES, METRICS, Metric, title, version
 from ..metrics.statistics import Estimate, mean_interval
@@ -116,22 +116,22 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
     if x.ndim == 3:
         counts["crops"] = int(x.shape[1])
     if metric.kind == "cmmd":
-        value = distances.mmd(x, y, distances.gaussian)
-        estimate = distances.mmd_interval(value, x, groups, y, options["level"], distances.gaussian)
+        value = mmd.mmd(x, y, mmd.gaussian)
+        estimate = mmd.interval(value, x, groups, y, options["level"], mmd.gaussian)
         return _plain(estimate) | counts
     if metric.kind == "fid":
         y = scored.reference.moments(metric.measure)
-        value = distances.fid(x, y)
+        value = fid.fid(x, y)
         resampling = options["distance_samples"], options["level"], options["seed"]
-        estimate = distances.fid_interval(value, x, groups, y, *resampling)
+        estimate = fid.interval(value, x, groups, y, *resampling)
         few = min(x.size // dimension, y.count) < dimension
         warning = f"N={len(x)} is below the {dimension} dimensions of the features: biased upwards"
         return _plain(estimate) | counts | ({"warning": warning} if few else {})
-    size = distances.subset_size(config["kid"]["subset_size"], x.size // dimension, y.size // dimension)
+    size = mmd.subset_size(config["kid"]["subset_size"], x.size // dimension, y.size // dimension)
     if size < 2:
         return {"reason": f"subsets of {size} can't give a {metric.title}"}
-    value, deviation = distances.kid(x, y, config["kid"]["subsets"], size, config["kid"]["seed"])
-    estimate = distances.kid_interval(value, x, groups, y, options["level"])
+    value, deviation = mmd.kid(x, y, config["kid"]["subsets"], size, config["kid"]["seed"])
+    estimate = mmd.interval(value, x, groups, y, options["level"])
     return _plain(estimate) | counts | {"std": deviation, "subsets": config["kid"]["subsets"], "subset_size": size}
 
 

@@ -20,7 +20,7 @@ from sega.errors import RequestError
 from sega.store.files import file_sha, read_record, whole
 from sega.store.rows import ROW_KEYS, read_rows
 
-from ..metrics.distances import Moments
+from ..metrics.moments import Moments
 from ..records import images
 from ..records.runs import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
 from .collect import Item, Setting, collect

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from eval.metrics import distances
+from eval.metrics import mmd
 from eval.records.rows import Row
 from eval.records.runs import Run, write_arrays, write_text
 from eval.report import compare
@@ -43,7 +43,7 @@ def test_cmmd_is_compared_with_its_own_kernel_and_marked(tmp_path):
     near, far = row(tmp_path, "near", 0.1), row(tmp_path, "far", 3.0)
     comparison = compare.Comparison(tmp_path)
     pair = comparison.pair(near, far, "cmmd")
-    values = [distances.mmd(r.arrays["clip_features"], reference, distances.gaussian) for r in (near, far)]
+    values = [mmd.mmd(r.arrays["clip_features"], reference, mmd.gaussian) for r in (near, far)]
     assert pair.difference.value == pytest.approx(values[0] - values[1])
     assert pair.difference.low < pair.difference.value < pair.difference.high < 0 and pair.verdict == "better"
     marks = compare.mark([near, far], comparison)

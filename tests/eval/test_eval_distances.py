@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from eval.metrics import distances
+from eval.metrics import fid, mmd, moments
+from eval.metrics.statistics import resampled_rows
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +32,24 @@ def mmd_by_hand(x, y):
 
 def test_fid_equals_the_formula(sets):
     x, y = sets
-    assert distances.fid(x, y) == pytest.approx(fid_by_hand(x, y), rel=1e-9)
-    assert distances.Frechet(y)(x) == pytest.approx(fid_by_hand(x, y), rel=1e-9)
+    assert fid.fid(x, y) == pytest.approx(fid_by_hand(x, y), rel=1e-9)
+    assert fid.Frechet(y)(x) == pytest.approx(fid_by_hand(x, y), rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [3, 20])
 def test_quick_frechet_distance_for_few_pictures(n):
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(n, 12)), rng.normal(0.2, 1, (50, 12))
-    assert distances.Frechet(y)(x) == pytest.approx(distances.fid(x, y), rel=1e-6)
+    assert fid.Frechet(y)(x) == pytest.approx(fid.fid(x, y), rel=1e-6)
 
 
 def test_fid_of_a_set_with_itself_is_zero(sets):
-    assert distances.fid(sets[0], sets[0]) == pytest.approx(0, abs=1e-8)
+    assert fid.fid(sets[0], sets[0]) == pytest.approx(0, abs=1e-8)
 
 
 def test_kid_of_one_whole_subset_equals_the_formula(sets):
     x, y = sets[0][:20], sets[1][:20]
-    mean, deviation = distances.kid(x, y, 3, 20, 0)
+    mean, deviation = mmd.kid(x, y, 3, 20, 0)
     assert mean == pytest.approx(mmd_by_hand(x, y), rel=1e-9)
     assert deviation == pytest.approx(0, abs=1e-9 * abs(mean))
 
@@ -58,17 +59,17 @@ def test_kid_draws_from_its_own_seed_and_leaves_the_global_state(sets):
 
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    first = distances.kid(*sets, 10, 15, 0)
+    first = mmd.kid(*sets, 10, 15, 0)
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(2)
-    assert distances.kid(*sets, 10, 15, 0) == first
-    assert distances.kid(*sets, 10, 15, 1) != first
+    assert mmd.kid(*sets, 10, 15, 0) == first
+    assert mmd.kid(*sets, 10, 15, 1) != first
 
 
 def test_jackknife_of_kid_equals_leaving_out_by_hand(sets):
     x, y = sets[0][:9], sets[1][:14]
     groups = list("aabbccdde")
-    found = distances.kid_jackknife(x, groups, y)
+    found = mmd.without_each(x, groups, y)
     for k, name in enumerate("abcde"):
         kept = np.array([group != name for group in groups])
         assert found[k] == pytest.approx(mmd_by_hand(x[kept], y), rel=1e-9)
@@ -76,14 +77,14 @@ def test_jackknife_of_kid_equals_leaving_out_by_hand(sets):
 
 def test_crops_of_a_picture_leave_together(sets):
     x, y = sets[0][:12].reshape(4, 3, 8), sets[1][:14]
-    found = distances.kid_jackknife(x, list("abcd"), y)
+    found = mmd.without_each(x, list("abcd"), y)
     assert found[0] == pytest.approx(mmd_by_hand(x[1:].reshape(-1, 8), y), rel=1e-9)
 
 
 def test_subset_size_adapts_to_the_smaller_set():
-    assert distances.subset_size("auto", 16, 256) == 8
-    assert distances.subset_size("auto", 5000, 9000) == 1000
-    assert distances.subset_size(50, 16, 256) == 16
+    assert mmd.subset_size("auto", 16, 256) == 8
+    assert mmd.subset_size("auto", 5000, 9000) == 1000
+    assert mmd.subset_size(50, 16, 256) == 16
 
 
 @pytest.mark.parametrize("kind", ["fid", "kid"])
@@ -91,14 +92,14 @@ def test_intervals_are_about_the_spread_of_fresh_samples(kind):
     rng = np.random.default_rng(5)
     y = rng.normal(size=(400, 4))
     fresh, widths = [], []
-    frechet, groups = distances.Frechet(y), list(range(60))
+    frechet, groups = fid.Frechet(y), list(range(60))
     for trial in range(60):
         x = rng.normal(0.5, 1, (60, 4))
-        value = frechet(x) if kind == "fid" else distances.kid_jackknife(x, groups, y).mean()
+        value = frechet(x) if kind == "fid" else mmd.without_each(x, groups, y).mean()
         fresh.append(value)
         if trial < 8:
             resampling = (100, 0.95, trial) if kind == "fid" else ()
-            interval = distances.fid_interval if kind == "fid" else distances.kid_interval
+            interval = fid.interval if kind == "fid" else mmd.interval
             found = interval(value, x, groups, y, *resampling)
             widths.append(found.high - found.low)
     assert 0.7 < np.mean(widths) / (2 * 1.96 * np.std(fresh)) < 1.4
@@ -106,15 +107,15 @@ def test_intervals_are_about_the_spread_of_fresh_samples(kind):
 
 def test_moments_do_not_depend_on_how_rows_come(sets, monkeypatch):
     x = sets[0].astype(np.float32).reshape(20, 3, 8)
-    whole = distances.Moments.of(x)
+    whole = moments.Moments.of(x)
     assert whole.count == 60
     assert whole.mean == pytest.approx(x.reshape(-1, 8).astype(float).mean(0), rel=1e-12)
     assert whole.covariance == pytest.approx(np.cov(x.reshape(-1, 8).astype(float), rowvar=False), rel=1e-9)
     for rows in (1, 7, 1000):
-        monkeypatch.setattr(distances, "ROWS", rows)
-        part = distances.Moments.of(x)
+        monkeypatch.setattr(moments, "ROWS", rows)
+        part = moments.Moments.of(x)
         assert part.outer == pytest.approx(whole.outer, rel=1e-13)
-        assert distances.fid(part, sets[1]) == pytest.approx(distances.fid(x, sets[1]), rel=1e-9)
+        assert fid.fid(part, sets[1]) == pytest.approx(fid.fid(x, sets[1]), rel=1e-9)
 
 
 def test_kid_draws_what_torchmetrics_draws(sets):
@@ -130,15 +131,15 @@ def test_kid_draws_what_torchmetrics_draws(sets):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
         expected = [float(value) for value in metric.compute()]
-    assert list(distances.kid(*sets, 10, 15, 4)) == pytest.approx(expected, rel=1e-12)
+    assert list(mmd.kid(*sets, 10, 15, 4)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_blocks_of_rows_change_no_kernel_sum(sets, monkeypatch):
     x, y, groups = sets[0].reshape(30, 2, 8), sets[1].reshape(45, 2, 8), [k // 3 for k in range(30)]
-    before = distances.mmd(x, y), distances.kid_jackknife(x, groups, y)
-    monkeypatch.setattr(distances, "ROWS", 8)
-    assert distances.mmd(x, y) == pytest.approx(before[0], rel=1e-9)
-    assert distances.kid_jackknife(x, groups, y) == pytest.approx(before[1], rel=1e-9)
+    before = mmd.mmd(x, y), mmd.without_each(x, groups, y)
+    monkeypatch.setattr(moments, "ROWS", 8)
+    assert mmd.mmd(x, y) == pytest.approx(before[0], rel=1e-9)
+    assert mmd.without_each(x, groups, y) == pytest.approx(before[1], rel=1e-9)
 
 
 def cmmd_by_hand(x, y):
@@ -155,8 +156,8 @@ def cmmd_by_hand(x, y):
 
 def test_cmmd_equals_the_formula(sets):
     x, y = sets[0][:20], sets[1][:30] + 1
-    assert distances.mmd(x, y, distances.gaussian) == pytest.approx(cmmd_by_hand(x, y), rel=1e-7)
-    left = distances.kid_jackknife(x, list("abcdefghijklmnopqrst"), y, distances.gaussian)
+    assert mmd.mmd(x, y, mmd.gaussian) == pytest.approx(cmmd_by_hand(x, y), rel=1e-7)
+    left = mmd.without_each(x, list("abcdefghijklmnopqrst"), y, mmd.gaussian)
     assert left[3] == pytest.approx(cmmd_by_hand(np.delete(x, 3, 0), y), rel=1e-7)
 
 
@@ -164,8 +165,8 @@ def test_cmmd_does_not_depend_on_the_number_of_pictures():
     """The mean over small sets is that of large ones, which the public code's estimate is not."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(0.4, 1, (600, 8)), rng.normal(0, 1, (400, 8))
-    whole = distances.mmd(x, y, distances.gaussian)
-    small = [distances.mmd(x[k : k + 6], y, distances.gaussian) for k in range(0, 600, 6)]
+    whole = mmd.mmd(x, y, mmd.gaussian)
+    small = [mmd.mmd(x[k : k + 6], y, mmd.gaussian) for k in range(0, 600, 6)]
     assert np.mean(small) == pytest.approx(whole, abs=3 * np.std(small) / 10)
     assert abs(np.mean(small) - whole) < 0.1 * whole
 
@@ -175,15 +176,15 @@ def test_distances_of_features_on_disk(sets, tmp_path):
     stored[:] = sets[0].reshape(20, 3, 8)
     again = np.lib.format.open_memmap(tmp_path / "x.npy", "r")
     x = sets[0].astype(np.float32).reshape(20, 3, 8)
-    assert distances.fid(again, sets[1]) == distances.fid(x, sets[1])
-    assert distances.kid(again, sets[1], 5, 9, 0) == distances.kid(x, sets[1], 5, 9, 0)
+    assert fid.fid(again, sets[1]) == fid.fid(x, sets[1])
+    assert mmd.kid(again, sets[1], 5, 9, 0) == mmd.kid(x, sets[1], 5, 9, 0)
 
 
 @pytest.mark.parametrize("count", [12, 3])
 def test_resamples_of_many_rows_are_those_of_few(sets, count):
     """More rows than dimensions or fewer: the value of a resample is that of its rows."""
     x, groups = sets[0][: 2 * count].reshape(count, 2, 8), [k // 2 for k in range(count)]
-    frechet = distances.Frechet(sets[1])
+    frechet = fid.Frechet(sets[1])
     found = frechet.resamples(x, groups, 5, 0)
-    for value, rows in zip(found, distances.resampled_rows(groups, 5, 0), strict=True):
-        assert value == pytest.approx(distances.fid(x[rows], sets[1]), rel=1e-6)
+    for value, rows in zip(found, resampled_rows(groups, 5, 0), strict=True):
+        assert value == pytest.approx(fid.fid(x[rows], sets[1]), rel=1e-6)

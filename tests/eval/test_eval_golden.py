@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.metrics import distances
+from eval.metrics import fid, mmd
 from eval.protocols import load_protocol
 from eval.records import images
 from eval.scoring.collect import Item, collect, resolve
@@ -51,9 +51,9 @@ def compute() -> dict[tuple[str, str], float]:
         found[name, "spectrum_low"], found[name, "spectrum_high"] = value["spectrum"][0], value["spectrum"][-1]
         found[name, "feature"] = value["features"][0]
     x, y = (np.concatenate([values[k]["patches"] for k in pair]) for pair in ((0, 1), (2, 3)))
-    found["render+wide/tiled+windows", "fid"] = distances.fid(x, y)
-    found["render+wide/tiled+windows", "kid"] = distances.kid(x, y, 10, 6, 0)[0]
-    found["render+wide/tiled+windows", "cmmd"] = distances.mmd(x, y, distances.gaussian)
+    found["render+wide/tiled+windows", "fid"] = fid.fid(x, y)
+    found["render+wide/tiled+windows", "kid"] = mmd.kid(x, y, 10, 6, 0)[0]
+    found["render+wide/tiled+windows", "cmmd"] = mmd.mmd(x, y, mmd.gaussian)
     return {key: float(value) for key, value in found.items()}
 
 

@@ -12,7 +12,7 @@ from eval_store import make_run, make_scorer
 from PIL import Image
 
 from eval.figures import command as figures
-from eval.metrics import distances
+from eval.metrics import mmd
 from eval.records.rows import load_rows
 from eval.report import compare, tables
 from eval.report.command import main
@@ -166,7 +166,7 @@ def test_paired_distance_equals_the_difference_on_the_same_pictures(place):
     identity = a.block["reference"]["identity"]
     reference = np.load(place / "cache" / "references" / f"{identity}.npz")["features"]
     found = comparison.pair(a, b, "kid").difference
-    by_hand = [distances.mmd(row.arrays["features"].astype(float), reference) for row in (a, b)]
+    by_hand = [mmd.mmd(row.arrays["features"].astype(float), reference) for row in (a, b)]
     assert found.value == pytest.approx(by_hand[0] - by_hand[1])
     assert comparison.pair(a, a, "fid").difference.high == pytest.approx(a.cell("fid")["value"] * 0, abs=1e-12)
 
