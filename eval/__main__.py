@@ -1,4 +1,4 @@
-"""`python -m eval`: see `eval.scoring.command`."""
+"""`python -m eval`: see `eval/scoring/command.py`."""
 
 import sys
 

@@ -7,31 +7,39 @@ default; any of its options may follow), with the sha256 of those on disk and "a
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .metrics import weights
+from .metrics.networks import find
+from .metrics.registry import measures, metrics
+from .metrics.types import Measure, title, version
+from .options import command, split_words
+from .output.markup import align
+from .protocols import load_protocol
+from .scoring.collect import network_of, weight_names
+
+HEAD = ["metric", "name", "version", "better", "unit", "needs", "weights", "preprocessing"]
 
 
 def main(words: list[str]) -> int:
     """Print the table; returns the exit status."""
-    from .options import command
-    from .protocols import load_protocol, split_words
 
     def run(words: list[str]) -> int:
         options, rest = split_words(words, {"eval": "plain"})
         print(table(load_protocol(options["eval"], rest)), end="")
         return 0
 
-    return command(words, __doc__, run)
+    return command(words, lambda: str(__doc__), run)
 
 
-def table(config: dict) -> str:
+def table(config: dict[str, Any]) -> str:
     """A row a metric; those of the protocol first."""
-    from .metrics.registry import MEASURES, METRICS, title, version
-    from .output.markup import align
-
-    head = ["metric", "name", "version", "better", "unit", "needs", "weights", "preprocessing"]
-    names = [*config["metrics"], *(name for name in METRICS if name not in config["metrics"])]
     body = []
-    for metric in (METRICS[name] for name in names):
-        measure = MEASURES[metric.measure]
+    for name in dict.fromkeys([*config["metrics"], *metrics()]):
+        metric = metrics()[name]
+        measure = measures()[metric.measure]
         better = ("higher" if metric.higher_is_better else "lower") if metric.ranked else "see docs"
         needs = [*(["references"] if metric.references else []), *measure.needs]
         versions = dict.fromkeys((version(metric.version), version(measure.version)))
@@ -47,27 +55,27 @@ def table(config: dict) -> str:
                 measure.preprocessing,
             ]
         )
-    return align(head, body)
+    return align(HEAD, body)
 
 
-def weights_of(measure, config: dict) -> list[str]:
+def weights_of(measure: Measure, config: dict[str, Any]) -> list[str]:
     """Networks and files of a measure with the head of their sha256, or "absent"."""
-    from .metrics import weights
-    from .metrics.networks import find
-    from .scoring.collect import network_of, weight_names
-
+    looks: dict[str, Callable[[], str]] = {}
+    if kind := network_of(measure, config):
+        looks[kind] = lambda: find(kind, config).weights
+    for name in weight_names(measure, config):
+        looks[name] = partial(_sha, name, config["weights"])
     found = []
-    kind = network_of(measure, config)
-    looks = [(kind, lambda: find(kind, config).weights)] if kind else []
-    looks += [
-        (name, lambda name=name: weights.find(name, config["weights"])[1]) for name in weight_names(measure, config)
-    ]
-    for name, look in looks:
+    for name, look in looks.items():
         try:
             found.append(f"{name} {look()[:12]}")
         except weights.MissingWeightsError:
             found.append(f"{name} absent")
     return found
+
+
+def _sha(name: str, folder: str | None) -> str:
+    return weights.find(name, folder)[1]
 
 
 if __name__ == "__main__":

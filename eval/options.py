@@ -10,7 +10,8 @@ from typing import Any
 
 from sega.errors import RequestError, answer, check_folder, near
 
-from .protocols import protocols, split_words
+from .protocols import protocols
+from .records.rows import Row, load_rows
 from .records.runs import forget_warnings
 
 SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
@@ -19,11 +20,11 @@ SELECTION = """  store    results/runs     folder of runs, scored by python -m e
 KEYS = {"store": "results/runs", "cache": "results/cache", "model": None, "method": None, "eval": None}
 
 
-def command(words: list[str], text: str, run: Callable[[list[str]], int]) -> int:
-    """Run a command line: print `text` for --help, a wrong request or a full disk in one line; returns the status."""
+def command(words: list[str], text: Callable[[], str], run: Callable[[list[str]], int]) -> int:
+    """Run a command line: print `text()` for --help, a wrong request or a full disk in one line; returns the status."""
     forget_warnings()
     if any(word in ("-h", "--help", "help") for word in words):
-        return answer("error", lambda: print(text) or 0)
+        return answer("error", lambda: print(text()) or 0)
     return answer("error", lambda: run(words))
 
 
@@ -61,10 +62,8 @@ def fractions(options: dict[str, Any], key: str, names: str) -> tuple[float, ...
     return found
 
 
-def scored(options: dict[str, Any]) -> list:
+def scored(options: dict[str, Any]) -> list[Row]:
     """The rows that the options select; runs without scores are named on stderr."""
-    from .records.rows import load_rows
-
     rows, unscored = load_rows(
         Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]
     )
@@ -96,3 +95,43 @@ def is_size(wanted: str | None, model: str, size: str) -> bool:
             return False
         native, token = geometry.train_tokens * geometry.token_pixels, geometry.token_pixels
     return "x".join(map(str, parse_size(wanted, native, token, "size"))) == size
+
+
+def split_words(words: Iterable[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Command-line words: (the options named in `known` with their defaults, the remaining words).
+
+    Words without `=` raise RequestError.
+    """
+    found, rest = dict(known), []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise RequestError(f"{word!r} must have the form key=value; --help lists the options")
+        if key in known:
+            found[key] = value
+        else:
+            rest.append(word)
+    return found, rest
+
+
+def usable_device(device: str) -> str:
+    """The device, with `auto` resolved; RequestError unless torch can use it."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = device.split(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise RequestError(f"unknown device={device}{near(device, ('auto', 'cpu', 'cuda', 'mps'))}")
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
+        raise RequestError(f"device={device} is not available here; use device=cpu")
+    return device
+
+
+def existing(path: str | None, what: str) -> Path | None:
+    """The path of a file or folder that must exist, or None."""
+    if path in (None, "", "null"):
+        return None
+    if not Path(path).exists():
+        raise RequestError(f"no {what} at {path}")
+    return Path(path)

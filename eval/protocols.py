@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near
 from sega.methods.geometry import CONF
+
+from .metrics.types import option
 
 CHOICES = {
     "reference.kind": ("world", "folder", "none"),
@@ -69,16 +70,16 @@ def _check_keys(changes: dict, known: dict, prefix: str) -> None:
 
 def check_values(config: dict) -> None:
     """Raises RequestError for values of a protocol that can't be."""
-    from .metrics.registry import METRICS
+    from .metrics.registry import metrics
 
     if not isinstance(config["metrics"], list):
         raise RequestError(f"metrics={config['metrics']} must be a list such as metrics=[fid,kid]")
     for name in config["metrics"]:
-        if not isinstance(name, str) or name not in METRICS:
-            raise RequestError(f"unknown metric {name!r}{near(name, METRICS)}")
+        if not isinstance(name, str) or name not in metrics():
+            raise RequestError(f"unknown metric {name!r}{near(name, metrics())}")
     for key, allowed in CHOICES.items():
-        if get(config, key) not in allowed:
-            raise RequestError(f"{key}={get(config, key)} is not allowed{near(get(config, key), allowed)}")
+        if option(config, key) not in allowed:
+            raise RequestError(f"{key}={option(config, key)} is not allowed{near(option(config, key), allowed)}")
     for key in (
         "batch",
         "patch.count",
@@ -89,66 +90,19 @@ def check_values(config: dict) -> None:
         "reference.least",
     ):
         _whole(config, key)
-    if get(config, "reference.count") is not None:
+    if option(config, "reference.count") is not None:
         _whole(config, "reference.count")
     for key in ("patch.size", "kid.subset_size", "repetition.period", "seam.period", "reference.per_prompt"):
-        if get(config, key) != "auto":
+        if option(config, key) != "auto":
             _whole(config, key)
     for key in ("workers", "patch.seed", "kid.seed", "bootstrap.seed"):
         _whole(config, key, least=0)
-    level = get(config, "bootstrap.level")
+    level = option(config, "bootstrap.level")
     if not isinstance(level, float) or not 0 < level < 1:
         raise RequestError(f"bootstrap.level={level} must lie between 0 and 1")
 
 
 def _whole(config: dict, key: str, least: int = 1) -> None:
-    value = get(config, key)
+    value = option(config, key)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise RequestError(f"{key}={value} must be a whole number of at least {least}")
-
-
-def get(config: dict, key: str) -> Any:
-    """The value of a dotted key."""
-    for part in key.split("."):
-        config = config[part]
-    return config
-
-
-def split_words(words: Iterable[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Command-line words: (the options named in `known` with their defaults, the remaining words).
-
-    Words without `=` raise RequestError.
-    """
-    found, rest = dict(known), []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise RequestError(f"{word!r} must have the form key=value; --help lists the options")
-        if key in known:
-            found[key] = value
-        else:
-            rest.append(word)
-    return found, rest
-
-
-def usable_device(device: str) -> str:
-    """The device, with `auto` resolved; RequestError unless torch can use it."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = device.split(":")[0]
-    if kind not in ("cpu", "cuda", "mps"):
-        raise RequestError(f"unknown device={device}{near(device, ('auto', 'cpu', 'cuda', 'mps'))}")
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
-        raise RequestError(f"device={device} is not available here; use device=cpu")
-    return device
-
-
-def existing(path: str | None, what: str) -> Path | None:
-    """The path of a file or folder that must exist, or None."""
-    if path in (None, "", "null"):
-        return None
-    if not Path(path).exists():
-        raise RequestError(f"no {what} at {path}")
-    return Path(path)

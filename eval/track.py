@@ -11,8 +11,9 @@ from typing import Any
 
 from sega.errors import RequestError, near
 
-from . import options as arguments
-from .records.runs import Run, read_scores, score_rows
+from . import options
+from .records.runs import Run
+from .records.scores import read_scores, score_rows
 
 HELP = """usage: python -m eval.track [key=value ...]
 
@@ -28,7 +29,7 @@ and, where steps were recorded, scaling maps. A run of the store is one run ther
   group                     one name for all; otherwise runs of one model and prompts stand together
   images   8                pictures in the table of a run
   timeout  30               seconds to wait for the service
-  folder   results          holds the folder wandb/""".replace("{selection}", arguments.SELECTION)
+  folder   results          holds the folder wandb/""".replace("{selection}", options.SELECTION)
 
 OPTIONS = {
     "project": "sega-bench",
@@ -42,34 +43,37 @@ OPTIONS = {
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    return arguments.command(words, HELP, track)
+    return options.command(words, lambda: HELP, track)
 
 
 def track(words: list[str]) -> int:
     """Send what the words select."""
-    options = arguments.parse(words, arguments.KEYS | OPTIONS)
-    if options["mode"] not in ("offline", "online"):
-        raise RequestError(f"mode={options['mode']} is unknown{near(options['mode'], ('offline', 'online'))}")
-    tracker = {key: options[key] for key in OPTIONS} | {"name": "wandb"}
-    tracker |= {"images": arguments.whole(options, "images", 0), "timeout": arguments.whole(options, "timeout")}
-    rows = [row for row in arguments.scored(options) if not row.is_reference]
-    for row in rows:
-        send(row.run, row.protocol, tracker)
-        print(f"{row.run.name}, {row.protocol}")
+    found = options.parse(words, options.KEYS | OPTIONS)
+    if found["mode"] not in ("offline", "online"):
+        raise RequestError(f"mode={found['mode']} is unknown{near(found['mode'], ('offline', 'online'))}")
+    tracker = {key: found[key] for key in OPTIONS} | {"name": "wandb"}
+    tracker |= {"images": options.whole(found, "images", 0), "timeout": options.whole(found, "timeout")}
+    for row in options.scored(found):
+        if not row.is_reference:
+            send(row.run, row.protocol, tracker)
+            print(f"{row.run.name}, {row.protocol}")
     return 0
 
 
-def send(run: Run, protocol: str, options: dict[str, Any] | None = None) -> None:
-    """Send the scores of a run by one protocol; without `options`, as its own configuration says."""
+def send(run: Run, protocol: str, tracker: dict[str, Any] | None = None) -> None:
+    """Send the scores of a run by one protocol; without `tracker`, as its own configuration says."""
     from sega.run.tracker import open_tracker
 
-    options = options or run.config.get("tracker") or {"name": "none"}
-    if options["name"] == "none" or not run.width:
+    tracker = tracker or run.config.get("tracker") or {"name": "none"}
+    if tracker["name"] == "none" or not run.width:
+        return
+    block = read_scores(run.folder, protocol)
+    if block is None:  # damaged, which was told
         return
     name = f"{run.model} {run.method} {run.width}x{run.height}"
-    tracker = open_tracker(options, name, run.method, run.hash, {"identity": run.identity, "config": run.config})
-    tracker.scores(Path(run.folder), protocol, read_scores(run.folder, protocol), score_rows(run.folder, protocol))
-    tracker.close()
+    tracked = open_tracker(tracker, name, run.method, run.hash, {"identity": run.identity, "config": run.config})
+    tracked.scores(Path(run.folder), protocol, block, score_rows(run.folder, protocol))
+    tracked.close()
 
 
 if __name__ == "__main__":

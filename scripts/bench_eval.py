@@ -26,7 +26,7 @@ TARGET = 1.15
 
 def main(words: list[str]) -> int:
     """Run the benchmark; returns the exit status."""
-    from eval.protocols import split_words, usable_device
+    from eval.options import split_words, usable_device
     from sega.errors import RequestError
 
     if any(word in ("-h", "--help", "help") for word in words):

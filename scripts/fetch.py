@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval.metrics import weights
-from eval.records.runs import write_text
+from eval.records.files import write_text
 from sega.errors import RequestError, near
 from sega.store.files import file_sha
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eval.output.numbers import with_interval
 from eval.records.runs import Run, find_runs
-from eval.report.tables import with_interval
 from sega.embedded.model import NATIVE
 from sega.errors import RequestError
 from sega.methods.registry import METHODS

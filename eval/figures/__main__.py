@@ -1,4 +1,4 @@
-"""`python -m eval.figures`: see `eval.figures.command`."""
+"""`python -m eval.figures`: see `eval/figures/command.py`."""
 
 import sys
 

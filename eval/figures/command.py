@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near
 
-from .. import options as arguments
+from .. import options
 from ..output.manifest import Made, inputs, part
+from ..records.rows import EMBEDDED, Row, grouped, is_embedded
+from ..records.steps import MAKE, Recorded, load, of_size
+from . import scores, steps
+from .grid import grid
+from .scores import COST_AXES
 
 HELP = """usage: python -m eval.figures [figure ...] [key=value ...]
 
@@ -27,28 +33,41 @@ The last three need steps that run.py recorded: record=[magnitudes,spectrum,atte
   python -m eval.figures grid columns=6 crop=0.5,0.6,0.2
   python -m eval.figures attention method=ntk,sega size=2x prompt=a-red-ball
 
-  out      results/report   where the figures go
-{selection}
-  size                      only this size, such as size=2048x2048, or size=2x for twice the training side
-  columns  4                prompts in a grid
-  crop     0.5,0.55,0.25    centre and side of the magnified crop, as fractions of the picture
-  cost     seconds          what a picture costs: seconds, calls or memory
-  prompt, seed              whose steps are shown; the first prompt and seed that most methods have
-  force    false            draw again""".replace("{selection}", arguments.SELECTION)
-
-KEYS = arguments.KEYS | {
-    "out": "results/report",
-    "size": None,
-    "columns": "4",
-    "crop": "0.5,0.55,0.25",
-    "cost": "seconds",
-    "prompt": None,
-    "seed": None,
-    "force": "false",
-}
+{options}"""
 SCORES = ("grid", "size", "cost")
 STEPS = ("scaling", "attention", "spectra")
 EMPTY = "no image in the store has recorded steps"
+
+
+def _size(found: dict[str, Any], key: str) -> str | None:
+    options.check_size(found[key])
+    return found[key]
+
+
+def _crop(found: dict[str, Any], key: str) -> tuple[float, ...]:
+    crop = options.fractions(found, key, "x,y,side")
+    if crop[2] == 0:
+        raise RequestError("crop: the side of the crop must be larger than 0")
+    return crop
+
+
+def _cost(found: dict[str, Any], key: str) -> str:
+    if found[key] not in COST_AXES:
+        raise RequestError(f"cost={found[key]} is not one of {', '.join(COST_AXES)}{near(found[key], COST_AXES)}")
+    return found[key]
+
+
+def _seed(found: dict[str, Any], key: str) -> int | None:
+    return None if found[key] is None else options.whole(found, key, least=0)
+
+
+def _as_given(found: dict[str, Any], key: str) -> Any:
+    return found[key]
+
+
+def _word(default: str | None, about: str, read: Callable[[dict[str, Any], str], Any] = _as_given) -> Any:
+    """An option of the command line: its default as a word, a line of help, and what checks and reads the word."""
+    return field(metadata={"default": default, "about": about, "read": read})
 
 
 @dataclass(frozen=True)
@@ -56,16 +75,24 @@ class Options:
     """What figures are drawn of, and how."""
 
     store: Path
-    out: Path
     model: str | None
     method: str | None
-    size: str | None
-    columns: int
-    crop: tuple[float, ...]
-    cost: str
-    prompt: str | None
-    seed: int | None
-    force: bool
+    out: Path = _word("results/report", "where the figures go", lambda found, key: Path(found[key]))
+    size: str | None = _word(None, "only this size: size=2048x2048, or size=2x for twice the training side", _size)
+    columns: int = _word("4", "prompts in a grid", options.whole)
+    crop: tuple[float, ...] = _word(
+        "0.5,0.55,0.25", "centre and side of the magnified crop, as fractions of the picture", _crop
+    )
+    cost: str = _word("seconds", "what a picture costs: seconds, calls or memory", _cost)
+    prompt: str | None = _word(None, "whose steps are shown: by default the prompt that most methods have")
+    seed: int | None = _word(None, "and of which seed", _seed)
+    force: bool = _word("false", "draw again", lambda found, key: found[key] == "true")
+
+    @classmethod
+    def read(cls, found: dict[str, Any]) -> Options:
+        """Options from words by name; RequestError for a value that can't be."""
+        values = {item.name: item.metadata["read"](found, item.name) for item in WORDS}
+        return cls(Path(found["store"]), found["model"], found["method"], **values)
 
     @property
     def selection(self) -> dict[str, str | None]:
@@ -78,35 +105,19 @@ class Options:
         return [self.size, self.columns, self.crop, self.cost, self.prompt, self.seed]
 
 
+WORDS = [item for item in fields(Options) if item.metadata]
+KEYS = options.KEYS | {item.name: item.metadata["default"] for item in WORDS}
+
+
+def help_text() -> str:
+    """What --help prints: the figures, and the options as they are declared."""
+    lines = [f"  {item.name:<8} {item.metadata['default'] or '':<16} {item.metadata['about']}" for item in WORDS]
+    return HELP.replace("{options}", "\n".join([options.SELECTION, *lines]))
+
+
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    return arguments.command(words, HELP, figures)
-
-
-def options_of(found: dict[str, Any]) -> Options:
-    """Options from words, checked."""
-    from .scores import COST_AXES
-
-    if found["cost"] not in COST_AXES:
-        raise RequestError(f"cost={found['cost']} is not one of {', '.join(COST_AXES)}{near(found['cost'], COST_AXES)}")
-    crop = arguments.fractions(found, "crop", "x,y,side")
-    if crop[2] == 0:
-        raise RequestError("crop: the side of the crop must be larger than 0")
-    arguments.check_size(found["size"])
-    seed = None if found["seed"] is None else arguments.whole(found, "seed", least=0)
-    return Options(
-        Path(found["store"]),
-        Path(found["out"]),
-        found["model"],
-        found["method"],
-        found["size"],
-        arguments.whole(found, "columns"),
-        crop,
-        found["cost"],
-        found["prompt"],
-        seed,
-        found["force"] == "true",
-    )
+    return options.command(words, help_text, figures)
 
 
 def figures(words: list[str]) -> int:
@@ -115,13 +126,13 @@ def figures(words: list[str]) -> int:
     for name in named:
         if name not in SCORES + STEPS:
             raise RequestError(f"unknown figure {name}{near(name, SCORES + STEPS)}")
-    found = arguments.parse([word for word in words if "=" in word], KEYS)
-    options = options_of(found)
+    found = options.parse([word for word in words if "=" in word], KEYS)
+    chosen = Options.read(found)
     wanted = named or SCORES + STEPS
-    rows = arguments.scored(found) if set(wanted) & set(SCORES) else []
+    rows = options.scored(found) if set(wanted) & set(SCORES) else []
     files, fresh = [], False
     for name in wanted:
-        made = draw(name, rows, options)
+        made = draw(name, rows, chosen)
         for what, why in made.skipped.items():
             if named and not made.files:
                 raise RequestError(f"no {what}: {why}")
@@ -134,63 +145,55 @@ def figures(words: list[str]) -> int:
     return 0
 
 
-def draw(name: str, rows: list, options: Options) -> Made:
+def draw(name: str, rows: list[Row], chosen: Options) -> Made:
     """One kind of figure, for every model, protocol and size there is."""
-    title = " ".join([name, *(f"{key}={value}" for key, value in options.selection.items() if value)])
+    title = " ".join([name, *(f"{key}={value}" for key, value in chosen.selection.items() if value)])
     if name in SCORES:
-        rows = [row for row in rows if arguments.is_size(options.size, row.run.model, row.size)]
+        rows = [row for row in rows if options.is_size(chosen.size, row.run.model, row.size)]
         pictures = [[str(p.path), p.path.is_file()] for row in rows for p in row.pictures.values()]
-        state = inputs(rows, [options.drawing, pictures if name == "grid" else None])
-        return part(options.out, title, state, lambda made: _from_scores(name, rows, options, made), options.force)
-    from ..records.steps import load
-
-    recorded = load(options.store, options.model, options.method)
-    recorded = [item for item in recorded if arguments.is_size(options.size, item.run.model, item.size)]
-    state = inputs([], options.drawing, [file for item in recorded for file in item.files])
-    return part(options.out, title, state, lambda made: _from_steps(name, recorded, options, made), options.force)
+        state = inputs(rows, [chosen.drawing, pictures if name == "grid" else None])
+        return part(chosen.out, title, state, lambda made: _from_scores(name, rows, chosen, made), chosen.force)
+    recorded = load(chosen.store, chosen.model, chosen.method)
+    recorded = [item for item in recorded if options.is_size(chosen.size, item.run.model, item.size)]
+    state = inputs([], chosen.drawing, [file for item in recorded for file in item.files])
+    return part(chosen.out, title, state, lambda made: _from_steps(name, recorded, chosen, made), chosen.force)
 
 
-def _from_scores(name: str, rows: list, options: Options, made: Made) -> None:
-    from ..report import tables
-    from . import grid
-    from . import scores as plots
-
-    groups = tables.grouped(rows)
+def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> None:
+    groups = grouped(rows)
     for (model, protocol), group in groups.items():
         suffix = model if len([1 for m, _ in groups if m == model]) == 1 else f"{model}-{protocol}"
-        caption = tables.EMBEDDED if tables.is_embedded(group) else ""
+        caption = EMBEDDED if is_embedded(group) else ""
         if name == "size":
-            made.drawing(options.out / f"scores-{suffix}.png", lambda g=group, c=caption: plots.against_size(g, c))
+            made.drawing(chosen.out / f"scores-{suffix}.png", lambda g=group, c=caption: scores.against_size(g, c))
         elif name == "cost":
             made.drawing(
-                options.out / f"cost-{suffix}.png", lambda g=group, c=caption: plots.against_cost(g, c, options.cost)
+                chosen.out / f"cost-{suffix}.png", lambda g=group, c=caption: scores.against_cost(g, c, chosen.cost)
             )
         else:
             for size in dict.fromkeys(row.size for row in group if row.run.width):
                 same = [row for row in group if row.size == size]
                 made.drawing(
-                    options.out / f"grid-{suffix}-{size}.png",
-                    lambda s=same: grid.grid(s, options.columns, options.crop[:2], options.crop[2]),
+                    chosen.out / f"grid-{suffix}-{size}.png",
+                    lambda s=same: grid(s, chosen.columns, chosen.crop[:2], chosen.crop[2]),
                 )
             if any(row.run.width is None for row in group):
                 made.skipped[f"grid-{suffix}"] = "pictures of several sizes"
 
 
-def _from_steps(name: str, recorded: list, options: Options, made: Made) -> None:
-    from ..records.steps import MAKE, of_size, one_prompt
-    from ..report import tables
-    from . import steps as stepplots
+OF_STEPS = {"attention": steps.attention, "spectra": steps.spectra}
+"""Figures of one image a method, by name; the scaling maps look at the other images of its cells too."""
 
+
+def _from_steps(name: str, recorded: list[Recorded], chosen: Options, made: Made) -> None:
     if not recorded:
         made.skipped[name] = f"{EMPTY}; {MAKE}"
     for model, size in dict.fromkeys((item.run.model, item.size) for item in recorded):
         same = of_size(recorded, model, size)
-        caption = tables.EMBEDDED if model == "tiny" else ""
+        caption = EMBEDDED if same[0].run.is_embedded else ""
 
         def drawing(same=same, caption=caption):
-            chosen = one_prompt(same, options.prompt, options.seed)
-            if name == "scaling":
-                return stepplots.scaling(chosen, same, caption)
-            return getattr(stepplots, name)(chosen, caption)
+            images = steps.one_prompt(same, chosen.prompt, chosen.seed)
+            return steps.scaling(images, same, caption) if name == "scaling" else OF_STEPS[name](images, caption)
 
-        made.drawing(options.out / f"{name}-{model}-{size}.png", drawing)
+        made.drawing(chosen.out / f"{name}-{model}-{size}.png", drawing)

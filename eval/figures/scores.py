@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..metrics.registry import METRICS
+from ..metrics.registry import metrics
 from ..output.manifest import NothingError
 from ..records.rows import RENDERS, Row
 
@@ -31,7 +31,7 @@ def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 def against_size(rows: list[Row], caption: str) -> Figure:
     """Each metric against size with intervals, one line a method; NothingError where nothing was scored."""
-    names = [n for n in METRICS if any("value" in row.cell(n) and not row.is_reference for row in rows)]
+    names = [n for n in metrics() if any("value" in row.cell(n) and not row.is_reference for row in rows)]
     sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
     if not names or not sizes:
         raise NothingError("no run has a score and a size")
@@ -86,11 +86,11 @@ def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str,
 
 
 def _title(axis, name: str, rows: list[Row]) -> None:
-    better = "higher is better" if METRICS[name].higher_is_better else "lower is better"
+    better = "higher is better" if metrics()[name].higher_is_better else "lower is better"
     titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
     counts = sorted({row.cell(name)["n"] for row in rows if "value" in row.cell(name)}, reverse=True)
-    shown = f", N={', '.join(map(str, counts))}" if METRICS[name].kind == "fid" else ""
-    advice = better if METRICS[name].ranked else "compare with the true renders"
+    shown = f", N={', '.join(map(str, counts))}" if metrics()[name].kind == "fid" else ""
+    advice = better if metrics()[name].ranked else "compare with the true renders"
     axis.set_title(f"{titles[0]}{shown} ({advice})", fontsize=9)
     axis.grid(axis="y", linewidth=0.4, alpha=0.5)
 
@@ -119,7 +119,7 @@ def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure
     was not recorded."""
     key = COST_KEYS[axis]
     timed = [row for row in rows if row.block["cost"].get(key) and row.run.width and not row.is_reference]
-    names = [n for n in METRICS if METRICS[n].ranked and any("value" in row.cell(n) for row in timed)]
+    names = [n for n in metrics() if metrics()[n].ranked and any("value" in row.cell(n) for row in timed)]
     if not names:
         raise NothingError(f"no scored run has recorded the {COST_AXES[axis]}")
     styled = styles(rows)

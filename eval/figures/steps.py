@@ -6,9 +6,12 @@ Made from the step records of one prompt and seed (`eval/records/steps.py`); `do
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sega.errors import RequestError, near
 
 from ..output.manifest import NothingError
 from ..records.steps import MAKE, Recorded
@@ -18,6 +21,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def one_prompt(recorded: list[Recorded], prompt: str | None, seed: int | None) -> list[Recorded]:
+    """An image a label, all of the same prompt and seed: those asked for, or the first that most labels have."""
+    keys = Counter(item.picture.key for item in recorded)
+    if prompt is not None:
+        known = sorted({key[0] for key in keys})
+        if prompt not in known:
+            raise RequestError(f"no recorded steps of prompt={prompt}{near(prompt, known)}")
+        keys = Counter({key: count for key, count in keys.items() if key[0] == prompt})
+    if seed is not None:
+        keys = Counter({key: count for key, count in keys.items() if key[1] == seed})
+    if not keys:
+        raise NothingError(f"no recorded steps of this prompt and seed; {MAKE}")
+    chosen = min(keys, key=lambda key: (-keys[key], key))
+    return [item for item in recorded if item.picture.key == chosen]
 
 
 def scaling(chosen: list[Recorded], others: list[Recorded], caption: str) -> Figure:

@@ -1,4 +1,4 @@
-"""`python -m eval.gallery`: see `eval.gallery.page`."""
+"""`python -m eval.gallery`: see `eval/gallery/page.py`."""
 
 import sys
 

@@ -18,8 +18,13 @@ from typing import Any
 
 from sega.store.files import whole
 
-from .. import options as arguments
+from .. import options
+from ..metrics.registry import metrics
 from ..output.manifest import Made
+from ..output.numbers import number
+from ..records.files import digest, write_text
+from ..records.rows import EMBEDDED, Row, is_embedded
+from ..records.runs import Picture, Run
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
@@ -31,9 +36,9 @@ together, or slide between two. Made from the records of scored runs; pictures a
 
   out      results/gallery  where the gallery goes
 {selection}
-  workers  2                processes that cut pictures""".replace("{selection}", arguments.SELECTION)
+  workers  2                processes that cut pictures""".replace("{selection}", options.SELECTION)
 
-KEYS = arguments.KEYS | {"out": "results/gallery", "workers": "2"}
+KEYS = options.KEYS | {"out": "results/gallery", "workers": "2"}
 TILE = 1024
 THUMB = 256
 WEB = Path(__file__).parent / "web"
@@ -41,14 +46,14 @@ WEB = Path(__file__).parent / "web"
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    return arguments.command(words, HELP, gallery)
+    return options.command(words, lambda: HELP, gallery)
 
 
 def gallery(words: list[str]) -> int:
     """Write the gallery that the words ask for."""
-    options = arguments.parse(words, KEYS)
-    workers, out = arguments.whole(options, "workers"), Path(options["out"])
-    made = build(arguments.scored(options), out, workers)
+    found = options.parse(words, KEYS)
+    workers, out = options.whole(found, "workers"), Path(found["out"])
+    made = build(options.scored(found), out, workers)
     for what, why in made.skipped.items():
         print(f"no {what}: {why}")
     if not made.fresh:
@@ -58,7 +63,7 @@ def gallery(words: list[str]) -> int:
     return 0
 
 
-def build(rows: list, out: Path, workers: int) -> Made:
+def build(rows: list[Row], out: Path, workers: int) -> Made:
     """Cut what is not cut yet and write the page; pictures that can't be read are named on stderr."""
     here = [picture.path for row in rows for picture in row.pictures.values() if picture.path.is_file()]
     if not here:
@@ -70,7 +75,7 @@ def build(rows: list, out: Path, workers: int) -> Made:
     return Made([out / "index.html"], fresh=bool(cut or changed))
 
 
-def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:
+def cut_all(rows: list[Row], out: Path, workers: int) -> tuple[int, dict[Path, str]]:
     """Cut every picture that is not cut yet; returns how many, and the ones that can't be with the reason."""
     todo = {identity(picture): picture.path for row in rows for picture in row.pictures.values()}
     todo = {name: path for name, path in todo.items() if not (out / "thumbs" / f"{name}.webp").exists()}
@@ -81,11 +86,12 @@ def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:
     missing: dict[Path, str] = {}
     jobs = list(todo.items())
     with contextlib.ExitStack() as stack:
-        arguments = partial(cut, out), *zip(*jobs, strict=True)
+        work, names, paths = partial(cut, out), *zip(*jobs, strict=True)
         if workers == 1:
-            done = map(*arguments)
+            done = map(work, names, paths)
         else:
-            done = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs)))).map(*arguments, chunksize=4)
+            pool = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs))))
+            done = pool.map(work, names, paths, chunksize=4)
         bar = tqdm(done, total=len(jobs), desc="gallery", leave=False, disable=None, dynamic_ncols=True)
         for (_, path), reason in zip(jobs, bar, strict=True):
             if reason:
@@ -93,10 +99,8 @@ def cut_all(rows: list, out: Path, workers: int) -> tuple[int, dict[Path, str]]:
     return len(jobs) - len(missing), missing
 
 
-def identity(picture: Any) -> str:
+def identity(picture: Picture) -> str:
     """Name of a picture's files."""
-    from ..records.runs import digest
-
     return picture.sha[:20] if picture.sha else digest([str(picture.path), picture.path.stat().st_mtime_ns])
 
 
@@ -140,14 +144,11 @@ def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int
             yield column, row, (left, top, min(left + TILE, width), min(top + TILE, height))
 
 
-def data(rows: list, missing: set[Path]) -> dict[str, Any]:
+def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
     """What the page shows, as plain data."""
-    from ..metrics.registry import METRICS, number
-    from ..report.tables import EMBEDDED, is_embedded
-
     prompts: dict[tuple[str, int, str], int] = {}
     runs, pictures = [], []
-    titles = {metric.value: metric for metric in METRICS.values()}
+    titles = {metric.value: metric for metric in metrics().values()}
     several = len({row.protocol for row in rows}) > 1
     for row in rows:
         if not row.run.width:
@@ -191,7 +192,7 @@ def data(rows: list, missing: set[Path]) -> dict[str, Any]:
     return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "pictures": pictures}
 
 
-def settings(run: Any) -> dict[str, str]:
+def settings(run: Run) -> dict[str, str]:
     """The settings of a run that a reader wants under a picture."""
     found = {key: run.identity[key] for key in ("steps", "guidance", "schedule") if run.identity.get(key) is not None}
     method = {k: v for k, v in run.identity.get("method", {}).items() if k != "name"}
@@ -202,8 +203,6 @@ def settings(run: Any) -> dict[str, str]:
 
 def write_page(content: dict[str, Any], out: Path) -> bool:
     """Write data and page; returns whether anything changed."""
-    from ..records.runs import write_text
-
     text = "const DATA = " + json.dumps(content, ensure_ascii=True, sort_keys=True) + ";\n"
     page = {"data.js": text, **{name: (WEB / name).read_text() for name in ("index.html", "app.js", "style.css")}}
     changed = {

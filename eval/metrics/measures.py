@@ -1,4 +1,4 @@
-"""How each measure of `eval.metrics.registry.MEASURES` is computed.
+"""How each measure of `eval/metrics/builtin.py` is computed.
 
 Every function here takes a Context and gives a function `(Batch) -> list of one value a picture`. A value is a
 number, a dict of numbers, an array, or None for a picture that has none (no prompt, smaller than a crop).

@@ -14,7 +14,7 @@ from typing import Any
 from sega import embedded
 from sega.errors import RequestError
 
-from ..records.runs import file_digest
+from ..records.files import file_digest
 from . import weights
 from .weights import MissingWeightsError
 

@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-Key = tuple[str, int]  # (prompt id, seed)
+from ..records.runs import Key
 
 
 @dataclass(frozen=True)

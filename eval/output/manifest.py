@@ -14,7 +14,7 @@ from typing import Any
 
 from sega.store.files import file_sha, locked, read_record, whole
 
-from ..records.runs import digest, file_digest, write_text
+from ..records.files import digest, file_digest, write_text
 
 RECORDS = ("scores.json", "scores.jsonl", "images.jsonl", "run.json")
 

@@ -1,8 +1,18 @@
-"""Tables as text: Markdown, and LaTeX with booktabs."""
+"""Tables as text: CSV, Markdown, and LaTeX with booktabs."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
 BOOKTABS = "% needs \\usepackage{booktabs}\n"
+
+
+def csv_text(table: pandas.DataFrame) -> str:
+    """A DataFrame as CSV: every digit of a number, an empty field for what is missing, the index left out."""
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def align(head: list[str], body: list[list[str]]) -> str:

@@ -1,8 +1,8 @@
-"""`python -m eval.published`: see `eval.published.values`."""
+"""`python -m eval.published`: see `eval/published/command.py`."""
 
 import sys
 
-from .values import main
+from .command import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from typing import Any
+from typing import cast
 
-from ..metrics.registry import METRICS, number
-from ..output.markup import BOOKTABS, align, booktabs, tex
+from ..metrics.registry import metrics
+from ..output.markup import BOOKTABS, align, booktabs, csv_text, tex
+from ..output.numbers import number, with_interval
+from ..records.schema import MetricCell
 from .values import Joined
 
 READ_WITH_CARE = (
@@ -15,6 +15,12 @@ READ_WITH_CARE = (
     "only inside one table: reference sets and counts differ between papers. The spread is the largest less the\n"
     "smallest value of different papers for the same method. `eval/published/README.md` says what each paper did.\n"
 )
+
+
+HEADER = [
+    *("model", "size", "method", "metric", "paper", "table", "published", "ours", "ours_n", "difference"),
+    *("spread_between_papers", "published_model", "dataset", "n_prompts", "notes"),
+]
 
 
 def to_markdown(joined: list[Joined], paper: str = "") -> str:
@@ -44,14 +50,14 @@ def to_latex(joined: list[Joined], paper: str = "") -> str:
 def _table(chosen: list[Joined], paper: str) -> tuple[list[str], list[list[str]]]:
     names = list(dict.fromkeys(v.paper for j in chosen for v in j.values))
     names.sort(key=lambda name: name != paper)
-    metrics = list(dict.fromkeys(j.metric for j in chosen))
+    order = list(dict.fromkeys(j.metric for j in chosen))
     body = []
-    for j in sorted(chosen, key=lambda j: (metrics.index(j.metric), j.dataset)):
+    for j in sorted(chosen, key=lambda j: (order.index(j.metric), j.dataset)):
         cells = []
         for name in names:
             cells.append(" / ".join(dict.fromkeys(v.text for v in j.values if v.paper == name)))
-        digits = METRICS[j.metric].digits if j.metric in METRICS else 2
-        title = METRICS[j.metric].title if j.metric in METRICS else j.metric
+        digits = metrics()[j.metric].digits if j.metric in metrics() else 2
+        title = metrics()[j.metric].title if j.metric in metrics() else j.metric
         arrow = "↑" if j.values[0].higher_is_better else "↓"
         spread = "" if j.spread is None else number(j.spread, digits)
         data = [j.dataset] if paper else []
@@ -60,25 +66,24 @@ def _table(chosen: list[Joined], paper: str) -> tuple[list[str], list[list[str]]
     return ["metric", *data, "method", "ours", f"ours − {paper or 'published'}", *names, "spread"], body
 
 
-def our_cell(j: Joined) -> dict[str, Any]:
-    """Our cell of this metric, {} where there is none."""
+def our_cell(j: Joined) -> MetricCell | None:
+    """Our cell of this metric, None where there is no value of ours."""
     if j.ours is None:
-        return {}
+        return None
     if j.metric == "latency_s":
-        seconds = j.ours.block.get("cost", {}).get("seconds")
-        return {} if seconds is None else {"value": seconds, "digits": 1, "n": j.ours.block.get("n")}
-    cell = j.ours.cell(j.metric) if j.metric in METRICS else {}
-    return cell if "value" in cell else {}
+        seconds = j.ours.block["cost"]["seconds"]
+        found = {"value": seconds, "low": None, "high": None, "digits": 1, "n": j.ours.block["n"]}
+        return None if seconds is None else cast(MetricCell, found)
+    cell = j.ours.cell(j.metric) if j.metric in metrics() else None
+    return cell if cell and "value" in cell else None
 
 
 def _ours(j: Joined, digits: int, paper: str) -> list[str]:
     cell = our_cell(j)
     if not cell:
         return ["", ""]
-    text = number(cell["value"], cell["digits"])
-    if cell.get("low") is not None:
-        text += f" ±{(cell['high'] - cell['low']) / 2:.{len(text.partition('.')[2])}f}"
-    text += f" (N={cell['n']})" if j.metric in METRICS and METRICS[j.metric].kind == "fid" else ""
+    text = with_interval(cell, cell["digits"])
+    text += f" (N={cell['n']})" if j.metric in metrics() and metrics()[j.metric].kind == "fid" else ""
     differences = [cell["value"] - v.value for v in j.values if paper in ("", v.paper)]
     low, high = number(min(differences), digits), number(max(differences), digits)
     return [text, low if low == high else f"{low} to {high}"]
@@ -96,48 +101,14 @@ def _sources(chosen: list[Joined]) -> str:
 
 def to_csv(joined: list[Joined]) -> str:
     """One row a published value, with ours beside it."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        [
-            "model",
-            "size",
-            "method",
-            "metric",
-            "paper",
-            "table",
-            "published",
-            "ours",
-            "ours_n",
-            "difference",
-            "spread_between_papers",
-            "published_model",
-            "dataset",
-            "n_prompts",
-            "notes",
-        ]
-    )
+    import pandas
+
+    body = []
     for j in joined:
         cell = our_cell(j)
+        ours, n = (cell["value"], cell["n"]) if cell else (None, None)
         for v in j.values:
-            ours = cell.get("value")
-            writer.writerow(
-                [
-                    j.model,
-                    j.size,
-                    j.method,
-                    j.metric,
-                    v.paper,
-                    v.table,
-                    v.text,
-                    ours,
-                    cell.get("n"),
-                    None if ours is None else ours - v.value,
-                    j.spread,
-                    v.model,
-                    v.dataset,
-                    v.n_prompts,
-                    v.notes,
-                ]
-            )
-    return file.getvalue()
+            difference = None if ours is None else ours - v.value
+            about = [j.model, j.size, j.method, j.metric, v.paper, v.table, v.text, ours, n, difference]
+            body.append([*about, j.spread, v.model, v.dataset, v.n_prompts, v.notes])
+    return csv_text(pandas.DataFrame(body, columns=HEADER, dtype=object))

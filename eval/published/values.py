@@ -6,31 +6,11 @@ A paper's protocol is not ours (README in `eval/published/`), so a difference is
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sega.errors import RequestError, near
-
-from .. import options as arguments
-from ..metrics.registry import METRICS
+from ..metrics.registry import metrics
 from ..records.rows import Row
-
-HELP = """usage: python -m eval.published [paper=<name>] [key=value ...]
-
-Prints the values of the papers and how far they are apart; with paper=, writes the table of that paper with our runs
-of the same models, sizes and methods beside it: table-<paper>.csv, .md and .tex. Runs scored by the paper's own
-protocol (eval=<paper>) are preferred.
-
-  python -m eval.published
-  python -m eval.published paper=dype store=results/runs
-
-  paper    -                {papers}
-  out      results/report   where the table goes
-{selection}"""
-
-KEYS = arguments.KEYS | {"paper": None, "out": "results/report"}
 
 FOLDER = Path(__file__).parent
 FAMILIES = {"FLUX": "flux", "Qwen-Image": "qwen"}
@@ -133,8 +113,8 @@ def join(rows: list[Row], values: list[Value] | None = None, protocol: str = "")
         if value.family and "ablation" not in value.notes:
             groups.setdefault((value.family, value.size, value.method, value.metric), []).append(value)
     found = [Joined(*key, tuple(group), ours.get(key[:3])) for key, group in groups.items()]
-    metrics = list(METRICS)
-    return sorted(found, key=lambda j: (j.model, _area(j.size), j.size, _order(j.metric, metrics), j.method))
+    order = list(metrics())
+    return sorted(found, key=lambda j: (j.model, _area(j.size), j.size, _order(j.metric, order), j.method))
 
 
 def of_paper(joined: list[Joined], paper: str) -> list[Joined]:
@@ -154,39 +134,3 @@ def _area(size: str) -> int:
 
 def _order(metric: str, known: list[str]) -> tuple[int, str]:
     return (known.index(metric) if metric in known else len(known)), metric
-
-
-def main(words: list[str]) -> int:
-    """Run the command line; returns the exit status."""
-    text = HELP.replace("{papers}", ", ".join(papers())).replace("{selection}", arguments.SELECTION)
-    return arguments.command(words, text, published)
-
-
-def published(words: Iterable[str]) -> int:
-    """Print every published value, or write the table of one paper."""
-    from ..output.manifest import Made, inputs, part
-    from . import text as beside
-
-    options = arguments.parse(words, KEYS)
-    name, known = options["paper"], papers()
-    if name is None:
-        sys.stdout.write(beside.to_markdown(join([])) + "\n" + beside.READ_WITH_CARE)
-        return 0
-    if name not in known:
-        raise RequestError(f"unknown paper={name}{near(name, known)}")
-    store, out = Path(options["store"]), Path(options["out"])
-    rows = arguments.scored(options) if store.is_dir() and any(store.glob("*/*/*/*/scores.json")) else []
-    joined = of_paper(join(rows, protocol=name), known[name])
-    if not joined:
-        raise RequestError(f"paper={name}: no value of {known[name]} names a model that we have; see eval/published")
-
-    def write(made: Made) -> None:
-        made.text(out / f"table-{name}.csv", beside.to_csv(joined))
-        made.text(out / f"table-{name}.md", beside.to_markdown(joined, known[name]) + "\n" + beside.READ_WITH_CARE)
-        made.text(out / f"table-{name}.tex", beside.to_latex(joined, known[name]))
-
-    made = part(out, f"table-{name}", inputs(rows, name), write)
-    print(f"{sum(j.ours is not None for j in joined)} of {len(joined)} entries of {known[name]} have a run of ours")
-    for path in made.files:
-        print(path)
-    return 0

@@ -19,7 +19,8 @@ from sega.run.prompts import read_text
 from sega.store.rows import read_rows
 
 from . import images
-from .runs import Picture, Run, digest, read_json
+from .files import digest, read_json
+from .runs import Picture, Run
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")
@@ -87,7 +88,8 @@ def _is_grid(path: Path) -> bool:
 
 def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[Picture]:
     """Samples by folder and place in it; metadata that hold no prompt are named in `notes`."""
-    pictures, folders = [], {}
+    pictures: list[Picture] = []
+    folders: dict[Path, list[Path]] = {}
     for path in samples:
         folders.setdefault(path.parent, []).append(path)
     for parent, paths in folders.items():

@@ -13,11 +13,14 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sega.errors import RequestError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PIXELS = 2**24
 """At most this many pixels in a batch, so that memory does not grow with the size of pictures."""
@@ -61,7 +64,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     return picture
 
 
-def to_rgb(file) -> np.ndarray:
+def to_rgb(file: Image.Image) -> np.ndarray:
     """uint8 [H, W, 3] of a PIL image of any mode. ValueError for floats that are no numbers or lie beyond 0 to 255."""
     from PIL import Image
 
@@ -85,7 +88,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     return np.rint(values * (255 / top)).astype(np.uint8)
 
 
-def has_alpha(file) -> bool:
+def has_alpha(file: Image.Image) -> bool:
     """Whether parts of a PIL image may be transparent."""
     return file.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in file.info
 
@@ -105,9 +108,9 @@ def changes(path: Path) -> list[str]:
         return []
 
 
-def _is_16_bit(file) -> bool:
+def _is_16_bit(file: Image.Image) -> bool:
     """Whether the file holds 16 bits a channel in colour, which Pillow has no mode for: it keeps the upper 8."""
-    tiles = [str(argument) for tile in file.tile for argument in tile[3:]]
+    tiles = [str(argument) for tile in getattr(file, "tile", ()) for argument in tile[3:]]
     return any("16" in argument for argument in tiles)
 
 
@@ -171,7 +174,7 @@ def results(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[Any]:
         for task in tasks:
             yield _attempt(task)
         return
-    window: deque[Future] = deque()
+    window: deque[Future[Any]] = deque()
     rest = iter(tasks)
     try:
         for task in rest:
@@ -206,7 +209,7 @@ def batches(found: Iterator[Any], batch: int) -> Iterator[tuple[list[int], np.nd
     held: list[tuple[int, np.ndarray]] = []
     damaged: dict[int, str] = {}
 
-    def close():
+    def close() -> tuple[list[int], np.ndarray | None]:
         indices, pictures = [i for i, _ in held], np.stack([p for _, p in held]) if held else None
         held.clear()
         return indices, pictures

@@ -6,14 +6,24 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sega.errors import RequestError, near
+from sega.errors import RequestError
 
-from ..metrics.statistics import Key
-from .runs import Picture, Run, are_rows_sound, find_runs, read_arrays, read_blocks, score_rows
+from .files import read_arrays
+from .labels import method_label, method_place, short
+from .runs import Key, Picture, Run, find_runs, select
+from .schema import MetricCell, ScoreBlock, ScoreRow
+from .scores import are_rows_sound, read_blocks, score_rows
 
 RENDERS = "true renders"
+EMBEDDED = (
+    "These numbers show a property of the small embedded model and its rendered world only, not of FLUX or Qwen-Image."
+)
+"""Stands with every table and figure of rows for which `is_embedded` holds."""
+
+
+NOT_ASKED = cast(MetricCell, {"reason": "not part of the protocol when this run was scored"})
 
 
 @dataclass(eq=False)
@@ -22,7 +32,7 @@ class Row:
 
     run: Run
     protocol: str
-    block: dict[str, Any]
+    block: ScoreBlock
     label: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -39,20 +49,20 @@ class Row:
     @property
     def scale(self) -> float | None:
         """Longer side over the training side."""
-        native = self.block.get("native")
-        return max(self.run.width, self.run.height) / native if native and self.run.width else None
+        native, size = self.block.get("native"), self.run.size
+        return max(size) / native if native and size else None
 
     @property
     def group(self) -> tuple[str, str, str]:
         """Rows of one group are compared with each other."""
         return self.run.model, self.protocol, self.size
 
-    def cell(self, metric: str) -> dict[str, Any]:
-        """The cell of a metric; one with a reason when it was not asked for."""
-        return self.block["metrics"].get(metric, {"reason": "not part of the protocol when this run was scored"})
+    def cell(self, metric: str) -> MetricCell:
+        """The cell of a metric; one with a reason alone when it was not asked for."""
+        return self.block["metrics"].get(metric, NOT_ASKED)
 
     @cached_property
-    def scored(self) -> list[dict[str, Any]]:
+    def scored(self) -> list[ScoreRow]:
         """Rows of `scores.jsonl`; none where they are not those of the block."""
         sound = are_rows_sound(self.run.folder, self.protocol, self.block)
         return score_rows(self.run.folder, self.protocol) if sound else []
@@ -75,40 +85,28 @@ class Row:
     def pictures(self) -> dict[Key, Picture]:
         """Pictures by (prompt id, seed), without the damaged ones."""
         damaged = {item["file"] for item in self.block["damaged"]}
-        return {p.key: p for p in self.run.pictures if str(p.path.relative_to(self.run.folder)) not in damaged}
+        return {p.key: p for p in self.run.pictures if self.run.file_of(p) not in damaged}
 
 
 def load_rows(
     store: Path, cache: Path, model: str | None = None, method: str | None = None, protocol: str | None = None
 ) -> tuple[list[Row], list[Run]]:
     """Scored runs of a store in table order, with the renders they are compared with; and the runs without scores."""
-    rows, unscored = [], []
-    for run in find_runs(store):
-        if _chosen(run.model, model) and _chosen(run.method, method):
-            found = _blocks(run, protocol)
-            rows += found
-            if not found:
-                unscored.append(run)
+    runs = find_runs(store)
+    if not runs:
+        raise RequestError(f"no runs in {store}; generate (python run.py), score (python -m eval), then report")
+    rows: list[Row] = []
+    unscored: list[Run] = []
+    for run in select(runs, store, model, method):
+        found = _blocks(run, protocol)
+        rows += found
+        if not found:
+            unscored.append(run)
     if not rows:
-        raise RequestError(_nothing(store, unscored, model, method))
+        raise RequestError(f"{len(unscored)} runs in {store} have no scores yet; run python -m eval first")
     rows += _renders(rows, cache)
     label(rows)
     return sorted(rows, key=_order), unscored
-
-
-def _chosen(name: str, wanted: str | None) -> bool:
-    return wanted is None or name in str(wanted).split(",")
-
-
-def _nothing(store: Path, unscored: list[Run], model: str | None, method: str | None) -> str:
-    if unscored:
-        return f"{len(unscored)} runs in {store} have no scores yet; run python -m eval first"
-    runs = find_runs(store) if store.is_dir() else []
-    for key, name in (("model", model), ("method", method)):
-        known = sorted({getattr(run, key) for run in runs})
-        if runs and name and not set(str(name).split(",")) & set(known):
-            return f"no run of {key}={name} in {store}{near(name, known)}"
-    return f"no runs in {store}; generate (python run.py), score (python -m eval), then report"
 
 
 def _blocks(run: Run, protocol: str | None) -> list[Row]:
@@ -140,7 +138,7 @@ def label(rows: list[Row]) -> None:
 
     Where rows of a size cover different prompts there are true renders for each set of prompts, named by its N.
     """
-    groups: dict[tuple, list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     renders = Counter(row.group for row in rows if row.is_reference)
     several = {group[:2] for group, count in renders.items() if count > 1}
     for row in rows:
@@ -153,29 +151,8 @@ def label(rows: list[Row]) -> None:
             keys = sorted({key for item in flat for key in item if not key.startswith("method.")})
             differing = [key for key in keys if len({str(item.get(key)) for item in flat}) > 1]
             for row, item in zip(same, flat, strict=True):
-                words = [f"{key}={_short(item.get(key))}" for key in differing] or [row.run.hash[:8]]
+                words = [f"{key}={short(item.get(key))}" for key in differing] or [row.run.hash[:8]]
                 row.label += f" [{', '.join(words)}]"
-
-
-def method_label(run: Run) -> str:
-    """`sega`, or `sega (amplitude=0)` where a parameter is not the default."""
-    from sega.loading.methods import load_method
-
-    method = run.identity.get("method", {})
-    try:
-        defaults = load_method(run.method, run.model).parameters()
-    except RequestError:  # a method or model of another version of the project
-        defaults = {}
-    words = [
-        f"{key}={_short(value)}" for key, value in method.items() if key in defaults and not _same(value, defaults[key])
-    ]
-    return f"{run.method} ({', '.join(words)})" if words else run.method
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return list(a) == list(b)
-    return a == b or str(a) == str(b)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -184,14 +161,21 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {key: item for k, v in value.items() for key, item in _flatten(v, f"{prefix}{k}.").items()}
 
 
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)[:24]
+def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows by (model, protocol)."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.run.model, row.protocol), []).append(row)
+    return groups
 
 
-def _order(row: Row) -> tuple:
-    from sega.methods.registry import METHODS
+def is_embedded(rows: list[Row]) -> bool:
+    """Whether these are scores of the embedded model or made with its scorer."""
+    return any(row.run.is_embedded or "embedded" in row.block.get("networks", {}) for row in rows)
 
-    names = list(METHODS)
-    place = names.index(row.run.method) if row.run.method in names else len(names) + row.is_reference
-    area = (row.run.width or 0) * (row.run.height or 0)
-    return row.run.model, row.protocol, area, row.size, place, row.run.method, len(row.label), row.label
+
+def _order(row: Row) -> tuple[Any, ...]:
+    run = row.run
+    area = (run.width or 0) * (run.height or 0)
+    place = method_place(run.method) + row.is_reference
+    return run.model, row.protocol, area, row.size, place, run.method, len(row.label), row.label

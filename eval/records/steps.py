@@ -1,4 +1,4 @@
-"""Images whose steps were recorded (`run.py record=[...]`), chosen for a figure. Reads records only."""
+"""Images whose steps were recorded (`run.py record=[...]`). Reads records only."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sega.errors import RequestError, near
+from sega.errors import RequestError
 from sega.store.step_files import maps_file, read_steps, rows_file
 
-from ..output.manifest import NothingError
-from .rows import method_label
-from .runs import Picture, Run, find_runs, load_run
+from .labels import method_label, method_place
+from .runs import Picture, Run, find_runs, load_run, select
 
 MAKE = "python run.py ... record=[magnitudes,spectrum,attention] records them"
 
@@ -46,13 +45,7 @@ def load(store: Path, model: str | None = None, method: str | None = None) -> li
     """Every image with step records in a store, of the given models and methods (commas between names)."""
     if not store.is_dir():
         raise RequestError(f"no store at {store}; generate first (python run.py) or give store=")
-    runs = find_runs(store)
-    for key, names in (("model", model), ("method", method)):
-        known = sorted({getattr(run, key) for run in runs})
-        for name in str(names).split(",") if names else ():
-            if name not in known:
-                raise RequestError(f"no run of {key}={name} in {store}{near(name, known)}")
-        runs = [run for run in runs if not names or getattr(run, key) in str(names).split(",")]
+    runs = select(find_runs(store), store, model, method)
     labels = {run.folder: method_label(run) for run in runs}
     count = Counter((run.model, run.width, run.height, labels[run.folder]) for run in runs)
     found = []
@@ -69,31 +62,11 @@ def of_run(folder: Path) -> list[Recorded]:
     return [Recorded(run, method_label(run), p) for p in run.pictures if rows_file(p.path).exists()]
 
 
-def order(run: Run, label: str) -> tuple:
+def order(run: Run, label: str) -> tuple[Any, ...]:
     """Model, area, then methods as they are declared."""
-    from sega.methods.registry import METHODS
-
-    names = list(METHODS)
-    place = names.index(run.method) if run.method in names else len(names)
-    return run.model, run.width * run.height, place, len(label), label
+    return run.model, (run.width or 0) * (run.height or 0), method_place(run.method), len(label), label
 
 
 def of_size(recorded: list[Recorded], model: str, size: str) -> list[Recorded]:
     """Those of one model and size."""
     return [item for item in recorded if item.run.model == model and item.size == size]
-
-
-def one_prompt(recorded: list[Recorded], prompt: str | None, seed: int | None) -> list[Recorded]:
-    """An image a label, all of the same prompt and seed: those asked for, or the first that most labels have."""
-    keys = Counter(item.picture.key for item in recorded)
-    if prompt is not None:
-        known = sorted({key[0] for key in keys})
-        if prompt not in known:
-            raise RequestError(f"no recorded steps of prompt={prompt}{near(prompt, known)}")
-        keys = Counter({key: count for key, count in keys.items() if key[0] == prompt})
-    if seed is not None:
-        keys = Counter({key: count for key, count in keys.items() if key[1] == seed})
-    if not keys:
-        raise NothingError(f"no recorded steps of this prompt and seed; {MAKE}")
-    chosen = min(keys, key=lambda key: (-keys[key], key))
-    return [item for item in recorded if item.picture.key == chosen]

@@ -1,4 +1,4 @@
-"""`python -m eval.report`: see `eval.report.command`."""
+"""`python -m eval.report`: see `eval/report/command.py`."""
 
 import sys
 

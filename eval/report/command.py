@@ -6,9 +6,14 @@ from pathlib import Path
 
 from sega.errors import RequestError, near
 
-from .. import options as arguments
+from .. import options
 from ..figures import command as figures
+from ..gallery import page as gallery
 from ..output.manifest import Made, inputs, part
+from ..published import text, values
+from ..records.rows import Row
+from . import compare, tables
+from .summary import summary, where_to_look
 
 PARTS = ("tables", "figures", "gallery")
 
@@ -30,7 +35,7 @@ summary of the sizes above the training side, of at most 80 columns (also in sum
   force    false            make everything again
 
 columns, crop, cost, size, prompt and seed are options of the figures: python -m eval.figures --help""".replace(
-    "{selection}", arguments.SELECTION
+    "{selection}", options.SELECTION
 )
 
 KEYS = figures.KEYS | {"parts": ",".join(PARTS), "base": "vanilla", "workers": "2"}
@@ -38,34 +43,34 @@ KEYS = figures.KEYS | {"parts": ",".join(PARTS), "base": "vanilla", "workers": "
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    return arguments.command(words, HELP, report)
+    return options.command(words, lambda: HELP, report)
 
 
 def report(words: list[str]) -> int:
     """Write the report that the words ask for."""
-    from ..gallery import page as gallery
-    from .summary import where_to_look
-
-    found = arguments.parse(words, KEYS)
+    found = options.parse(words, KEYS)
     wanted = str(found["parts"]).strip("[]").split(",")
     for name in wanted:
         if name not in PARTS:
             raise RequestError(f"unknown part {name} in parts={found['parts']}{near(name, PARTS)}")
-    options, workers = figures.options_of(found), arguments.whole(found, "workers")
-    rows = arguments.scored(found)
+    chosen, workers = figures.Options.read(found), options.whole(found, "workers")
+    rows = options.scored(found)
     made: list[Made] = []
     if "tables" in wanted:
         state = inputs(rows, [found["base"], found["cache"]])
-        write = lambda made: write_tables(rows, options.out, Path(found["cache"]), found["base"], made)  # noqa: E731
-        made.append(part(options.out, "tables", state, write, options.force))
+
+        def write(made: Made) -> None:
+            write_tables(rows, chosen.out, Path(found["cache"]), found["base"], made)
+
+        made.append(part(chosen.out, "tables", state, write, chosen.force))
     if "figures" in wanted:
-        made += [figures.draw(name, rows, options) for name in figures.SCORES]
-        steps = [figures.draw(name, rows, options) for name in figures.STEPS]
+        made += [figures.draw(name, rows, chosen) for name in figures.SCORES]
+        steps = [figures.draw(name, rows, chosen) for name in figures.STEPS]
         made += [item for item in steps if item.files]
         if not any(item.files for item in steps):
             made.append(Made(skipped={"figures over steps": steps[0].skipped.get("scaling", "")}, fresh=False))
     if "gallery" in wanted:
-        made.append(gallery.build(rows, options.out / "gallery", workers))
+        made.append(gallery.build(rows, chosen.out / "gallery", workers))
     files = [path for item in made for path in item.files]
     if any(item.fresh for item in made):
         for item in made:
@@ -74,20 +79,15 @@ def report(words: list[str]) -> int:
         for path in files:
             print(path)
     else:
-        print(f"nothing has changed since {options.out}/ was made ({len(rows)} rows; force=true makes it again)")
+        print(f"nothing has changed since {chosen.out}/ was made ({len(rows)} rows; force=true makes it again)")
     if "tables" in wanted:
-        print(f"\n{(options.out / 'summary.txt').read_text()}")
+        print(f"\n{(chosen.out / 'summary.txt').read_text()}")
     print(where_to_look(files))
     return 0
 
 
-def write_tables(rows: list, out: Path, cache: Path, base: str, made: Made) -> None:
+def write_tables(rows: list[Row], out: Path, cache: Path, base: str, made: Made) -> None:
     """The table, the comparisons, and published values where there are any of these models and sizes."""
-    from ..published import text as beside
-    from ..published import values as published
-    from . import compare, tables
-    from .summary import summary
-
     comparison = compare.Comparison(cache)
     marks = compare.mark(rows, comparison)
     made.text(out / "summary.txt", summary(rows, marks))
@@ -101,11 +101,11 @@ def write_tables(rows: list, out: Path, cache: Path, base: str, made: Made) -> N
     else:
         why = f"no size has {base} and another method on common prompts; base=<method> chooses another"
         made.skipped["paired.md"] = why
-    known = {(row.run.model, row.size) for row in rows if row.run.model in published.FAMILIES.values()}
-    joined = [j for j in published.join(rows) if (j.model, j.size) in known] if known else []
+    known = {(row.run.model, row.size) for row in rows if row.run.model in values.FAMILIES.values()}
+    joined = [j for j in values.join(rows) if (j.model, j.size) in known] if known else []
     if joined:
-        made.text(out / "published.csv", beside.to_csv(joined))
-        made.text(out / "published.md", beside.to_markdown(joined) + "\n" + beside.READ_WITH_CARE)
+        made.text(out / "published.csv", text.to_csv(joined))
+        made.text(out / "published.md", text.to_markdown(joined) + "\n" + text.READ_WITH_CARE)
     else:
         why = "no run of a model and size with published values (python -m eval.published)"
         made.skipped["published.md"] = why

@@ -6,8 +6,6 @@ from records: numbers from `scores.jsonl`, distances from stored features and th
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +13,15 @@ import numpy as np
 
 from ..metrics import fid, mmd
 from ..metrics.moments import flat
-from ..metrics.registry import METRICS, Metric, number
-from ..metrics.statistics import Estimate, Key, jackknife_error, paired_difference, quantiles, win_rate
-from ..output.markup import align
-from ..records.rows import Row
-from ..records.runs import read_arrays
-from .tables import EMBEDDED, Marks, columns, is_embedded
+from ..metrics.registry import metrics
+from ..metrics.statistics import Estimate, jackknife_error, paired_difference, quantiles, win_rate
+from ..metrics.types import Metric
+from ..output.markup import align, csv_text
+from ..output.numbers import measured
+from ..records.files import read_arrays
+from ..records.rows import EMBEDDED, Row, is_embedded
+from ..records.runs import Key
+from .tables import Marks, columns
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Pair:
         d = self.difference
         if d is None or d.low is None or d.low <= 0 <= d.high:
             return ""
-        if not METRICS[self.metric].ranked:
+        if not metrics()[self.metric].ranked:
             return "differs"
-        return "better" if (d.value > 0) == METRICS[self.metric].higher_is_better else "worse"
+        return "better" if (d.value > 0) == metrics()[self.metric].higher_is_better else "worse"
 
 
 class Comparison:
@@ -54,10 +55,10 @@ class Comparison:
 
     def pair(self, row: Row, base: Row, metric: str) -> Pair:
         """Compare two rows of one group on the pictures they share."""
-        entry = METRICS[metric]
+        entry = metrics()[metric]
         if "value" not in row.cell(metric) or "value" not in base.cell(metric):
             return Pair(row, base, metric, None, None)
-        if entry.kind in ("fid", "kid", "cmmd"):
+        if entry.is_distance:
             return Pair(row, base, metric, self._distance(row, base, entry), None)
         a, b = row.values(entry.value), base.values(entry.value)
         options = _options(row)
@@ -142,7 +143,7 @@ def mark(rows: list[Row], compare: Comparison) -> Marks:
     found: dict[tuple[int, str], str] = {}
     for group in groups(rows):
         for name in columns(group):
-            metric = METRICS[name]
+            metric = metrics()[name]
             ranked = [row for row in group if "value" in row.cell(name)]
             if not metric.ranked or len(ranked) < 2:
                 continue
@@ -155,46 +156,22 @@ def mark(rows: list[Row], compare: Comparison) -> Marks:
     return Marks(found)
 
 
+HEADER = ["model", "protocol", "size", "method", "base", "metric", "difference", "low", "high", "n", "verdict"]
+WINS = ["win_rate", "win_low", "win_high"]
+
+
 def to_csv(pairs: list[Pair]) -> str:
     """One row a pair and metric."""
-    file = io.StringIO()
-    header = [
-        "model",
-        "protocol",
-        "size",
-        "method",
-        "base",
-        "metric",
-        "difference",
-        "low",
-        "high",
-        "n",
-        "verdict",
-        "win_rate",
-        "win_low",
-        "win_high",
-    ]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
+    import pandas
+
+    body = []
     for pair in pairs:
         d, w = pair.difference, pair.win
         if d is not None:
+            about = [*pair.row.group, pair.row.label, pair.base.label, pair.metric]
             wins = [w.value, w.low, w.high] if w else [None] * 3
-            writer.writerow(
-                [
-                    *pair.row.group,
-                    pair.row.label,
-                    pair.base.label,
-                    pair.metric,
-                    d.value,
-                    d.low,
-                    d.high,
-                    d.n,
-                    pair.verdict,
-                    *wins,
-                ]
-            )
-    return file.getvalue()
+            body.append([*about, d.value, d.low, d.high, d.n, pair.verdict, *wins])
+    return csv_text(pandas.DataFrame(body, columns=HEADER + WINS, dtype=object))
 
 
 def to_markdown(pairs: list[Pair]) -> str:
@@ -210,7 +187,7 @@ def to_markdown(pairs: list[Pair]) -> str:
             own = {pair.metric: pair for pair in chosen if pair.row is row and pair.base is base}
             counts = [pair.difference.n for pair in own.values() if pair.difference]
             body.append([row.label, base.label, str(max(counts, default=0)), *(_cell(own[name]) for name in names)])
-        titles = [f"{METRICS[n].title} {'↑' if METRICS[n].higher_is_better else '↓'}" for n in names]
+        titles = [f"{metrics()[n].title} {'↑' if metrics()[n].higher_is_better else '↓'}" for n in names]
         head = ["method", "minus", "pairs", *titles]
         lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n", align(head, body)]
         lines += [EMBEDDED + "\n"] if is_embedded([chosen[0].row]) else []
@@ -228,10 +205,8 @@ def _cell(pair: Pair) -> str:
     d = pair.difference
     if d is None:
         return ""
-    text = number(d.value, METRICS[pair.metric].digits)
+    text = measured(d.value, d.low, d.high, metrics()[pair.metric].digits)
     text = text if d.value < 0 else f"+{text}"
-    if d.low is not None:
-        text += f" ±{(d.high - d.low) / 2:.{len(text.partition('.')[2])}f}"
     if pair.win:
         text += f", {pair.win.value:.0%}"
     return f"{text} {pair.verdict}".strip()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from ..records.rows import Row
-from .tables import EMBEDDED, Marks, costs, is_embedded, with_interval
+from ..output.numbers import with_interval
+from ..records.rows import EMBEDDED, Row, is_embedded
+from .tables import Marks, costs
 
 WIDTH = 80
 TITLES = {
@@ -22,7 +23,7 @@ TITLES = {
 
 def summary(rows: list[Row], marks: Marks) -> str:
     """The table of each model, protocol and size, with what a reader must know of counts and intervals."""
-    groups: dict[tuple, list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
     large = {key for key, group in groups.items() if (group[0].scale or 2) > 1}

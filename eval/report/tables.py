@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ..metrics.registry import METRICS, number
-from ..output.markup import BOOKTABS, align, booktabs, tex
-from ..records.rows import Row
+from ..metrics.registry import metrics
+from ..output.markup import BOOKTABS, align, booktabs, csv_text, tex
+from ..output.numbers import with_interval
+from ..records.rows import EMBEDDED, Row, grouped, is_embedded
+from ..records.tidy import tidy
 
-EMBEDDED = (
-    "These numbers show a property of the small embedded model and its rendered world only, not of FLUX or Qwen-Image."
-)
+if TYPE_CHECKING:
+    import pandas
+
 COSTS = (("seconds", "s/image", 2), ("calls", "calls", 0), ("peak_memory_mb", "peak MB", 0))
 
 
@@ -28,66 +29,71 @@ class Marks:
         return self.found.get((id(row), metric), "")
 
 
+@dataclass(frozen=True)
+class Style:
+    """How a table writes marked values and text, and whether notes on a row stand in its first cell."""
+
+    best: str
+    second: str
+    sign: Callable[[str], str]
+    row_notes: bool
+
+    def mark(self, text: str, mark: str) -> str:
+        """A value that is "best", "second" or ""."""
+        return {"best": self.best, "second": self.second, "": "{}"}[mark].format(text)
+
+
+MARKDOWN = Style("**{}**", "<u>{}</u>", str, row_notes=True)
+LATEX = Style(r"\textbf{{{}}}", r"\underline{{{}}}", tex, row_notes=False)
+
+
 def columns(rows: list[Row]) -> list[str]:
     """Metrics that any row has, in the order of their declaration."""
     present = {name for row in rows for name in row.block["metrics"]}
-    return [name for name in METRICS if name in present]
+    return [name for name in metrics() if name in present]
 
 
 def to_csv(rows: list[Row]) -> str:
     """Every value with its interval and count; an empty value has its reason beside it."""
-    names = columns(rows)
-    header = ["model", "protocol", "width", "height", "scale", "method", "run", "n", "prompts"]
-    for name in names:
-        header += [name, f"{name}_low", f"{name}_high", f"{name}_n", f"{name}_reason"]
-        header += [f"{name}_n_reference"] if METRICS[name].kind in ("fid", "kid", "cmmd") else []
-        header += [f"{name}_std"] if METRICS[name].kind == "kid" else []
-        header += [f"{name}_{part}" for part in METRICS[name].parts]
-    header += [key for key, _, _ in COSTS] + ["crop", "warnings"]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, header, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        record: dict[str, Any] = {
-            "model": row.run.model,
-            "protocol": row.protocol,
-            "width": row.run.width,
-            "height": row.run.height,
-            "scale": row.scale,
-            "method": row.label,
-            "run": row.run.hash,
-            "n": row.block["n"],
-            "prompts": row.block["prompts"],
-            "warnings": "; ".join(_warnings(row)),
-            "crop": row.block["metrics"].get("patch_fid", row.block["metrics"].get("patch_kid", {})).get("title", ""),
-        }
-        for name in names:
-            cell = row.cell(name)
-            record |= {name: cell.get("value"), f"{name}_n": cell.get("n"), f"{name}_reason": cell.get("reason")}
-            record |= {f"{name}_{end}": cell.get(end) for end in ("low", "high")}
-            record |= {f"{name}_{key}": cell[key] for key in ("std", "n_reference") if key in cell}
-            record |= {f"{name}_{part}": value["value"] for part, value in cell.get("parts", {}).items()}
-        record |= {key: row.block["cost"].get(key) for key, _, _ in COSTS}
-        writer.writerow({key: value for key, value in record.items() if key in header})
-    return file.getvalue()
+    return csv_text(wide(rows))
+
+
+def wide(rows: list[Row]) -> pandas.DataFrame:
+    """One row a run, with the columns of each metric side by side; made of the tidy table."""
+    import pandas
+
+    found = tidy(rows)
+    whole = found[found["part"] == ""]
+    runs = whole[~whole.index.duplicated()]
+    table = {key: runs[key] for key in ("model", "protocol", "width", "height", "scale", "method", "run")}
+    table |= {"n": runs["images"], "prompts": runs["prompts"]}
+    for name in columns(rows):
+        metric, cells = metrics()[name], whole[whole["metric"] == name]
+        table[name] = cells["value"]
+        shown = ["low", "high", "n", "reason", *(["n_reference"] if metric.is_distance else [])]
+        table |= {f"{name}_{key}": cells[key] for key in shown + (["std"] if metric.kind == "kid" else [])}
+        for part in metric.parts:
+            table[f"{name}_{part}"] = found[(found["metric"] == name) & (found["part"] == part)]["value"]
+    table |= {key: runs[key] for key, _, _ in COSTS}
+    table["crop"] = pandas.Series([_crop_title(row) for row in rows])
+    table["warnings"] = pandas.Series(["; ".join(_warnings(row)) for row in rows])
+    return pandas.DataFrame(table)
+
+
+def _crop_title(row: Row) -> str:
+    """The title of the first distance of crops, which says their number and size."""
+    names = [name for name in columns([row]) if metrics()[name].measure == "patches"]
+    return row.cell(names[0]).get("title", "") if names else ""
 
 
 def _warnings(row: Row) -> list[str]:
     return row.notes + sorted({cell["warning"] for cell in row.block["metrics"].values() if "warning" in cell})
 
 
-def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows by (model, protocol)."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.run.model, row.protocol), []).append(row)
-    return groups
-
-
 def heading(name: str, rows: list[Row]) -> str:
     """Column title with the direction that is better."""
     titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
-    metric = METRICS[name]
+    metric = metrics()[name]
     unit = f", {metric.unit}" if metric.unit == "dB" else ""
     return f"{titles[0] if titles else metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}"
 
@@ -98,13 +104,36 @@ def cell_text(row: Row, name: str, notes: dict[str, int]) -> str:
     if "value" not in cell:
         return f"– ({_note(cell['reason'], notes)})"
     text = with_interval(cell, cell["digits"])
-    if METRICS[name].kind == "fid":
+    if metrics()[name].kind == "fid":
         text += f" (N={cell['n']})"
     return text + (f" ({_note(cell['warning'], notes)})" if "warning" in cell else "")
 
 
 def _note(text: str, notes: dict[str, int]) -> str:
-    return chr(ord("a") + (notes.setdefault(text, len(notes)) % 26))
+    return _letter(notes.setdefault(text, len(notes)) % 26)
+
+
+def _letter(k: int) -> str:
+    return chr(ord("a") + k)
+
+
+def text_table(
+    rows: list[Row], notes: dict[str, int], marks: Marks | None = None, style: Style = MARKDOWN
+) -> pandas.DataFrame:
+    """The cells of the rows of one model and protocol as text; reasons and warnings are added to `notes`."""
+    import pandas
+
+    names = columns(rows)
+    head = ["size", "method", "N", *(heading(name, rows) for name in names), *(title for _, title, _ in COSTS)]
+    body = []
+    for row in rows:
+        cells = [style.sign(cell_text(row, name, notes)) for name in names]
+        if marks:
+            cells = [style.mark(text, marks.of(row, name)) for name, text in zip(names, cells, strict=True)]
+        if row.notes and style.row_notes:
+            cells[0] += f" ({_note('; '.join(row.notes), notes)})"
+        body.append([style.sign(row.size), style.sign(row.label), str(row.block["n"]), *cells, *costs(row)])
+    return pandas.DataFrame(body, columns=head)
 
 
 def to_markdown(rows: list[Row], marks: Marks | None = None) -> str:
@@ -112,29 +141,19 @@ def to_markdown(rows: list[Row], marks: Marks | None = None) -> str:
     parts = []
     for (model, protocol), group in grouped(rows).items():
         notes: dict[str, int] = {}
-        names = columns(group)
-        head = ["size", "method", "N", *(heading(name, group) for name in names), *(title for _, title, _ in COSTS)]
-        body = []
-        for row in group:
-            cells = [cell_text(row, name, notes) for name in names]
-            if marks:
-                shape = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
-                cells = [shape[marks.of(row, n)].format(text) for n, text in zip(names, cells, strict=True)]
-            if row.notes:
-                cells[0] += f" ({_note('; '.join(row.notes), notes)})"
-            body.append([row.size, row.label, str(row.block["n"]), *cells, *costs(row)])
-        lines = [f"## {model}, protocol {protocol}\n", align(head, body)]
-        lines += [parts_table(name, group) for name in names if METRICS[name].parts]
+        table = text_table(group, notes, marks)
+        lines = [f"## {model}, protocol {protocol}\n", align(list(table), table.to_numpy().tolist())]
+        lines += [parts_table(name, group) for name in columns(group) if metrics()[name].parts]
         if notes:
-            lines.append("\n".join(f"({chr(ord('a') + k)}) {note}  " for note, k in notes.items()) + "\n")
-        lines.append(explanation(model, protocol, group, marks))
+            lines.append("\n".join(f"({_letter(k)}) {note}  " for note, k in notes.items()) + "\n")
+        lines.append(explanation(group, marks))
         parts.append("\n".join(lines))
     return "\n".join(parts)
 
 
 def parts_table(name: str, rows: list[Row]) -> str:
     """The parts of a metric, such as the accuracy of each attribute."""
-    parts, digits = METRICS[name].parts, METRICS[name].digits
+    parts, digits = metrics()[name].parts, metrics()[name].digits
     body = []
     for row in rows:
         found = row.cell(name).get("parts", {})
@@ -143,21 +162,13 @@ def parts_table(name: str, rows: list[Row]) -> str:
     return align(["size", "method", *parts], body)
 
 
-def with_interval(cell: dict[str, Any], digits: int) -> str:
-    """`41.2 ±3.4`: a value, and half the width of its interval where there is one."""
-    text = number(cell["value"], digits)
-    if cell["low"] is None:
-        return text
-    return f"{text} ±{(cell['high'] - cell['low']) / 2:.{len(text.partition('.')[2])}f}"
-
-
 def costs(row: Row) -> list[str]:
     """Cost columns, "" where nothing was recorded."""
     cost = row.block["cost"]
     return ["" if cost.get(key) is None else f"{cost[key]:.{digits}f}" for key, _, digits in COSTS]
 
 
-def explanation(model: str, protocol: str, rows: list[Row], marks: Marks | None) -> str:
+def explanation(rows: list[Row], marks: Marks | None) -> str:
     """What a reader must know: what the model is, intervals, references, each metric."""
     settings = rows[0].block["settings"]
     level = f"{settings['bootstrap']['level']:.0%}"
@@ -182,22 +193,17 @@ def explanation(model: str, protocol: str, rows: list[Row], marks: Marks | None)
             "their own N; `paired.md` compares methods on the prompts they share."
         )
     lines = list(dict.fromkeys(lines))
-    about = [f"- {METRICS[name].title}: {METRICS[name].about}." for name in columns(rows) if METRICS[name].about]
+    about = [f"- {metrics()[name].title}: {metrics()[name].about}." for name in columns(rows) if metrics()[name].about]
     return "\n".join(lines) + "\n\n" + "\n".join(about) + "\n"
 
 
 def uneven(rows: list[Row]) -> bool:
     """Whether methods of one size were scored on different numbers of pictures."""
-    counts: dict[tuple, set[int]] = {}
+    counts: dict[tuple[str, str, str], set[int]] = {}
     for row in rows:
         if not row.is_reference:
             counts.setdefault(row.group, set()).add(row.block["n"])
     return any(len(found) > 1 for found in counts.values())
-
-
-def is_embedded(rows: list[Row]) -> bool:
-    """Whether these are scores of the embedded model or made with its scorer."""
-    return any(row.run.model == "tiny" or "embedded" in row.block.get("networks", {}) for row in rows)
 
 
 def to_latex(rows: list[Row], marks: Marks | None = None) -> str:
@@ -205,14 +211,8 @@ def to_latex(rows: list[Row], marks: Marks | None = None) -> str:
     parts = []
     for (model, protocol), group in grouped(rows).items():
         notes: dict[str, int] = {}
-        names = columns(group)
-        head = ["size", "method", "N", *(heading(name, group) for name in names), *(title for _, title, _ in COSTS)]
-        shape = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}
-        body = []
-        for row in group:
-            cells = [shape[marks.of(row, n) if marks else ""] % tex(cell_text(row, n, notes)) for n in names]
-            body.append([tex(row.size), tex(row.label), str(row.block["n"]), *cells, *costs(row)])
-        words = [f"({chr(ord('a') + k)}) {note}." for note, k in notes.items()]
+        table = text_table(group, notes, marks, LATEX)
+        words = [f"({_letter(k)}) {note}." for note, k in notes.items()]
         caption = f"{model}, protocol {protocol}. {EMBEDDED if is_embedded(group) else ''} {' '.join(words)}"
-        parts.append(booktabs(head, body, caption.strip()))
+        parts.append(booktabs(list(table), table.to_numpy().tolist(), caption.strip()))
     return BOOKTABS + "\n".join(parts)

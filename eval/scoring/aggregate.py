@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..metrics import artefacts, fid, mmd
 from ..metrics.measures import crop_size
-from ..metrics.registry import MEASURES, METRICS, Metric, title, version
+from ..metrics.registry import measures, metrics
 from ..metrics.statistics import Estimate, mean_interval
+from ..metrics.types import Metric, title, version
 from ..records.runs import Picture
+from ..records.schema import Interval, MetricCell
 from .references import References
 
 
@@ -52,12 +54,12 @@ class Scored:
 
 def cells(
     scored: Scored, config: dict[str, Any], reasons: dict[str, str], no_reference: str, native: int | None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, MetricCell]:
     """A cell for each metric of the protocol: value, low, high, n and settings, or `reason`."""
-    found = {}
+    found: dict[str, MetricCell] = {}
     for name in config["metrics"]:
-        metric = METRICS[name]
-        cell: dict[str, Any] = {
+        metric = metrics()[name]
+        head = {
             "title": title(metric, config, crop_size(config, native)),
             "version": version(metric.version),
             "higher_is_better": metric.higher_is_better,
@@ -67,13 +69,14 @@ def cells(
         reason = reasons.get(metric.measure) or (no_reference if metric.references else "")
         reason = reason or ("" if scored.pictures else "no picture could be read")
         if reason:
-            found[name] = cell | {"reason": reason}
-        elif metric.kind in ("fid", "kid", "cmmd"):
-            found[name] = cell | _distance(metric, scored, config)
+            body: dict[str, Any] = {"reason": reason}
+        elif metric.is_distance:
+            body = _distance(metric, scored, config)
         else:
-            found[name] = cell | _mean(metric, scored, config)
-    for cell in found.values():
-        cell["identity"] = hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:16]
+            body = _mean(metric, scored, config)
+        text = json.dumps(head | body, sort_keys=True)
+        identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+        found[name] = cast(MetricCell, head | body | {"identity": identity})
     return found
 
 
@@ -87,15 +90,15 @@ def _mean(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, A
             "blocks": "the pictures have fewer than two blocks of 96 px",
             "spectrum": "references and pictures differ in size",
         }
-        needs = (*reversed(MEASURES[metric.measure].needs), metric.measure)
+        needs = (*reversed(measures()[metric.measure].needs), metric.measure)
         return {"reason": next((why[need] for need in needs if need in why), "no picture has this value")}
     parts = {part: _interval([(g, v[part]) for g, v in rows], config) for part in metric.parts}
     if metric.parts:
         rows = [(g, v["mean"]) for g, v in rows]
-    return _interval(rows, config) | ({"parts": parts} if parts else {})
+    return {**_interval(rows, config), **({"parts": parts} if parts else {})}
 
 
-def _interval(rows: list[tuple[str, float]], config: dict[str, Any]) -> dict[str, Any]:
+def _interval(rows: list[tuple[str, float]], config: dict[str, Any]) -> Interval:
     options = config["bootstrap"]
     groups, values = zip(*rows, strict=True)
     return _plain(mean_interval(values, groups, options["samples"], options["level"], options["seed"]))
@@ -118,7 +121,7 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
     if metric.kind == "cmmd":
         value = mmd.mmd(x, y, mmd.gaussian)
         estimate = mmd.interval(value, x, groups, y, options["level"], mmd.gaussian)
-        return _plain(estimate) | counts
+        return {**_plain(estimate), **counts}
     if metric.kind == "fid":
         y = scored.reference.moments(metric.measure)
         value = fid.fid(x, y)
@@ -126,14 +129,20 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
         estimate = fid.interval(value, x, groups, y, *resampling)
         few = min(x.size // dimension, y.count) < dimension
         warning = f"N={len(x)} is below the {dimension} dimensions of the features: biased upwards"
-        return _plain(estimate) | counts | ({"warning": warning} if few else {})
+        return {**_plain(estimate), **counts, **({"warning": warning} if few else {})}
     size = mmd.subset_size(config["kid"]["subset_size"], x.size // dimension, y.size // dimension)
     if size < 2:
         return {"reason": f"subsets of {size} can't give a {metric.title}"}
     value, deviation = mmd.kid(x, y, config["kid"]["subsets"], size, config["kid"]["seed"])
     estimate = mmd.interval(value, x, groups, y, options["level"])
-    return _plain(estimate) | counts | {"std": deviation, "subsets": config["kid"]["subsets"], "subset_size": size}
+    return {
+        **_plain(estimate),
+        **counts,
+        "std": deviation,
+        "subsets": config["kid"]["subsets"],
+        "subset_size": size,
+    }
 
 
-def _plain(estimate: Estimate) -> dict[str, Any]:
+def _plain(estimate: Estimate) -> Interval:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}

@@ -6,19 +6,19 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from .. import metrics
 from ..metrics import weights
 from ..metrics.measures import Batch, Context, base_period, crop_size, seam_period
 from ..metrics.networks import Source, find
-from ..metrics.registry import MEASURES, Measure, version
+from ..metrics.registry import measures
+from ..metrics.types import Measure, filled, option, version
 from ..metrics.weights import MissingWeightsError
+from ..options import usable_device
 from ..records import images
-from ..records.runs import digest
+from ..records.files import digest
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,16 @@ class Setting:
     files: dict[str, str]  # sha256 of files that measures load besides networks, by name in `eval.metrics.weights`
 
     def context(self) -> Context:
-        """A context that loads networks when they are first used."""
-        return Context(self.config, self.native, self.sources)
+        """A context that loads networks when they are first used, on the device that `device=auto` comes to here."""
+        config = self.config | {"device": usable_device(self.config["device"])}
+        return Context(config, self.native, self.sources)
 
 
 def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) -> Setting:
     """Sources and identities of measures, and a reason for each that can't be had."""
     sources, reasons, identities, loaded = {}, {}, {}, {}
     for name in names:
-        measure = MEASURES[name]
+        measure = measures()[name]
         try:
             kind = network_of(measure, config)
             if kind and kind not in sources:
@@ -65,8 +66,9 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
             key = next(key for key, value in settings.items() if value is None)
             reasons[name] = f"the training size of the model is not known; give {key}=<pixels>"
             continue
-        if name == "attributes" and kind != "embedded":
-            reasons[name] = "attributes can be read by the embedded scorer only (clip.model=embedded)"
+        if measure.only and kind != measure.only:
+            needed = f"{measure.network}={measure.only}"
+            reasons[name] = f"{name} can be read by the {measure.only} scorer only ({needed})"
             continue
         network = (kind, sources[kind].weights) if kind else None
         loaded |= files
@@ -84,14 +86,7 @@ def network_of(measure: Measure, config: dict[str, Any]) -> str:
 
 def weight_names(measure: Measure, config: dict[str, Any]) -> list[str]:
     """Entries of `eval.metrics.weights` that a measure loads under these options."""
-    names = []
-    for name in measure.weights:
-        before, _, key = name.partition("{")
-        if key:
-            group, option = key.rstrip("}").split(".")
-            name = before + config[group][option]
-        names.append(name)
-    return names
+    return [filled(name, config) for name in measure.weights]
 
 
 def _setting(key: str, config: dict[str, Any], native: int | None) -> Any:
@@ -101,8 +96,7 @@ def _setting(key: str, config: dict[str, Any], native: int | None) -> Any:
         return seam_period(config, native)
     if key == "repetition.period":
         return base_period(config, native)
-    group, name = key.split(".")
-    return config[group][name]
+    return option(config, key)
 
 
 def collect(
@@ -149,7 +143,7 @@ def collect(
                 batch = Batch(array[group], [row.key for row in rows], [row.prompt for row in rows])
                 for name in names:
                     if name not in functions:
-                        functions[name] = _function(name)(context)
+                        functions[name] = measures()[name].function()(context)
                     for k, value in zip(group, functions[name](batch), strict=True):
                         values[places[k]][name] = value
     return values, damaged
@@ -163,7 +157,7 @@ NOTHING = np.empty((1, 1, 3), np.uint8)
 
 def on_workers(name: str, config: dict[str, Any]) -> bool:
     """Whether a measure is computed beside the decoding: those without a network, unless a GPU does them faster."""
-    host = MEASURES[name].host
+    host = measures()[name].host
     return host == "always" or (host == "cpu" and config["device"] == "cpu")
 
 
@@ -178,9 +172,4 @@ def _task(
 
 @cache
 def _host_function(name: str, config: str, native: int | None) -> Callable[[Batch], list]:
-    return _function(name)(Context(json.loads(config), native, {}))
-
-
-def _function(name: str) -> Callable[[Context], Callable[[Batch], list]]:
-    module, function = MEASURES[name].compute.split(":")
-    return getattr(import_module(module, metrics.__name__), function)
+    return measures()[name].function()(Context(json.loads(config), native, {}))

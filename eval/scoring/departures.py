@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..protocols import get
+from ..metrics.types import option
 from ..records.runs import Run
+from ..records.schema import ScoreBlock
 
 UNKNOWN = "unknown"
 NOT_OPTIONS = ("title", "models", "sizes", "added", "missing", "ours", "notes")
@@ -38,10 +39,10 @@ def unstated(config: dict[str, Any]) -> dict[str, Any]:
     if not paper:
         return {}
     facts = {key: UNKNOWN for key, value in paper.items() if key not in NOT_OPTIONS and value == UNKNOWN}
-    return facts | {key: get(config, key) for key in paper["ours"]}
+    return facts | {key: option(config, key) for key in paper["ours"]}
 
 
-def lines(block: dict[str, Any]) -> list[str]:
+def lines(block: ScoreBlock) -> list[str]:
     """What a reader of a scored run must know of its protocol, a line each."""
     told = block.get("protocol") or {}
     title = (block["settings"].get("paper") or {}).get("title", "")

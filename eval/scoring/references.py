@@ -22,7 +22,8 @@ from sega.store.rows import ROW_KEYS, read_rows
 
 from ..metrics.moments import Moments
 from ..records import images
-from ..records.runs import Run, digest, file_digest, load_run, read_arrays, write_arrays, write_text
+from ..records.files import digest, file_digest, read_arrays, write_arrays, write_text
+from ..records.runs import Run, load_run
 from .collect import Item, Setting, collect
 
 REFERENCE_SEED = 2_000_000_000
@@ -43,7 +44,7 @@ class NoReferenceError(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReferencePlan:
     """A reference set before it is made."""
 
     identity: str
@@ -77,7 +78,7 @@ class References:
         return found | {"": spectrum.mean(0)}
 
 
-def plan(run: Run, setting: Setting, cache: Path) -> Plan:
+def plan(run: Run, setting: Setting, cache: Path) -> ReferencePlan:
     """The reference set of a run; `cache` remembers hashes of files. NoReferenceError says why there is none."""
     options = setting.config["reference"]
     if options["kind"] == "none":
@@ -100,10 +101,10 @@ def plan(run: Run, setting: Setting, cache: Path) -> Plan:
     if each == "auto":
         each = min(16, max(1, math.ceil(options["least"] / len(captions))))
     identity = digest(["world", SCHEMA, world_digest(), captions, each, run.width, run.height, _settings(setting)])
-    return Plan(identity, "world", each * len(captions), run.width, run.height, captions, each)
+    return ReferencePlan(identity, "world", each * len(captions), run.width, run.height, captions, each)
 
 
-def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Path) -> Plan:
+def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Path) -> ReferencePlan:
     from ..records.foreign import KINDS
 
     if not options["path"]:
@@ -119,7 +120,7 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Pat
         raise NoReferenceError("references can't be reduced to pictures of several sizes (reference.resize=size)")
     shas = sorted(known_digests(files, cache / "references" / "files.json"))
     identity = digest(["folder", SCHEMA, shas, reduce, run.width, run.height, _settings(setting)])
-    return Plan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files, reduce=reduce)
+    return ReferencePlan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files, reduce=reduce)
 
 
 def known_digests(files: tuple[Path, ...], record: Path) -> list[str]:
@@ -147,7 +148,7 @@ def world_digest() -> str:
     return file_digest(Path(world.__file__))
 
 
-def make(plan: Plan, setting: Setting, cache: Path) -> References:
+def make(plan: ReferencePlan, setting: Setting, cache: Path) -> References:
     """The arrays of a reference set, from the cache or measured now. RequestError names one that can't be read."""
     path = cache / "references" / f"{plan.identity}.npz"
     arrays = read_arrays(path)
@@ -171,12 +172,12 @@ def make(plan: Plan, setting: Setting, cache: Path) -> References:
     return References({k: v for k, v in arrays.items() if k != "prompts"}, tuple(map(str, arrays["prompts"])))
 
 
-def _of_size(plan: Plan) -> bool:
+def _of_size(plan: ReferencePlan) -> bool:
     """Whether all pictures of a folder have the size of the run, so that their spectra mean the same."""
     return all(images.size(path) == (plan.width, plan.height) for path in plan.files)
 
 
-def _items(plan: Plan) -> list[Item]:
+def _items(plan: ReferencePlan) -> list[Item]:
     size = plan.width, plan.height
     if plan.reduce:
         return [

@@ -10,7 +10,7 @@ from PIL import Image
 
 from eval.protocols import load_protocol
 from eval.records import images
-from eval.scoring import collect as collecting
+from eval.scoring import collect as module
 from eval.scoring.collect import Item, collect, resolve
 from sega.errors import RequestError
 
@@ -45,7 +45,7 @@ def items(tmp_path):
 def test_worker_processes_give_what_this_process_gives(items, monkeypatch, capsys):
     here, damaged = collect(items, [NAMES] * 6, context("workers=0"))
     assert set(damaged) == {1, 3} and "can't be decoded" in damaged[1] and damaged[3] == "is missing"
-    monkeypatch.setattr(collecting, "WORTH", 0)
+    monkeypatch.setattr(module, "WORTH", 0)
     there, again = collect(items, [NAMES] * 6, context("workers=1"), "measured")
     assert again == damaged and capsys.readouterr().err == ""  # a bar would fill a log
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

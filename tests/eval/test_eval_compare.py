@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from eval.metrics import mmd
+from eval.records.files import write_arrays, write_text
 from eval.records.rows import Row
-from eval.records.runs import Run, write_arrays, write_text
+from eval.records.runs import Run
 from eval.report import compare
 
 SETTINGS = {"bootstrap": {"samples": 200, "distance_samples": 20, "level": 0.95, "seed": 0}}

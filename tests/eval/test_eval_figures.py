@@ -6,11 +6,11 @@ import torch
 from eval_store import make_run
 from PIL import Image
 
-from eval.figures import command as figures
-from eval.figures import steps as stepplots
+from eval.figures import command, steps
+from eval.figures.steps import one_prompt
 from eval.output.manifest import NothingError
 from eval.records.runs import load_run
-from eval.records.steps import load, of_size, one_prompt
+from eval.records.steps import load, of_size
 from sega.methods.types import Step
 from sega.store.step_files import rows_file, write_steps
 
@@ -48,11 +48,11 @@ def store(tmp_path):
 
 
 def draw(store, *words):
-    return figures.main([*words, f"store={store / 'runs'}", f"out={store / 'out'}"])
+    return command.main([*words, f"store={store / 'runs'}", f"out={store / 'out'}"])
 
 
 def test_each_figure_has_its_command_and_a_second_call_does_nothing(store, capsys):
-    for name in figures.STEPS:
+    for name in command.STEPS:
         assert draw(store, name) == 0
         path = store / "out" / f"{name}-tiny-64x64.png"
         assert str(path) in capsys.readouterr().out and Image.open(path).size[0] > 600
@@ -67,8 +67,8 @@ def test_a_size_may_be_a_multiple_of_the_training_side(store, capsys):
         assert draw(store, "spectra", f"size={size}") == 0
         assert "spectra-tiny-64x64.png" in capsys.readouterr().out
     assert draw(store, "spectra", "size=2x") == 2
-    assert figures.arguments.is_size("2x", "tiny", "384x384") and figures.arguments.is_size("2x", "flux", "2048x2048")
-    assert not figures.arguments.is_size("2x", "pictures", "2048x2048")
+    assert command.options.is_size("2x", "tiny", "384x384") and command.options.is_size("2x", "flux", "2048x2048")
+    assert not command.options.is_size("2x", "pictures", "2048x2048")
 
 
 def test_a_figure_is_drawn_again_when_its_records_change_and_goes_with_them(store, capsys):
@@ -97,7 +97,7 @@ def test_the_prompt_most_methods_have_is_chosen_and_only_the_last_stage_counts(s
 
 def test_scaling_shows_methods_with_a_spectral_part_and_the_strength_of_others(store):
     recorded = load(store / "runs")
-    figure = stepplots.scaling(one_prompt(recorded, None, None), recorded, "caption")
+    figure = steps.scaling(one_prompt(recorded, None, None), recorded, "caption")
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in panels] == [
         "sega: magnitude, height axis",
@@ -110,12 +110,12 @@ def test_scaling_shows_methods_with_a_spectral_part_and_the_strength_of_others(s
     assert np.allclose(lines[0], [0, 0.2, 0.4]) and np.allclose(lines[1], [0.01, 0.21, 0.41])
     only = [item for item in recorded if item.label == "ntk"]
     with pytest.raises(NothingError, match="spectral part"):
-        stepplots.scaling(only, only, "")
+        steps.scaling(only, only, "")
 
 
 def test_attention_is_shown_where_the_query_is_and_over_even_attention(store):
     chosen = one_prompt(load(store / "runs"), None, None)
-    figure = stepplots.attention(chosen, "")
+    figure = steps.attention(chosen, "")
     assert [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel() in ("ntk", "sega")] == ["ntk", "sega"]
     maps = [axis for axis in figure.axes if axis.images and axis.images[0].get_array().shape == (8, 8)]
     assert len(maps) == 6

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.gallery import page as gallery
+from eval.gallery.page import main, write_page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = '<img src=x onerror="document.title=1"></script><b>bold</b> & "quotes" \u2028 end'
@@ -56,7 +56,7 @@ def place(tmp_path_factory):
 
 def build(folder, *words):
     places = [f"store={folder / 'runs'}", f"cache={folder / 'cache'}", f"out={folder / 'out'}"]
-    return gallery.main([*places, "workers=1", *words])
+    return main([*places, "workers=1", *words])
 
 
 def content(folder):
@@ -162,7 +162,7 @@ def test_a_page_of_5000_pictures_loads_those_in_sight(tmp_path):
         for k in range(500)
     ]
     content = {"tile": 1024, "note": "", "prompts": prompts, "runs": runs, "pictures": pictures}
-    gallery.write_page(content, tmp_path / "out")
+    write_page(content, tmp_path / "out")
     dom = page(tmp_path, tmp_path / "profile", "prompt=0499-0&method=m3&method=m7&method=m9&method=m0")
     assert dom.count("<li ") == 500 and dom.count('class="view"') == 4
     tiles = re.findall(r'src="tiles/(\d+x\d+)/(\d)-', dom)

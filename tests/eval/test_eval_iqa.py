@@ -215,12 +215,12 @@ def test_fetch_says_what_is_wrong_in_one_line(served, capsys):
 
 def test_the_catalogue_is_whole():
     """Every file a measure may load is in it, with a checksum or none, and no two share a name."""
-    from eval.metrics.registry import MEASURES
+    from eval.metrics.registry import measures
     from eval.scoring.collect import weight_names
 
     named = [
         name
-        for measure in MEASURES.values()
+        for measure in measures().values()
         for words in ([], ["hps.version=v2.0", "aesthetic.version=v1"])
         for name in weight_names(measure, load_protocol("plain", words))
     ]
@@ -232,12 +232,12 @@ def test_the_catalogue_is_whole():
 
 def test_the_printed_catalogue_names_every_metric_and_its_weights(folder, monkeypatch, capsys):
     from eval import catalogue
-    from eval.metrics.registry import METRICS
+    from eval.metrics.registry import metrics
 
     random_weights.unpinned(monkeypatch)
     assert catalogue.main(["eval=sega", f"weights={folder}"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(METRICS) + 2
+    assert len(lines) == len(metrics()) + 2
     told = {line.split("|")[2].strip(): line for line in lines[2:]}
     sha = weights.find("pickscore", str(folder))[1]
     assert f"pickscore {sha[:12]}" in told["pickscore"] and "prompt" in told["pickscore"]

@@ -13,10 +13,9 @@ import other.scores
 for module in pkgutil.walk_packages(other.scores.__path__, "other.scores."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-from other.scores.metrics.registry import MEASURES
-from other.scores.scoring import collect
-for name in MEASURES:
-    assert collect._function(name).__module__.startswith("other.scores."), name
+from other.scores.metrics.registry import measures
+for name, measure in measures().items():
+    assert measure.function().__module__.startswith("other.scores."), name
 assert not [name for name in sys.modules if name.partition(".")[0] == "eval"]
 """
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from eval_store import make_run
 
-from eval.metrics.registry import METRICS
-from eval.protocols import CONF, get, load_protocol, protocols
+from eval.metrics.registry import metrics
+from eval.metrics.types import option
+from eval.protocols import CONF, load_protocol, protocols
 from eval.records.runs import Run
-from eval.scoring import departures as protocol
+from eval.scoring import departures
 from eval.scoring.command import main
 from sega.errors import RequestError
 
@@ -24,7 +25,7 @@ OURS = {
     "PickScore": "pickscore",
     "aesthetic": "aesthetic",
 }
-PUBLISHED = Path(protocol.__file__).parents[1] / "published"
+PUBLISHED = Path(departures.__file__).parents[1] / "published"
 
 
 def printed(name):
@@ -38,19 +39,19 @@ def test_a_protocol_has_the_metrics_sizes_and_counts_its_paper_prints(name):
     config = load_protocol(name)
     paper, rows = config["paper"], printed(name)
     assert paper["title"].startswith(PAPERS[name])
-    metrics = {row["metric"] for row in rows}
-    assert {OURS[m] for m in metrics if m in OURS} | set(paper["added"]) <= set(config["metrics"])
-    assert {m for m in metrics if m not in OURS} == set(paper["missing"])
+    named = {row["metric"] for row in rows}
+    assert {OURS[m] for m in named if m in OURS} | set(paper["added"]) <= set(config["metrics"])
+    assert {m for m in named if m not in OURS} == set(paper["missing"])
     assert {f"{row['width']}x{row['height']}" for row in rows} == set(paper["sizes"])
     counts = {int(row["n_prompts"]) for row in rows if row["n_prompts"].isdigit()} - {50}  # DyPE's ablations
     assert counts == set(paper["count"] if paper["count"] != "unknown" else [])
-    assert set(config["metrics"]) <= set(METRICS)
+    assert set(config["metrics"]) <= set(metrics())
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_what_is_unknown_is_marked_and_settable(name):
     config = load_protocol(name)
-    told = protocol.unstated(config)
+    told = departures.unstated(config)
     assert told["seeds"] == "unknown" and "reference.path" in told
     others = {
         "reference.path": "photos",
@@ -61,7 +62,7 @@ def test_what_is_unknown_is_marked_and_settable(name):
         "aesthetic.version": "v1",
     }
     for key in [*config["paper"]["ours"], "paper.steps"]:
-        assert get(load_protocol(name, [f"{key}={others.get(key, 7)}"]), key) == others.get(key, 7)
+        assert option(load_protocol(name, [f"{key}={others.get(key, 7)}"]), key) == others.get(key, 7)
     with pytest.raises(RequestError, match="unknown option paper.stepps; did you mean 'steps'"):
         load_protocol(name, ["paper.stepps=3"])
 
@@ -80,13 +81,13 @@ def test_departures_are_what_the_paper_states_otherwise():
     identity = {"model": {"id": "black-forest-labs/FLUX.1-Krea-dev"}, "steps": 20, "guidance": 4.5}
     run = Run(Path("x"), "flux", "dype", 4096, 4096, "h", identity, {}, [])
     config = load_protocol("dype")
-    assert protocol.departures(run, config, 195) == ["steps 20 and not 28"]
-    assert protocol.departures(run, config, 16)[0] == "16 prompts and not 195 or 200"
+    assert departures.departures(run, config, 195) == ["steps 20 and not 28"]
+    assert departures.departures(run, config, 16)[0] == "16 prompts and not 195 or 200"
     other = Run(Path("x"), "tiny", "dype", 256, 256, "h", {"model": {"id": "embedded"}, "steps": 28}, {}, [])
-    found = protocol.departures(other, config, 195)
+    found = departures.departures(other, config, 195)
     assert len(found) == 2 and found[0].startswith("256x256 and not") and found[1].startswith("embedded and not FLUX.1")
-    assert protocol.departures(other, load_protocol("embedded"), 3) == []
-    assert protocol.unstated(load_protocol("embedded")) == {}
+    assert departures.departures(other, load_protocol("embedded"), 3) == []
+    assert departures.unstated(load_protocol("embedded")) == {}
 
 
 def test_a_run_scored_under_a_paper_says_how_far_it_is_from_it(tmp_path, capsys):

@@ -4,17 +4,19 @@ import csv
 
 import pytest
 
-from eval.published import text as beside
-from eval.published import values as published
+from eval.published.command import main
+from eval.published.text import to_csv, to_latex, to_markdown
+from eval.published.values import FOLDER, join, load, of_paper
 from eval.records.rows import Row
 from eval.records.runs import Run
 
 
 def row(model, size, label, **cells):
     width, height = map(int, size.split("x"))
-    metrics = {name: {"value": value, "n": 50, "digits": 2, "title": name} for name, value in cells.items()}
-    run = Run(published.FOLDER, model, label.split()[0], width, height, "x", {}, {}, [])
-    return Row(run, "plain", {"metrics": metrics}, label)
+    about = {"low": None, "high": None, "n": 50, "digits": 2}
+    metrics = {name: {"value": value, "title": name} | about for name, value in cells.items()}
+    run = Run(FOLDER, model, label.split()[0], width, height, "x", {}, {}, [])
+    return Row(run, "plain", {"n": 50, "metrics": metrics, "cost": {"seconds": None}}, label)
 
 
 def find(joined, *key):
@@ -22,20 +24,20 @@ def find(joined, *key):
 
 
 def test_every_printed_value_is_read():
-    count = sum(len(list(csv.DictReader(path.open(newline="")))) for path in published.FOLDER.glob("*.csv"))
-    values = published.load()
+    count = sum(len(list(csv.DictReader(path.open(newline="")))) for path in FOLDER.glob("*.csv"))
+    values = load()
     assert len(values) == count > 800
     assert {v.family for v in values if v.model.startswith("FLUX")} == {"flux"}
     assert {v.family for v in values if v.model in ("SDXL", "unknown", "own weights")} == {""}
 
 
 def test_clip_of_ultraimage_is_brought_to_the_scale_of_the_others():
-    values = [v for v in published.load() if v.paper == "UltraImage" and v.metric == "clip_score"]
+    values = [v for v in load() if v.paper == "UltraImage" and v.metric == "clip_score"]
     assert values and all(10 < v.value < 50 and float(v.text) < 1 for v in values)
 
 
 def test_spread_is_between_papers():
-    joined = published.join([])
+    joined = join([])
     both = find(joined, "flux", "4096x4096", "vanilla", "fid")
     assert {v.paper for v in both.values} >= {"SEGA", "AReA", "DyPE"}
     assert both.spread == pytest.approx(195.68 - 179.8, abs=0.01)
@@ -45,19 +47,19 @@ def test_spread_is_between_papers():
 def test_ours_stands_beside_the_same_model_size_and_method():
     ours = row("flux", "4096x4096", "vanilla", fid=190.0)
     others = row("qwen", "4096x4096", "vanilla", fid=1.0), row("flux", "2048x2048", "vanilla", fid=2.0)
-    joined = published.join([ours, *others])
+    joined = join([ours, *others])
     entry = find(joined, "flux", "4096x4096", "vanilla", "fid")
     assert entry.ours is ours
-    text = beside.to_markdown([entry])
+    text = to_markdown([entry])
     assert "190.00 (N=50)" in text and "-5.68 to 10.20" in text
-    lines = list(csv.DictReader(beside.to_csv([entry]).splitlines()))
+    lines = list(csv.DictReader(to_csv([entry]).splitlines()))
     dype = next(line for line in lines if line["paper"] == "DyPE")
     assert dype["published"] == "195.68" and float(dype["difference"]) == pytest.approx(-5.68)
     assert find(joined, "flux", "4096x4096", "dype", "fid").ours is None
 
 
 def test_ablations_stay_out():
-    assert not any("ablation" in v.notes for j in published.join([]) for v in j.values)
+    assert not any("ablation" in v.notes for j in join([]) for v in j.values)
 
 
 KEY = ("flux", "4096x4096", "vanilla", "clip_score")
@@ -69,33 +71,33 @@ def test_a_paper_table_has_a_row_for_each_of_its_data_sets_and_prefers_runs_of_i
     own.protocol = "dype"
     own.block["cost"] = {"seconds": 12.3}
     for rows in ([plain, own], [own, plain]):
-        joined = published.of_paper(published.join(rows, protocol="dype"), "DyPE")
+        joined = of_paper(join(rows, protocol="dype"), "DyPE")
         entries = [j for j in joined if (j.model, j.size, j.method, j.metric) == KEY]
         assert len(entries) > 1 and len({j.dataset for j in entries}) == len(entries)
         assert {j.ours for j in entries} == {own}
-    text = beside.to_markdown(entries, "DyPE")
+    text = to_markdown(entries, "DyPE")
     assert "ours − DyPE" in text and text.count("| 27.00") == len(entries)
     first = next(value for value in entries[0].values if value.paper == "DyPE")
     assert f"{27.0 - first.value:.2f}" in text
-    latex = beside.to_latex(entries, "DyPE")
+    latex = to_latex(entries, "DyPE")
     assert latex.count(r"\toprule") == 1 and "booktabs" in latex and latex.count(r"\\") == len(entries) + 1
 
 
 def test_seconds_stand_beside_latencies():
     ours = row("flux", "4096x4096", "sega")
     ours.block["cost"] = {"seconds": 100.0}
-    entry = find(published.join([ours]), "flux", "4096x4096", "sega", "latency_s")
-    assert "100.0" in beside.to_markdown([entry])
+    entry = find(join([ours]), "flux", "4096x4096", "sega", "latency_s")
+    assert "100.0" in to_markdown([entry])
 
 
 def test_the_command_writes_the_table_once(tmp_path, capsys):
     words = ["paper=sega", f"store={tmp_path / 'runs'}", f"out={tmp_path}"]
-    assert published.main(words) == 0
+    assert main(words) == 0
     assert f"entries of SEGA have a run of ours\n{tmp_path / 'table-sega.csv'}" in capsys.readouterr().out
     files = [tmp_path / f"table-sega.{end}" for end in ("csv", "md", "tex")]
     before = [path.stat().st_mtime_ns for path in files]
-    assert published.main(words) == 0 and [path.stat().st_mtime_ns for path in files] == before
-    assert published.main(["paper=saga", f"out={tmp_path}"]) == 2
+    assert main(words) == 0 and [path.stat().st_mtime_ns for path in files] == before
+    assert main(["paper=saga", f"out={tmp_path}"]) == 2
     assert "unknown paper=saga; did you mean 'sega'" in capsys.readouterr().err
-    assert published.main(["paper=third_party", f"out={tmp_path}"]) == 2
+    assert main(["paper=third_party", f"out={tmp_path}"]) == 2
     assert "names a model that we have" in capsys.readouterr().err

@@ -6,9 +6,12 @@ import shutil
 import pytest
 from eval_store import make_run
 
-from eval.records import runs as records
+from eval.records.files import are_sound, read_arrays, write_arrays, write_text
+from eval.records.runs import load_run
+from eval.records.scores import read_blocks, read_scores, write_scores
 from eval.report.command import main as report
 from eval.scoring.command import main as score
+from sega.store.rows import read_rows
 
 ROWS = [{"prompt_id": "p", "prompt": "a ball", "seed": 0, "sha256": "ab", "values": {"piqe": 12.5}}]
 BLOCK = {"n": 1, "damaged": [], "metrics": {"piqe": {"value": 12.5}}, "identity": "i", "measures": {}}
@@ -102,7 +105,7 @@ def test_a_row_that_is_no_row_is_named_and_the_other_pictures_are_scored(place, 
     assert command(score, place, *SCORE) == 0
     told = capsys.readouterr().err
     assert "0001-0.png (a link)" in told if bad == "link" else "images.jsonl line 3 is damaged" in told
-    assert len(records.load_run(cell(place)).pictures) == (1 if bad == "link" else 2)
+    assert len(load_run(cell(place)).pictures) == (1 if bad == "link" else 2)
 
 
 def changed_digit(path):
@@ -135,7 +138,7 @@ def test_damaged_scores_are_left_out_and_made_again(place, capsys, name, spoil):
 def test_damaged_arrays_are_made_again(place, capsys, spoil):
     spoil(cell(place) / "features-plain.npz")
     assert command(score, place, *SCORE) == 0 and "1 scored" in capsys.readouterr().out
-    assert records.are_sound(cell(place) / "features-plain.npz")
+    assert are_sound(cell(place) / "features-plain.npz")
 
 
 def test_scores_outlive_their_pictures_even_where_a_record_beside_them_is_damaged(place, capsys):
@@ -159,17 +162,17 @@ def test_blocks_of_other_protocols_stay_and_a_full_disk_leaves_no_part(tmp_path)
     import resource
     import signal
 
-    records.write_scores(tmp_path, "plain", BLOCK, ROWS, {})
-    records.write_scores(tmp_path, "dype", BLOCK | {"n": 1}, ROWS, {})
-    assert set(records.read_blocks(tmp_path)) == {"plain", "dype"} and records.read_scores(tmp_path, "plain")["n"] == 1
-    assert [row["protocol"] for row in records.read_rows(tmp_path / "scores.jsonl")[0]] == ["plain", "dype"]
+    for protocol in ("plain", "dype"):
+        write_scores(tmp_path, protocol, BLOCK, [row | {"protocol": protocol} for row in ROWS], {})
+    assert set(read_blocks(tmp_path)) == {"plain", "dype"} and read_scores(tmp_path, "plain")["n"] == 1
+    assert [row["protocol"] for row in read_rows(tmp_path / "scores.jsonl")[0]] == ["plain", "dype"]
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
         for action in (
-            lambda: records.write_text(tmp_path / "scores.json", "x" * 99),
-            lambda: records.write_arrays(tmp_path / "features-plain.npz", {}),
+            lambda: write_text(tmp_path / "scores.json", "x" * 99),
+            lambda: write_arrays(tmp_path / "features-plain.npz", {}),
         ):
             with pytest.raises(OSError) as error:
                 action()
@@ -202,12 +205,12 @@ def test_no_changed_bit_of_stored_arrays_stops_a_reader(tmp_path):
     import numpy as np
 
     path = tmp_path / "features.npz"
-    records.write_arrays(path, {"a": np.arange(40), "b": np.ones(7)})
+    write_arrays(path, {"a": np.arange(40), "b": np.ones(7)})
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        records.read_arrays(path)
-        assert records.are_sound(path) in (True, False)
+        read_arrays(path)
+        assert are_sound(path) in (True, False)
 
 
 @pytest.mark.parametrize("seal", [5, None, [], {}, {"block": 1}])
@@ -216,5 +219,5 @@ def test_a_damaged_seal_is_a_damaged_block(place, capsys, seal):
     record = json.loads(path.read_text())
     record["protocols"]["plain"]["seal"] = seal
     path.write_text(json.dumps(record))
-    assert records.read_scores(cell(place), "plain") == {}
+    assert read_scores(cell(place), "plain") is None
     assert command(score, place, *SCORE) == 0 and "1 scored" in capsys.readouterr().out

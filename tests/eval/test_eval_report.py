@@ -11,7 +11,7 @@ import pytest
 from eval_store import make_run, make_scorer
 from PIL import Image
 
-from eval.figures import command as figures
+from eval.figures import command
 from eval.metrics import mmd
 from eval.records.rows import load_rows
 from eval.report import compare, tables
@@ -138,7 +138,7 @@ def test_parts_are_made_and_remembered_one_by_one(place, tmp_path, capsys):
     assert (tmp_path / "table.tex").stat().st_mtime_ns == before
     assert set(json.loads((tmp_path / "report.json").read_text())) >= {"tables", "grid", "size", "cost"}
     capsys.readouterr()
-    assert figures.main(["cost", *words, "cost=calls"]) == 0
+    assert command.main(["cost", *words, "cost=calls"]) == 0
     assert str(tmp_path / "cost-tiny.png") in capsys.readouterr().out
 
 
@@ -212,17 +212,17 @@ def test_wrong_requests_get_one_line(place, words, message, capsys):
     assert message in told and told.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["report.command", "gallery.page", "published.values", "figures.command"])
+@pytest.mark.parametrize("module", ["report.command", "gallery.page", "published.command", "figures.command"])
 def test_a_disk_that_takes_no_more_is_named_in_one_line(module, monkeypatch, capsys):
     """Of all commands that write reports."""
     import importlib
 
-    from eval import options as arguments
+    from eval import options
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "results/table.csv")
 
-    monkeypatch.setattr(arguments, "parse", full)
+    monkeypatch.setattr(options, "parse", full)
     assert importlib.import_module(f"eval.{module}").main(["out=results"]) == 1
     told = capsys.readouterr().err
     assert told == "error: results/table.csv: No space left on device; what is made stays\n"

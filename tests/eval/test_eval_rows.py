@@ -5,8 +5,9 @@ from pathlib import Path
 
 from eval.figures.scores import styles
 from eval.records.rows import Row, label
-from eval.records.runs import Run, read_rows
+from eval.records.runs import Run
 from eval.report.tables import uneven
+from sega.store.rows import read_rows
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,8 @@ import pytest
 from eval_store import make_run, make_scorer
 
 from eval.metrics.statistics import mean_interval
-from eval.records import runs as records
+from eval.records.files import read_arrays
+from eval.records.scores import score_rows
 from eval.scoring.command import main
 from sega.embedded import world
 
@@ -69,7 +70,7 @@ def test_every_metric_has_a_value_or_a_reason(place):
 
 def test_rows_are_what_the_means_are_made_of(place):
     found, folder = block(place)
-    rows = records.score_rows(folder, "embedded")
+    rows = score_rows(folder, "embedded")
     assert [row["prompt_id"] for row in rows] == [f"{k:04d}" for k in range(6)]
     values = [row["values"]["clip_score"] for row in rows]
     estimate = mean_interval(values, [row["prompt_id"] for row in rows], 50)
@@ -85,7 +86,7 @@ def test_clip_score_is_the_cosine_of_the_scorer(place):
     from sega.embedded.scorer import load_scorer
 
     _, folder = block(place)
-    row = records.score_rows(folder, "embedded")[2]
+    row = score_rows(folder, "embedded")[2]
     from PIL import Image
 
     scorer = load_scorer("cpu", place / "scorer")
@@ -96,7 +97,7 @@ def test_clip_score_is_the_cosine_of_the_scorer(place):
 
 def test_features_have_the_length_of_their_dimension(place):
     _, folder = block(place)
-    arrays = records.read_arrays(folder / "features-embedded.npz")
+    arrays = read_arrays(folder / "features-embedded.npz")
     assert np.linalg.norm(arrays["features"], axis=-1) == pytest.approx(np.full(6, 8.0), rel=1e-5)
     assert np.linalg.norm(arrays["patches"], axis=-1) == pytest.approx(np.full((6, 4), 8.0), rel=1e-5)
 
@@ -230,7 +231,7 @@ def test_a_folder_of_references(place):
     words = ["reference.kind=folder", f"reference.path={next((place / 'runs').glob('tiny/vanilla/32x32/*'))}"]
     assert run(place, *words, store="folder") == 0
     found = block(place, "32x32", store="folder")[0]
-    stored = records.read_arrays(place / "cache" / "references" / f"{found['reference']['identity']}.npz")
+    stored = read_arrays(place / "cache" / "references" / f"{found['reference']['identity']}.npz")
     wide = stored["features"].astype(np.float64)
     assert stored["features_sum"] == pytest.approx(wide.sum(0)) and stored["features_outer"] == pytest.approx(
         wide.T @ wide

@@ -12,7 +12,7 @@ from eval.report.tables import Marks
 
 def row(method, side, n=8, attributes=0.9, label=None, native=192, **more):
     """A scored run, as its records say."""
-    run = Run(Path(method), "tiny", method, side, side, "abc", {}, {}, [])
+    run = Run(Path(method), "tiny", method, side, side, "abc", {"model": {"id": "embedded"}}, {}, [])
     ends = {"low": attributes - 0.05, "high": attributes + 0.05}
     cells = {
         "attribute_accuracy": {"value": attributes, **ends, "digits": 3},

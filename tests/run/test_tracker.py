@@ -7,7 +7,8 @@ import pytest
 from eval_store import make_run
 from wandb_file import Offline
 
-from eval.records.runs import load_run, write_scores
+from eval.records.runs import load_run
+from eval.records.scores import write_scores
 from sega.errors import RequestError
 from sega.methods.types import Step
 from sega.run.tracker import Tracker, Wandb, group_of, open_tracker

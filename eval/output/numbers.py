@@ -1,0 +1,30 @@
+"""Numbers as text, with the digits that count."""
+
+from __future__ import annotations
+
+import math
+
+from ..records.schema import Interval, MetricCell
+
+
+def number(value: float, digits: int) -> str:
+    """A value with `digits` decimals; fewer above 1000 and more below 0.1, so that it keeps two digits that count."""
+    size = math.floor(math.log10(abs(value))) if value else 0
+    if size < -1:
+        digits = max(digits, min(8, 1 - size))
+    elif size > 2:
+        digits = min(digits, 1)
+    return f"{value:.{digits}f}"
+
+
+def measured(value: float, low: float | None, high: float | None, digits: int) -> str:
+    """`41.2 ±3.4`: a value, and half the width of its interval where there is one."""
+    text = number(value, digits)
+    if low is None or high is None:
+        return text
+    return f"{text} ±{(high - low) / 2:.{len(text.partition('.')[2])}f}"
+
+
+def with_interval(cell: MetricCell | Interval, digits: int) -> str:
+    """The value of a cell, as `measured` writes it."""
+    return measured(cell["value"], cell["low"], cell["high"], digits)

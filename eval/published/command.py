@@ -1,0 +1,64 @@
+"""The values of the papers, printed or beside ours: `python -m eval.published`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sega.errors import RequestError, near
+
+from .. import options
+from ..output.manifest import Made, inputs, part
+from . import text
+from .values import join, of_paper, papers
+
+HELP = """usage: python -m eval.published [paper=<name>] [key=value ...]
+
+Prints the values of the papers and how far they are apart; with paper=, writes the table of that paper with our runs
+of the same models, sizes and methods beside it: table-<paper>.csv, .md and .tex. Runs scored by the paper's own
+protocol (eval=<paper>) are preferred.
+
+  python -m eval.published
+  python -m eval.published paper=dype store=results/runs
+
+  paper    -                {papers}
+  out      results/report   where the table goes
+{selection}"""
+
+KEYS = options.KEYS | {"paper": None, "out": "results/report"}
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+
+    def help_text() -> str:
+        return HELP.replace("{papers}", ", ".join(papers())).replace("{selection}", options.SELECTION)
+
+    return options.command(words, help_text, published)
+
+
+def published(words: list[str]) -> int:
+    """Print every published value, or write the table of one paper."""
+    found = options.parse(words, KEYS)
+    name, known = found["paper"], papers()
+    if name is None:
+        sys.stdout.write(text.to_markdown(join([])) + "\n" + text.READ_WITH_CARE)
+        return 0
+    if name not in known:
+        raise RequestError(f"unknown paper={name}{near(name, known)}")
+    store, out = Path(found["store"]), Path(found["out"])
+    rows = options.scored(found) if store.is_dir() and any(store.glob("*/*/*/*/scores.json")) else []
+    joined = of_paper(join(rows, protocol=name), known[name])
+    if not joined:
+        raise RequestError(f"paper={name}: no value of {known[name]} names a model that we have; see eval/published")
+
+    def write(made: Made) -> None:
+        made.text(out / f"table-{name}.csv", text.to_csv(joined))
+        made.text(out / f"table-{name}.md", text.to_markdown(joined, known[name]) + "\n" + text.READ_WITH_CARE)
+        made.text(out / f"table-{name}.tex", text.to_latex(joined, known[name]))
+
+    made = part(out, f"table-{name}", inputs(rows, name), write)
+    print(f"{sum(j.ours is not None for j in joined)} of {len(joined)} entries of {known[name]} have a run of ours")
+    for path in made.files:
+        print(path)
+    return 0

@@ -1,0 +1,43 @@
+"""Names of methods in tables and figures, and their order there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sega.errors import RequestError
+
+from .runs import Run
+
+
+def method_label(run: Run) -> str:
+    """`sega`, or `sega (amplitude=0)` where a parameter is not the default."""
+    from sega.loading.methods import load_method
+
+    method = run.identity.get("method", {})
+    try:
+        defaults = load_method(run.method, run.model).parameters()
+    except RequestError:  # a method or model of another version of the project
+        defaults = {}
+    words = [
+        f"{key}={short(value)}" for key, value in method.items() if key in defaults and not _same(value, defaults[key])
+    ]
+    return f"{run.method} ({', '.join(words)})" if words else run.method
+
+
+def method_place(method: str) -> int:
+    """The place of a method in the order of declaration; unknown methods come last."""
+    from sega.methods.registry import METHODS
+
+    names = list(METHODS)
+    return names.index(method) if method in names else len(names)
+
+
+def short(value: Any) -> str:
+    """A value of a parameter as it stands in a label."""
+    return f"{value:g}" if isinstance(value, float) else str(value)[:24]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return list(a) == list(b)
+    return bool(a == b) or str(a) == str(b)

@@ -1,0 +1,69 @@
+"""Score one run: measure its pictures, compare with references, write the records. Nothing is computed twice."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..metrics.registry import measures
+from ..records import images
+from ..records.files import read_arrays
+from ..records.schema import ScoreBlock
+from ..records.scores import score_rows, write_scores
+from . import references
+from .aggregate import Scored
+from .block import build_arrays, build_block, build_rows
+from .collect import Item, collect
+from .job import Job
+
+
+def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
+    """Compute what is missing and write the records; returns the block of `scores.json`."""
+    run, usable, size = job.run, job.usable, job.run.size
+    values = _kept(job)
+    wanted = [[name for name in usable if name not in kept] for kept in values]
+    pixels = size[0] * size[1] if size else 2**20
+    items = [Item(partial(images.read, p.path, p.sha, size), p.key, p.prompt, pixels) for p in run.pictures]
+    found, damaged = collect(items, wanted, job.setting.context(), run.name if progress else "")
+    for kept, new in zip(values, found, strict=True):
+        kept.update(new)
+    good = [i for i in range(len(items)) if i not in damaged]
+    reference = references.make(job.plan, job.setting, cache) if job.plan else None
+    rings = (min(size), job.config["spectrum"]["bands"]) if size else None
+    scored = Scored([run.pictures[i] for i in good], [values[i] for i in good], reference, rings)
+    if reference and "spectrum" in usable:
+        scored.add_spectrum_distance()
+    shas = [job.shas[i] for i in good]
+    block = build_block(job, scored, damaged)
+    rows, arrays = build_rows(job, scored, shas), build_arrays(job, scored, shas)
+    write_scores(run.folder, job.protocol, block, rows, arrays)
+    return block
+
+
+def _kept(job: Job) -> list[dict[str, Any]]:
+    """Values of each picture that stay: of the same file, prompt and seed, by the same measure."""
+    if job.old is None:
+        return [{} for _ in job.run.pictures]
+    folder, identities = job.run.folder, job.setting.identities
+    same = [name for name in job.usable if job.old.get("measures", {}).get(name) == identities[name]]
+    rows = {row["sha256"]: row for row in score_rows(folder, job.protocol)}
+    arrays = read_arrays(folder / f"features-{job.protocol}.npz")
+    place = {str(sha): i for i, sha in enumerate(arrays.get("sha256", []))}
+    found: list[dict[str, Any]] = []
+    for picture, sha in zip(job.run.pictures, job.shas, strict=True):
+        kept: dict[str, Any] = {}
+        found.append(kept)
+        row = rows.get(sha)
+        if not row or (row["prompt_id"], row["seed"], row.get("prompt")) != (*picture.key, picture.prompt):
+            continue
+        for name in same:
+            if measures()[name].array:
+                if sha in place and name in arrays:
+                    array = arrays[name][place[sha]]
+                    kept[name] = None if np.isnan(array).all() else array
+            elif name in row["values"]:
+                kept[name] = row["values"][name]
+    return found
