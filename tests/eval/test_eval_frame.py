@@ -1,0 +1,73 @@
+"""Scores as a DataFrame, and the records they come from: every key that is written is declared, and the reverse."""
+
+import json
+
+import pytest
+from eval_store import make_run
+
+from eval.records import frame
+from eval.records.schema import MetricCell, ScoreBlock, ScoreFile, ScoreRow
+from eval.scoring.command import main as score
+from sega.errors import RequestError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A scored store of two methods, with a distance that has too few images to be had at one size."""
+    folder = tmp_path_factory.mktemp("frame")
+    make_run(folder / "runs", "vanilla", (32, 32), prompts=3, noise=20)
+    make_run(folder / "runs", "ntk", (64, 64), prompts=3)
+    words = ["metrics=[fid,kid,attribute_accuracy,piqe,repetition]", "reference.least=6", "bootstrap.samples=20"]
+    words += ["bootstrap.distance_samples=5", "workers=0", f"store={folder / 'runs'}", f"cache={folder / 'cache'}"]
+    assert score(words) == 0
+    return folder
+
+
+def test_every_scored_run_and_metric_is_a_row(place):
+    found = frame(place / "runs", place / "cache")
+    whole = found[found["part"] == ""]
+    assert set(whole["method"]) == {"vanilla", "ntk", "true renders"} and list(whole["renders"]).count(True) == 10
+    assert len(whole) == 4 * 5 and not whole.duplicated(["model", "protocol", "width", "method", "metric"]).any()
+    path = next((place / "runs").glob("tiny/ntk/64x64/*/scores.json"))
+    cells = json.loads(path.read_text())["protocols"]["embedded"]["metrics"]
+    for _, row in whole[whole["method"] == "ntk"].iterrows():
+        cell = cells[row["metric"]]
+        assert row["images"] == 3 and row["calls"] == 20
+        if "value" in cell:
+            assert (row["value"], row["n"]) == (cell["value"], cell["n"])
+        else:
+            assert row["reason"] == cell["reason"] and row["value"] != row["value"]  # NaN
+    parts = found[(found["method"] == "ntk") & (found["part"] == "sky")]
+    assert list(parts["value"]) == [cells["attribute_accuracy"]["parts"]["sky"]["value"]]
+
+
+def test_runs_are_chosen_by_name(place):
+    assert set(frame(place / "runs", place / "cache", method="ntk")["method"]) == {"ntk", "true renders"}
+    with pytest.raises(RequestError, match="no run of method=ntkk in .*; did you mean 'ntk'"):
+        frame(place / "runs", place / "cache", method="ntkk")
+
+
+def test_what_is_written_is_what_is_declared(place):
+    cells, kinds = set(), {"block": ScoreBlock, "row": ScoreRow, "file": ScoreFile}
+    for path in (place / "runs").rglob("scores.json"):
+        record = json.loads(path.read_text())
+        block = record["protocols"]["embedded"]
+        row = json.loads(path.with_name("scores.jsonl").read_text().splitlines()[0])
+        found = {"block": block, "row": row, "file": record}
+        assert {name: set(value) for name, value in found.items()} == {
+            name: set(kind.__annotations__) for name, kind in kinds.items()
+        }
+        for cell in block["metrics"].values():
+            assert MetricCell.__required_keys__ <= set(cell)
+            cells |= set(cell)
+    assert cells == set(MetricCell.__annotations__) - {"crops"}  # of patch_fid and patch_kid only
+
+
+@pytest.mark.parametrize("kind", [MetricCell, ScoreBlock, ScoreRow, ScoreFile])
+def test_every_key_has_a_sentence(kind):
+    from typing import get_type_hints
+
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        hint = hint if hasattr(hint, "__metadata__") else hint.__args__[0]  # NotRequired holds the hint
+        (sentence,) = hint.__metadata__
+        assert sentence.endswith("."), name
