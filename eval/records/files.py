@@ -17,7 +17,7 @@ DAMAGED_ZIP = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError,
 
 
 def digest(value: Any) -> str:
-    """Hash of plain data, 16 hex digits."""
+    """Hash of plain data, 16 hex digits. Scores are known by it, so its form must stay (`sega.store` has another)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
