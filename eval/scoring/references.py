@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sega.errors import RequestError
-from sega.store.files import file_sha, read_record, whole
+from sega.store.files import atomic, file_sha, read_record
 from sega.store.rows import ROW_KEYS, read_rows
 
 from ..metrics.moments import Moments
@@ -211,7 +211,7 @@ def held_out(run: Run, cache: Path) -> Run:
         lines = []
         for number, (prompt_id, seed, prompt) in enumerate(rows):
             path = folder / f"{number:05d}-{seed}.png"
-            with whole(path) as scratch:
+            with atomic(path) as scratch:
                 Image.fromarray(render(prompt, HELD_OUT_SEED + seed, run.width, run.height)).save(scratch, "PNG")
             sha = file_sha(path)
             lines.append({"prompt_id": prompt_id, "prompt": prompt, "seed": seed, "file": path.name, "sha256": sha})

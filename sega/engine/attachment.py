@@ -251,7 +251,7 @@ class Attachment:
     def _see_tokens(self, module, inputs, output: Tensor) -> None:
         step = self.steps[-1]
         if "tokens" in self.record or "tokens" in self.positions.needs():
-            output = parallel.whole(output.detach(), self.transformer, self.call["hidden_states"].shape[1])
+            output = parallel.gather_tokens(output.detach(), self.transformer, self.call["hidden_states"].shape[1])
             step.tokens = _squeeze(self.adapter.embedded(output, self.call, step.grid)).float()
 
     def current_rope(self) -> Rope:

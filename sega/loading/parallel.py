@@ -123,7 +123,7 @@ def is_split(transformer) -> bool:
     return getattr(getattr(transformer, "_parallel_config", None), "context_parallel_config", None) is not None
 
 
-def whole(x, transformer, length: int):
+def gather_tokens(x, transformer, length: int):
     """Tokens [B, S, C] of all processes where `x` holds this one's share of `length`."""
     if x.shape[1] == length or not is_split(transformer):
         return x

@@ -13,9 +13,9 @@ from typing import Any
 
 from sega.methods.types import Stage
 from sega.models import GUIDED
-from sega.run.prompts import sha
 from sega.store import tensors
-from sega.store.files import digest, locked, set_aside, whole
+from sega.store.files import atomic, digest, locked, set_aside
+from sega.store.names import text_sha
 
 
 class TextCache:
@@ -26,13 +26,13 @@ class TextCache:
         self.folder = Path(folder).expanduser() / digest(about)
 
     def path(self, sentence: str) -> Path:
-        return self.folder / f"{sha(sentence)[:32]}.safetensors"
+        return self.folder / f"{text_sha(sentence)[:32]}.safetensors"
 
     def missing(self, sentences: Iterable[str]) -> list[str]:
         """Those that are not on disk, each once. A damaged file is set aside."""
-        return [sentence for sentence in dict.fromkeys(sentences) if not self._whole(self.path(sentence))]
+        return [sentence for sentence in dict.fromkeys(sentences) if not self._is_intact(self.path(sentence))]
 
-    def _whole(self, path: Path) -> bool:
+    def _is_intact(self, path: Path) -> bool:
         try:
             tensors.read(path)
         except FileNotFoundError:
@@ -45,7 +45,7 @@ class TextCache:
     def fill(self, sentences: list[str], encode: Callable[[str], dict[str, Any]]) -> None:
         """Encode these sentences one at a time, so that no embedding depends on its neighbours, and keep them."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole(self.folder / "encoder.json") as scratch:
+        with atomic(self.folder / "encoder.json") as scratch:
             scratch.write_text(json.dumps(self.about, indent=2) + "\n")
         for sentence in sentences:
             path = self.path(sentence)

@@ -7,7 +7,6 @@ Files are UTF-8, with or without a byte-order mark; only a line feed, alone or a
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near, shortened
+from sega.store.names import prompt_id
 
 SOURCES = ("embedded", "file", "items")
 MOST = 100_000
@@ -38,14 +38,9 @@ class Prompt:
     seed: int | None = None  # of its own, in place of the seeds of the cell
 
 
-def sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def named(text: str, label: str | None = None, seed: int | None = None) -> Prompt:
-    """A prompt with its name, which is the label or the first words, and 8 digits of a hash of the sentence."""
-    words = re.sub(r"[^a-z0-9]+", "-", (label or " ".join(text.split()[:4])).lower()).strip("-")[:40].strip("-")
-    return Prompt(text, f"{words}-{sha(text)[:8]}" if words else sha(text)[:8], seed)
+    """A prompt with its id (`sega.store.names.prompt_id`)."""
+    return Prompt(text, prompt_id(text, label), seed)
 
 
 def load_prompts(config: dict[str, Any]) -> list[Prompt]:

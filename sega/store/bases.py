@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sega.methods.types import Stage
-from sega.run.prompts import named, sha
 from sega.store import tensors
-from sega.store.claims import LEASE, Claims
-from sega.store.files import digest, read_record, whole
+from sega.store.claims import LEASE, Claim, Claims
+from sega.store.files import atomic, digest, read_record
+from sega.store.names import prompt_id, text_sha
+
+
+class BaseStage(Protocol):
+    """What the store asks of a stage: `sega.methods.types.Stage` has it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in px."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """All values that determine the pixels of the stage, as plain values."""
+        ...
 
 
 class BaseFolder:
@@ -32,28 +45,28 @@ class BaseFolder:
         self.root, self.common, self.warn, self.lease = Path(store) / model / "base", common, warn, lease
         self._claims: dict[Path, Claims] = {}
 
-    def path(self, stage: Stage, prompt: str, seed: int) -> Path:
+    def path(self, stage: BaseStage, prompt: str, seed: int) -> Path:
         identity = self.common | {"stage": stage.identity()}
         folder = self.root / f"{stage.size[0]}x{stage.size[1]}" / digest(identity)
         if folder not in self._claims:
             self._claims[folder] = Claims(folder, self.lease)
             self._describe(folder, identity)
-        return folder / f"{named(prompt).id}-{seed}.safetensors"
+        return folder / f"{prompt_id(prompt)}-{seed}.safetensors"
 
     def _describe(self, folder: Path, identity: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         record = folder / "base.json"
         there = read_record(record)
         if there is None or digest(there) != folder.name:
-            with self._claims[folder].hold(record.name, wait=True), whole(record) as scratch:
+            with self._claims[folder].hold(record.name, wait=True), atomic(record) as scratch:
                 scratch.write_text(json.dumps(identity, indent=2) + "\n")
 
-    def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
+    def load(self, stage: BaseStage, prompt: str, seed: int) -> dict[str, Any] | None:
         """What `save` stored, or None. A damaged file is named and treated as missing."""
         path = self.path(stage, prompt, seed)
         try:
             found, about = tensors.read(path)
-            if about["prompt_sha"] != sha(prompt):
+            if about["prompt_sha"] != text_sha(prompt):
                 return None
             times, cost = json.loads(about["sigmas"]), json.loads(about["cost"])
             predictions = {sigma: found["predictions"][i : i + 1] for i, sigma in enumerate(times)}
@@ -64,19 +77,19 @@ class BaseFolder:
             self.warn(f"{path} is damaged ({error}); made again")
             return None
 
-    def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None:
+    def save(self, stage: BaseStage, prompt: str, seed: int, base: dict[str, Any]) -> None:
         import torch
 
         path = self.path(stage, prompt, seed)
         stacked = {"latent": base["latent"], "predictions": torch.cat(list(base["predictions"].values()))}
         about = {
-            "prompt_sha": sha(prompt),
+            "prompt_sha": text_sha(prompt),
             "sigmas": json.dumps(list(base["predictions"])),
             "cost": json.dumps({"seconds": base["seconds"], "calls": base["calls"]}),
         }
         tensors.write(path, stacked, about)
 
-    def claim(self, stage: Stage, prompt: str, seed: int):
+    def claim(self, stage: BaseStage, prompt: str, seed: int) -> AbstractContextManager[Claim | None]:
         """Hold one base against other workers while it is made."""
         path = self.path(stage, prompt, seed)
         return self._claims[path.parent].hold(path.name, wait=True)

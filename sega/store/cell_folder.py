@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
 from sega.store import png
 from sega.store.claims import LEASE, Claims
-from sega.store.files import digest, file_sha, read_record, set_aside, whole
+from sega.store.files import atomic, digest, file_sha, read_record, set_aside
 from sega.store.rows import FAILED_KEYS, ROW_KEYS, as_line, lines, parse, read_rows, write_lines
 
 
@@ -35,7 +36,7 @@ def cells(store: Path) -> list[Path]:
 
 
 class RunFolder:
-    """The folder of one cell."""
+    """The folder of one cell. `lease` and `about` are those of its claims (`sega.store.claims.Claims`)."""
 
     def __init__(
         self,
@@ -45,11 +46,12 @@ class RunFolder:
         size: tuple[int, int],
         identity: dict[str, Any],
         lease: float = LEASE,
+        about: Mapping[str, Any] | None = None,
     ):
         self.identity, self.hash = identity, digest(identity)
         self.path = Path(store) / model / method / f"{size[0]}x{size[1]}" / self.hash
         self.rows_file, self.failed_file = self.path / "images.jsonl", self.path / "failed.jsonl"
-        self.claims = Claims(self.path, lease)
+        self.claims = Claims(self.path, lease, about=about)
         self._cache: dict[Path, tuple[Any, dict[str, dict[str, Any]]]] = {}
 
     def is_described(self) -> bool:
@@ -87,7 +89,7 @@ class RunFolder:
                 set_aside(run)
             if not problems and (self.rows_file.exists() or any(self.path.glob("*.png"))):
                 problems.append(f"{run} is missing although there are images; written again")
-            with whole(run) as scratch:
+            with atomic(run) as scratch:
                 record = {"hash": self.hash, "identity": self.identity, **record}
                 scratch.write_text(json.dumps(record, indent=2) + "\n")
         return problems
@@ -166,7 +168,7 @@ class RunFolder:
     def add(self, file: str, image, row: dict[str, Any]) -> dict[str, Any]:
         """Write an image, then its row."""
         row = {**row, "file": file}
-        with whole(self.path / file) as scratch:
+        with atomic(self.path / file) as scratch:
             png.save(image, scratch, {"cell": self.hash, **row})
         row["sha256"] = file_sha(self.path / file)
         self._append(self.rows_file, row)

@@ -1,7 +1,7 @@
 """Claims: who makes what, on any shared file system, without a server and without comparing clocks.
 
 A claim on `name` is the file `.claims/<name>.<n>`, created exclusively. Its worker touches it for as long as it lives.
-Whoever knows its process to be gone (same machine), or sees it untouched for its lease by his own clock, takes over
+Whoever knows its process to be gone (same machine), or sees it untouched for its lease by its own clock, takes over
 by creating `<name>.<n+1>` exclusively; the highest number holds. So two can't take over at once, and a worker that
 was only asleep finds out before it writes.
 """
@@ -9,24 +9,31 @@ was only asleep finds out before it writes.
 from __future__ import annotations
 
 import contextlib
-import functools
 import glob
 import json
 import os
 import secrets
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from sega.store import process
 from sega.store.files import set_aside
+from sega.store.heartbeat import Heartbeat
 
 LEASE = 60.0
 """Seconds without a sign of life after which a worker counts as dead."""
+
+
+class Look(NamedTuple):
+    """What a claim file held at one look."""
+
+    text: str
+    changed: int  # modification time in ns, by the clock of the file system
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Claim:
     name: str
     number: int
     inherited: bool
+    heartbeat: Heartbeat = field(repr=False, compare=False)
 
     @property
     def path(self) -> Path:
@@ -44,39 +52,56 @@ class Claim:
 
     def holds(self) -> bool:
         """Whether nobody has taken over, as others may when this worker was asleep for longer than its lease."""
-        return max(_numbers(self.folder, self.name), default=-1) == self.number
+        return _top(self.folder, self.name) == self.number
 
     def release(self) -> None:
-        _held.pop(self.path, None)
+        self.heartbeat.stop()
         for number in sorted(_numbers(self.folder, self.name)):
             if number <= self.number:
                 _remove(self.folder / f"{self.name}.{number}")
 
 
 class Claims:
-    """Claims in one folder, as one worker sees them. It remembers since when it has seen others' unchanged."""
+    """Claims in one folder, as one worker sees them. It remembers since when it has seen others' unchanged.
 
-    def __init__(self, folder: Path, lease: float = LEASE):
-        self.folder, self.lease = folder / ".claims", lease
-        self._seen: dict[Path, tuple[Any, float]] = {}
+    `lease` is in seconds. `about` is written into every claim from here on, besides host and process: what this
+    worker says of itself. The caller may change it meanwhile.
+    """
+
+    def __init__(self, folder: Path, lease: float = LEASE, about: Mapping[str, Any] | None = None):
+        self.folder, self.lease, self.about = folder / ".claims", lease, {} if about is None else about
+        self._seen: dict[Path, tuple[Look, float]] = {}  # by claim: its last look, and when it was first seen so
 
     def take(self, name: str) -> Claim | None:
-        """The claim, or None while a worker that lives, as far as one knows, holds it."""
-        top = max(_numbers(self.folder, name), default=-1)
-        last = None if top < 0 else self.folder / f"{name}.{top}"
-        look = _look(last) if last else None
-        if last and (look is None or not self._is_dead(last, look)):
+        """The claim, or None while another worker that seems to be alive holds it."""
+        top, before = _top(self.folder, name), None
+        last = self.folder / f"{name}.{top}"
+        if top >= 0:
+            before = _look(last)
+            if before is None or not self._is_dead(last, before):
+                return None
+        path = self.folder / f"{name}.{top + 1}"
+        if not _create(path, self._body()):
             return None
-        claim = Claim(self.folder, name, top + 1, inherited=bool(last))
-        if not _create(claim.path, self.lease):
-            return None
-        _beat(claim.path, self.lease)
-        # A slower look at an older state of things must not stand beside a newer claim.
-        if not claim.holds() or (last and (_look(last) or (None,))[0] != look[0]):
-            _held.pop(claim.path, None)
-            _remove(claim.path)
-            return None
-        return claim
+        claim = Claim(self.folder, name, top + 1, before is not None, Heartbeat(path, self.lease))
+        if claim.holds() and (before is None or _has_text(last, before.text)):
+            return claim
+        # Another worker was quicker: it took over too, or it did and has finished, and `last` is a newer claim.
+        claim.heartbeat.stop()
+        _remove(path)
+        return None
+
+    def _body(self) -> dict[str, Any]:
+        """What stands in a new claim of this process."""
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "machine": process.machine(),
+            "born": process.born(os.getpid()),
+            "token": secrets.token_hex(8),
+            "lease": self.lease,
+            **self.about,
+        }
 
     @contextlib.contextmanager
     def hold(self, name: str, wait: bool = False) -> Iterator[Claim | None]:
@@ -90,7 +115,7 @@ class Claims:
             pause = min(pause * 1.5, 1.0, self.lease / 4)
             claim = self.take(name)
         try:
-            if claim and claim.inherited:  # what the dead left half written, see `sega.store.cell_folder.whole`
+            if claim and claim.inherited:  # what the dead left half written, see `sega.store.files.atomic`
                 for scratch in self.folder.parent.glob(f".{glob.escape(Path(name).stem)}.*.tmp"):
                     scratch.unlink(missing_ok=True)
             yield claim
@@ -102,10 +127,10 @@ class Claims:
         """What stands in the highest claim of each name; `dead` in it as far as can be told at once."""
         found = {}
         for name in sorted({name for name, _ in _listed(self.folder)}):
-            path = self.folder / f"{name}.{max(_numbers(self.folder, name), default=0)}"
+            path = self.folder / f"{name}.{max(_top(self.folder, name), 0)}"
             look = _look(path)
             if look:
-                found[name] = _body(look[0]) | {"dead": self._is_dead(path, look)}
+                found[name] = _body(look.text) | {"dead": self._is_dead(path, look)}
         return found
 
     def sweep(self) -> None:
@@ -116,16 +141,21 @@ class Claims:
         with contextlib.suppress(OSError):  # claims of the living, or gone already
             self.folder.rmdir()
 
-    def _is_dead(self, path: Path, look: tuple[str, int]) -> bool:
-        body = _body(look[0])
-        if body.get("machine") == _machine() is not None and not _runs(body.get("pid"), body.get("born")):
+    def _is_dead(self, path: Path, look: Look) -> bool:
+        body = _body(look.text)
+        here = process.machine()
+        if (
+            here is not None
+            and body.get("machine") == here
+            and not process.is_running(body.get("pid"), body.get("born"))
+        ):
             return True
-        first = self._seen.get(path)
-        if first is None or first[0] != look:
-            self._seen[path] = (look, time.monotonic())
+        seen, since = self._seen.get(path, (None, 0.0))
+        if seen != look:
+            self._seen[path] = look, time.monotonic()
             return False
         lease = body.get("lease")
-        return time.monotonic() - first[1] > (lease if isinstance(lease, int | float) else self.lease)
+        return time.monotonic() - since > (lease if isinstance(lease, int | float) else self.lease)
 
 
 def _listed(folder: Path) -> list[tuple[str, int]]:
@@ -141,15 +171,25 @@ def _numbers(folder: Path, name: str) -> list[int]:
     return [number for other, number in _listed(folder) if other == name]
 
 
-def _look(path: Path) -> tuple[str, int] | None:
+def _top(folder: Path, name: str) -> int:
+    """The highest number of a claim, which holds; -1 where there is none."""
+    return max(_numbers(folder, name), default=-1)
+
+
+def _look(path: Path) -> Look | None:
     """Content and time of a claim. It is opened first, since network file systems only then ask the server."""
     try:
         with path.open(errors="replace") as file:
-            return file.read(), os.fstat(file.fileno()).st_mtime_ns
+            return Look(file.read(), os.fstat(file.fileno()).st_mtime_ns)
     except FileNotFoundError:
         return None
     except IsADirectoryError:  # no worker made it; it goes as the claim of one that says nothing
-        return "", 0
+        return Look("", 0)
+
+
+def _has_text(path: Path, text: str) -> bool:
+    look = _look(path)
+    return look is not None and look.text == text
 
 
 def _body(text: str) -> dict[str, Any]:
@@ -167,15 +207,7 @@ def _remove(path: Path) -> None:
         set_aside(path, path.parent.parent)
 
 
-def _create(path: Path, lease: float) -> bool:
-    body = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "machine": _machine(),
-        "born": _born(os.getpid()),
-        "token": secrets.token_hex(8),
-        "lease": lease,
-    }
+def _create(path: Path, body: dict[str, Any]) -> bool:
     while True:
         try:
             file = open(path, "x")
@@ -204,54 +236,3 @@ def clock_difference(folder: Path) -> float | None:
             return time.time() - os.stat(file.name).st_mtime
     except OSError:
         return None
-
-
-_held: dict[Path, float] = {}
-_heart: list[threading.Thread] = []
-_woken = threading.Event()
-
-
-def _beat(path: Path, lease: float) -> None:
-    """Have a claim touched four times in its lease until it is released."""
-    _held[path] = lease
-    _woken.set()
-    if not _heart or not _heart[0].is_alive():
-        _heart[:] = [threading.Thread(target=_live, daemon=True, name="claims")]
-        _heart[0].start()
-
-
-def _live() -> None:
-    while True:
-        _woken.wait(min(_held.values(), default=LEASE) / 4)
-        _woken.clear()
-        for path in list(_held):
-            try:
-                os.utime(path)
-            except OSError:  # taken over, or the store is gone: `holds` tells before anything is written
-                _held.pop(path, None)
-
-
-os.register_at_fork(after_in_child=_held.clear)
-
-
-@functools.cache
-def _machine() -> str | None:
-    """Names the running system whose process numbers are ours; None where that can't be told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return None
-
-
-def _born(pid: int) -> str | None:
-    """When a process started, in ticks since boot, and None when it is gone or only waits to be buried."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _runs(pid: Any, born: Any) -> bool:
-    return born is not None and _born(pid) == born

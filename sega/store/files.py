@@ -28,7 +28,7 @@ def file_sha(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Iterator[Path]:
     """A scratch path beside `path` that takes its place when the block succeeds, and vanishes when it doesn't.
 
     A folder of that name is set aside. An OSError of the block names `path` where it names no file.

@@ -9,7 +9,7 @@ import json
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sega.store.files import file_sha
 from sega.store.rows import ROW_KEYS, parse
@@ -28,28 +28,28 @@ def save(image, path: Path, row: dict[str, Any]) -> None:
     image.save(path, format="PNG", compress_level=4, pnginfo=info)
 
 
-def carried(path: Path, whole: bool = True) -> dict[str, Any] | None:
-    """The row in an image, `cell` included; None where there is none or, with `whole`, where the file is damaged.
+def carried(path: Path, check: bool = True) -> dict[str, Any] | None:
+    """The row in an image, `cell` included; None where there is none or, with `check`, where the file is damaged.
 
-    Without `whole`, only what stands before the pixels is read.
+    Without `check`, only what stands before the pixels is read.
     """
     try:
         with path.open("rb") as file:
-            return _row(file, whole)
+            return _row(file, check)
     except OSError:
         return None
 
 
-def _row(file, whole: bool) -> dict[str, Any] | None:
+def _row(file: BinaryIO, check: bool) -> dict[str, Any] | None:
     row = None
     if file.read(len(SIGNATURE)) != SIGNATURE:
         return None
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if kind == b"IDAT" and not whole:
+        if kind == b"IDAT" and not check:
             return row
-        data, check = file.read(length), file.read(4)
-        if len(data) < length or check != struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))):
+        data, stored = file.read(length), file.read(4)
+        if len(data) < length or stored != struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))):
             return None
         if kind == b"tEXt" and data.startswith(KEYWORD.encode() + b"\0"):
             row = parse(data[len(KEYWORD) + 1 :], ROW_KEYS - {"sha256"} | {"cell"})
@@ -68,5 +68,5 @@ def own_row(image: Path) -> dict[str, Any] | None:
 
 def agrees(image: Path, row: dict[str, Any] | None) -> bool:
     """Whether a row of images.jsonl says what its image carries before its pixels; also where that is nothing."""
-    found = carried(image, whole=False)
+    found = carried(image, check=False)
     return found is None or (row is not None and row | {"cell": image.parent.name} == found | {"sha256": row["sha256"]})

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sega.store.files import whole
+from sega.store.files import atomic
 
 ROW_KEYS = {"file", "sha256", "prompt_id", "prompt", "seed"}
 FAILED_KEYS = {"file", "reason", "prompt_id", "prompt", "seed"}
@@ -73,7 +73,7 @@ def write_lines(path: Path, kept: list[bytes]) -> None:
     if not kept:
         path.unlink(missing_ok=True)
         return
-    with whole(path) as scratch:
+    with atomic(path) as scratch:
         scratch.write_bytes(b"".join(line + b"\n" for line in kept))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
-from sega.store.files import file_sha, whole
+from sega.store.files import atomic, file_sha
 from sega.store.rows import read_rows
 
 KEYS = ("index", "stage", "branch", "sigma", "grid", "seconds")
@@ -30,9 +30,9 @@ def write_steps(image: Path, steps: list) -> dict[str, str]:
                 row[key] = _plain(value)
         rows.append(row)
     if maps:
-        with whole(maps_file(image)) as scratch, scratch.open("wb") as file:
+        with atomic(maps_file(image)) as scratch, scratch.open("wb") as file:
             np.savez_compressed(file, **maps)
-    with whole(rows_file(image)) as scratch:
+    with atomic(rows_file(image)) as scratch:
         scratch.write_text("".join(json.dumps(row) + "\n" for row in rows))
     written = [rows_file(image), *([maps_file(image)] if maps else [])]
     return {path.name: file_sha(path) for path in written}

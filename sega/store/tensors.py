@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sega.store.files import whole
+from sega.store.files import atomic
 
 
 class DamagedError(Exception):
@@ -24,7 +24,7 @@ def write(path: Path, tensors: dict[str, Any], about: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with whole(path) as scratch:
+    with atomic(path) as scratch:
         try:
             save_file(tensors, scratch, metadata=about | {"sha256": _sha(tensors, about)})
         except SafetensorError as error:

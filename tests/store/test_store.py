@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sega.store.cell_folder import RunFolder
-from sega.store.files import digest, locked, whole
+from sega.store.files import atomic, digest, locked
 
 ROW = {"prompt_id": "p-1", "prompt": "a ball", "seed": 0, "seconds": 1.0}
 IMAGE = Image.new("RGB", (16, 16), (10, 20, 30))
@@ -76,7 +76,7 @@ def test_a_row_cut_short_does_not_spoil_the_next_one(folder):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), whole(tmp_path / "a.txt") as scratch:
+    with pytest.raises(ZeroDivisionError), atomic(tmp_path / "a.txt") as scratch:
         scratch.write_text("half")
         1 / 0  # noqa: B018
     assert list(tmp_path.iterdir()) == []
