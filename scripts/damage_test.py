@@ -119,9 +119,9 @@ class Store:
 
     def look_after(self, *words: str) -> None:
         """`python -m sega.store` with these words."""
-        from sega.store import upkeep
+        from sega.store.__main__ import main as upkeep
 
-        self.call(upkeep.main, *words, f"store={self.folder}")
+        self.call(upkeep, *words, f"store={self.folder}")
 
 
 def damage(path: Path, way: str, rng: random.Random) -> bool:

@@ -10,12 +10,15 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from sega.store import tensors
 from sega.store.claims import LEASE, Claim, Claims
 from sega.store.files import atomic, digest, read_record
 from sega.store.names import prompt_id, text_sha
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class BaseStage(Protocol):
@@ -29,6 +32,15 @@ class BaseStage(Protocol):
     def identity(self) -> dict[str, Any]:
         """All values that determine the pixels of the stage, as plain values."""
         ...
+
+
+class Base(TypedDict):
+    """A base stage that is done."""
+
+    latent: Tensor  # [1, C, h, w], at the end of the stage
+    predictions: dict[float, Tensor]  # sigma -> clean prediction [1, C, h, w]
+    seconds: float
+    calls: int  # of the transformer
 
 
 class BaseFolder:
@@ -61,7 +73,7 @@ class BaseFolder:
             with self._claims[folder].hold(record.name, wait=True), atomic(record) as scratch:
                 scratch.write_text(json.dumps(identity, indent=2) + "\n")
 
-    def load(self, stage: BaseStage, prompt: str, seed: int) -> dict[str, Any] | None:
+    def load(self, stage: BaseStage, prompt: str, seed: int) -> Base | None:
         """What `save` stored, or None. A damaged file is named and treated as missing."""
         path = self.path(stage, prompt, seed)
         try:
@@ -70,14 +82,14 @@ class BaseFolder:
                 return None
             times, cost = json.loads(about["sigmas"]), json.loads(about["cost"])
             predictions = {sigma: found["predictions"][i : i + 1] for i, sigma in enumerate(times)}
-            return {"latent": found["latent"], "predictions": predictions} | cost
+            return Base(latent=found["latent"], predictions=predictions, seconds=cost["seconds"], calls=cost["calls"])
         except FileNotFoundError:
             return None
         except (tensors.DamagedError, KeyError, ValueError, TypeError) as error:
             self.warn(f"{path} is damaged ({error}); made again")
             return None
 
-    def save(self, stage: BaseStage, prompt: str, seed: int, base: dict[str, Any]) -> None:
+    def save(self, stage: BaseStage, prompt: str, seed: int, base: Base) -> None:
         import torch
 
         path = self.path(stage, prompt, seed)

@@ -10,26 +10,39 @@ verify|ls|gc` looks after it.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sega.errors import RequestError
 from sega.store import png
-from sega.store.claims import LEASE, Claims
+from sega.store.claims import LEASE, Claim, Claims
 from sega.store.files import atomic, digest, file_sha, read_record, set_aside
-from sega.store.rows import FAILED_KEYS, ROW_KEYS, as_line, lines, parse, read_rows, write_lines
+from sega.store.mending import FAILED, KEYS, ROWS, append_row, busy_files, drop_rows, row_findings, settle
+from sega.store.rows import read_rows
+from sega.store.schema import FailedRow, ImageRow
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def cells(store: Path) -> list[Path]:
     """Folders of cells by their place `<model>/<method>/<W>x<H>/<name>`, with or without records."""
+    return [path for path in _folders(store) if path.parts[-3] != "base"]
+
+
+def base_folders(store: Path) -> list[Path]:
+    """Folders of shared base latents by their place `<model>/base/<W>x<H>/<name>` (`sega.store.bases`)."""
+    return [path for path in _folders(store) if path.parts[-3] == "base"]
+
+
+def _folders(store: Path) -> list[Path]:
     return sorted(
         path
         for path in store.glob("*/*/*x*/*")
         if path.is_dir()
-        and path.parts[-3] != "base"
         and re.fullmatch(r"[0-9]+x[0-9]+", path.parts[-2])
         and not any(part.startswith(".") for part in path.parts[-4:])
     )
@@ -50,7 +63,7 @@ class RunFolder:
     ):
         self.identity, self.hash = identity, digest(identity)
         self.path = Path(store) / model / method / f"{size[0]}x{size[1]}" / self.hash
-        self.rows_file, self.failed_file = self.path / "images.jsonl", self.path / "failed.jsonl"
+        self.rows_file, self.failed_file = self.path / ROWS, self.path / FAILED
         self.claims = Claims(self.path, lease, about=about)
         self._cache: dict[Path, tuple[Any, dict[str, dict[str, Any]]]] = {}
 
@@ -59,7 +72,7 @@ class RunFolder:
         record = read_record(self.path / "run.json")
         return record is not None and _hash(record) == self.hash
 
-    def open(self, record: dict[str, Any]) -> list[str]:
+    def open(self, record: Mapping[str, Any]) -> list[str]:
         """Make the folder and its run.json; a sentence about each thing that is not as it was.
 
         Raises RequestError for a run.json of something else.
@@ -90,31 +103,23 @@ class RunFolder:
             if not problems and (self.rows_file.exists() or any(self.path.glob("*.png"))):
                 problems.append(f"{run} is missing although there are images; written again")
             with atomic(run) as scratch:
-                record = {"hash": self.hash, "identity": self.identity, **record}
-                scratch.write_text(json.dumps(record, indent=2) + "\n")
+                about = {"hash": self.hash, "identity": self.identity, **record}
+                scratch.write_text(json.dumps(about, indent=2) + "\n")
         return problems
 
     def repair(self) -> list[str]:
         """Mend both records: drop damaged rows, and write again those that the images carry; a sentence about each."""
         found = []
-        for path, keys in ((self.rows_file, ROW_KEYS), (self.failed_file, FAILED_KEYS)):
-            if path.is_dir():
-                found.append(f"{path} is a folder; moved to {set_aside(path)}")
-            elif path.exists() and not path.stat().st_size:
-                found.append(f"{path} is empty, as no worker leaves it; removed")
-                path.unlink()
-            _, bad = read_rows(path, keys)
-            if bad:
-                with self._rows_lock():
-                    write_lines(path, [line for line in lines(path) if parse(line, keys) is not None])
-            found += [f"{path}: line {number} is damaged; dropped" for number in bad]
-        busy = {name for name, body in self.claims.standing().items() if not body["dead"]}
-        rows = self.rows()
+        for finding in row_findings(self.path, self.claims):
+            found.append(f"{finding.text}; {finding.remedy}")
+            if finding.mend:
+                finding.mend()
+        busy, rows = busy_files(self.claims), self.rows()
         images = [path for path in sorted(self.path.glob("*.png")) if path.name not in busy]
         again = [row for path in images if not png.agrees(path, rows.get(path.name)) and (row := png.own_row(path))]
         again = [row for row in again if self.rows().get(row["file"]) != row]  # another worker may have been quicker
         for row in again:
-            self._append(self.rows_file, row)
+            append_row(self.rows_file, self.claims, row)
         if again:
             found.append(f"{self.rows_file}: {len(again)} rows were missing or wrong; written again from the images")
         return found
@@ -123,26 +128,23 @@ class RunFolder:
         """Give the rows the one order and number they'd have however they came about, and clear up after the dead."""
         settle(self.path, self.claims)
 
-    def _rows_lock(self):
-        return self.claims.hold("images.jsonl", wait=True)
-
-    def rows(self) -> dict[str, dict[str, Any]]:
+    def rows(self) -> dict[str, ImageRow]:
         """Rows by file name, the last one where there are several."""
-        return self._read(self.rows_file, ROW_KEYS)
+        return cast(dict[str, ImageRow], self._read(self.rows_file))
 
-    def failed(self) -> dict[str, dict[str, Any]]:
-        """Rows of the images that came to nothing and were not made since, by file name, with their `reason`."""
-        done = self.rows()
-        return {name: row for name, row in self._read(self.failed_file, FAILED_KEYS).items() if name not in done}
+    def failed(self) -> dict[str, FailedRow]:
+        """Rows of the images that failed and were not made since, by file name."""
+        done, failed = self.rows(), cast(dict[str, FailedRow], self._read(self.failed_file))
+        return {name: row for name, row in failed.items() if name not in done}
 
-    def _read(self, path: Path, keys: set[str]) -> dict[str, dict[str, Any]]:
+    def _read(self, path: Path) -> dict[str, dict[str, Any]]:
         try:
             stat = path.stat()
         except FileNotFoundError:
             return {}
         key = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         if self._cache.get(path, (None,))[0] != key:
-            self._cache[path] = (key, {row["file"]: row for row in read_rows(path, keys)[0]})
+            self._cache[path] = (key, {row["file"]: row for row in read_rows(path, KEYS[path.name])[0]})
         return self._cache[path][1]
 
     def state(self, file: str) -> str | None:
@@ -155,68 +157,30 @@ class RunFolder:
         if row and file_sha(path) == row["sha256"]:
             return "done"
         if own := png.own_row(path):  # the image is whole, so its row was lost or is wrong
-            self._append(self.rows_file, own)
+            append_row(self.rows_file, self.claims, own)
             return "done"
         if row:
             return f"{path} is damaged; made again"
         return "failed" if file in self.failed() else None
 
-    def claim(self, file: str, wait: bool = False):
+    def claim(self, file: str, wait: bool = False) -> AbstractContextManager[Claim | None]:
         """Hold one image against other workers: a context that yields the claim, or None where another has it."""
         return self.claims.hold(file, wait)
 
-    def add(self, file: str, image, row: dict[str, Any]) -> dict[str, Any]:
-        """Write an image, then its row."""
-        row = {**row, "file": file}
+    def add(self, file: str, image: Image, about: Mapping[str, Any]) -> ImageRow:
+        """Write a PIL image, then its row: `about`, the name of the file and its hash."""
+        row = {**about, "file": file}
         with atomic(self.path / file) as scratch:
             png.save(image, scratch, {"cell": self.hash, **row})
         row["sha256"] = file_sha(self.path / file)
-        self._append(self.rows_file, row)
-        if file in self._read(self.failed_file, FAILED_KEYS):
-            with self._rows_lock():
-                rows = self._read(self.failed_file, FAILED_KEYS)
-                write_lines(self.failed_file, [as_line(row) for name, row in rows.items() if name != file])
-        return row
+        append_row(self.rows_file, self.claims, row)
+        if file in self._read(self.failed_file):
+            drop_rows(self.failed_file, self.claims, file)
+        return cast(ImageRow, row)
 
-    def add_failed(self, file: str, row: dict[str, Any]) -> None:
-        """Record that an image came to nothing; `row` says why in `reason`."""
-        self._append(self.failed_file, {**row, "file": file})
-
-    def _append(self, path: Path, row: dict[str, Any]) -> None:
-        with self._rows_lock():
-            append(path, row)
-
-
-def settle(cell: Path, claims: Claims) -> None:
-    """Order the rows of both records by file, the last of each, and remove the claims of the dead."""
-    with claims.hold("images.jsonl", wait=True):
-        for path, keys in ((cell / "images.jsonl", ROW_KEYS), (cell / "failed.jsonl", FAILED_KEYS)):
-            there = lines(path)
-            latest = {row["file"]: line for line in there if (row := parse(line, keys))}
-            kept = [latest[file] for file in sorted(latest)]
-            if kept != there:
-                write_lines(path, kept)
-    claims.sweep()
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to a record; the caller holds the claim on the rows of its cell."""
-    before = path.stat().st_size if path.exists() else 0
-    try:
-        with path.open("ab+") as rows:
-            # A worker that died while writing may have left a line without an end.
-            rows.write((b"\n" if before and not _ends_line(path) else b"") + as_line(row) + b"\n")
-    except OSError as error:  # a full disk: no half line stays
-        error.filename = error.filename or str(path)
-        if path.is_file():
-            os.truncate(path, before)
-        raise
-
-
-def _ends_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
+    def add_failed(self, file: str, about: Mapping[str, Any]) -> None:
+        """Record that an image failed; `about` says why in `reason`."""
+        append_row(self.failed_file, self.claims, {**about, "file": file})
 
 
 def _hash(record: dict[str, Any]) -> str | None:

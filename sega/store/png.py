@@ -8,17 +8,22 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from sega.store.files import file_sha
 from sega.store.rows import ROW_KEYS, parse
+from sega.store.schema import ImageRow
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 KEYWORD = "sega-bench"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def save(image, path: Path, row: dict[str, Any]) -> None:
+def save(image: Image, path: Path, row: Mapping[str, Any]) -> None:
     """Write a PIL image as PNG with `row` in it. The pixels do not depend on the row."""
     from PIL.PngImagePlugin import PngInfo
 
@@ -58,15 +63,15 @@ def _row(file: BinaryIO, check: bool) -> dict[str, Any] | None:
     return None
 
 
-def own_row(image: Path) -> dict[str, Any] | None:
+def own_row(image: Path) -> ImageRow | None:
     """The row of images.jsonl that a whole image of a cell carries; None for one that is not of its cell or name."""
     row = None if image.is_symlink() else carried(image)
     if row is None or (row.pop("cell"), row["file"]) != (image.parent.name, image.name):
         return None
-    return row | {"sha256": file_sha(image)}
+    return cast(ImageRow, row | {"sha256": file_sha(image)})
 
 
-def agrees(image: Path, row: dict[str, Any] | None) -> bool:
+def agrees(image: Path, row: ImageRow | None) -> bool:
     """Whether a row of images.jsonl says what its image carries before its pixels; also where that is nothing."""
     found = carried(image, check=False)
     return found is None or (row is not None and row | {"cell": image.parent.name} == found | {"sha256": row["sha256"]})

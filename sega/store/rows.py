@@ -7,7 +7,7 @@ a row is a plain name: it can't lead out of the folder of the record.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def parse(line: bytes, keys: Iterable[str]) -> dict[str, Any] | None:
 def _fits(key: str, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, KINDS.get(key, object)):
         return False
-    return key != "file" or is_plain_name(value)
+    return key != "file" or (isinstance(value, str) and is_plain_name(value))
 
 
 def is_plain_name(name: str) -> bool:
@@ -77,6 +77,6 @@ def write_lines(path: Path, kept: list[bytes]) -> None:
         scratch.write_bytes(b"".join(line + b"\n" for line in kept))
 
 
-def as_line(row: dict[str, Any]) -> bytes:
+def as_line(row: Mapping[str, Any]) -> bytes:
     """A row as a line without its end."""
     return json.dumps(row, ensure_ascii=False).encode()

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from sega.errors import RequestError
 from sega.store.files import atomic, file_sha
 from sega.store.rows import read_rows
+from sega.store.schema import ImageRow, StepRow
 
 KEYS = ("index", "stage", "branch", "sigma", "grid", "seconds")
 
 
-def write_steps(image: Path, steps: list) -> dict[str, str]:
+class RecordedStep(Protocol):
+    """What the store asks of a step besides KEYS: `sega.methods.types.Step` has it."""
+
+    details: dict[str, Any]
+
+
+def write_steps(image: Path, steps: list[RecordedStep]) -> dict[str, str]:
     """Write the Steps of an image beside it; the rows come last. Returns the sha256 of each file by its name."""
     import numpy as np
 
-    rows, maps = [], {}
+    rows: list[dict[str, Any]] = []
+    maps: dict[str, Any] = {}
     for number, step in enumerate(steps):
         row = {key: getattr(step, key) for key in KEYS}
         for key, value in step.details.items():
@@ -38,7 +46,7 @@ def write_steps(image: Path, steps: list) -> dict[str, str]:
     return {path.name: file_sha(path) for path in written}
 
 
-def read_steps(image: Path, maps: bool = True) -> list[dict[str, Any]]:
+def read_steps(image: Path, maps: bool = True) -> list[StepRow]:
     """Rows of an image, with their maps as arrays if wanted, [] where nothing was recorded; RequestError for damage."""
     import zipfile
     import zlib
@@ -58,10 +66,10 @@ def read_steps(image: Path, maps: bool = True) -> list[dict[str, Any]]:
                     rows[int(number)][key] = arrays[name]
     except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         raise RequestError(f"the step records of {image} are damaged ({error}); make the image again") from error
-    return rows
+    return cast(list[StepRow], rows)
 
 
-def is_recorded(image: Path, row: dict[str, Any], config: dict[str, Any]) -> bool:
+def is_recorded(image: Path, row: ImageRow, config: dict[str, Any]) -> bool:
     """Whether the step records that a config asks for were made with an image and are whole.
 
     `row` is its row of images.jsonl.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sega.errors import RequestError, answer, near
-from sega.store.cell_folder import append, cells, settle
+from sega.store.cell_folder import base_folders, cells
 from sega.store.claims import Claims, clock_difference
-from sega.store.files import digest, file_sha, locked, read_record, set_aside
+from sega.store.files import digest, file_sha, read_record, set_aside
+from sega.store.mending import FAILED, ROWS, Finding, append_row, busy_files, drop_rows, row_findings, settle
 from sega.store.png import agrees, own_row
-from sega.store.rows import FAILED_KEYS, ROW_KEYS, lines, parse, read_rows, write_lines
+from sega.store.rows import FAILED_KEYS, ROW_KEYS, read_rows
+from sega.store.schema import ImageRow
 
 HELP = """usage: python -m sega.store verify|ls|gc [store=results/runs] [apply=true]
 
@@ -27,34 +28,33 @@ them, and drops the rows of damaged images, so that the next run makes these aga
 moves what it takes away to <store>/.removed/<date>, which you may delete. Exit status: 0 nothing found, 1 something
 found, 2 a wrong request."""
 
-ROWS, FAILED = "images.jsonl", "failed.jsonl"
 STALE = 3600.0
 """Seconds without a change after which a scratch file that no worker claims is litter."""
 KEYS = {"store": "results/runs", "apply": "false"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something about a store, and what `apply=true` does about it; None where a person must decide."""
-
-    text: str
-    remedy: str | None = None
-    mend: Callable[[], None] | None = None
+Meaning = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any] | None]
+"""From the configuration and the identity in a run.json: the identity that this configuration has today, or None."""
 
 
-def main(words: list[str]) -> int:
-    """Run the command line; returns the exit status."""
+def main(words: list[str], meaning: Meaning) -> int:
+    """Run the command line; returns the exit status.
+
+    `meaning` tells what a recorded configuration means today. The store can't know it: rooms above it make the
+    identity of a cell. None where it can't be told.
+    """
     if {"-h", "--help", "help"} & set(words) or not words:
         print(HELP)
         return 0 if words else 2
-    return answer("sega.store", partial(_command, words))
+    return answer("sega.store", partial(_command, words, meaning))
 
 
-def _command(words: list[str]) -> int:
+def _command(words: list[str], meaning: Meaning) -> int:
     command, store, apply = _read(words)
     if command == "ls":
         return _list(store)
-    return _report(_verify(store, apply) if command == "verify" else _garbage(store, apply), apply)
+    findings = _verify(store, apply, meaning) if command == "verify" else _garbage(store, apply)
+    return _report(findings, apply)
 
 
 def _read(words: list[str]) -> tuple[str, Path, bool]:
@@ -122,7 +122,7 @@ def _list(store: Path) -> int:
     return 0
 
 
-def _verify(store: Path, apply: bool) -> Iterator[Finding]:
+def _verify(store: Path, apply: bool, meaning: Meaning) -> Iterator[Finding]:
     difference = clock_difference(store)
     if difference is not None and abs(difference) > 5:
         yield Finding(
@@ -130,15 +130,15 @@ def _verify(store: Path, apply: bool) -> Iterator[Finding]:
             f"that of {store}: times in records are off by that; claims do not depend on clocks"
         )
     for cell in cells(store):
-        yield from _verify_record(cell)
+        yield from _verify_record(cell, meaning)
         yield from _verify_rows(cell)
         if apply:
             settle(cell, Claims(cell))
-    for folder in _bases(store):
+    for folder in base_folders(store):
         yield from _verify_bases(folder)
 
 
-def _verify_record(cell: Path) -> Iterator[Finding]:
+def _verify_record(cell: Path, meaning: Meaning) -> Iterator[Finding]:
     path, record = cell / "run.json", read_record(cell / "run.json")
     if not path.exists():
         if (cell / ROWS).exists() or any(cell.glob("*.png")):
@@ -153,45 +153,29 @@ def _verify_record(cell: Path) -> Iterator[Finding]:
             f"{path} describes cell {digest(identity)}, not the one it lies in; move the folder out of the store"
         )
         return
-    now = _hash_now(record.get("config"), identity)
-    if now and now != cell.name:
+    config = record.get("config") if record else None
+    today = meaning(config, identity) if config and isinstance(config, dict) else None
+    if today is not None and digest(today) != cell.name:
         yield Finding(
-            f"{cell}: its configuration means {now} today (defaults or methods have changed since); its images are "
-            "kept, and the same line starts a new folder"
+            f"{cell}: its configuration means {digest(today)} today (defaults or methods have changed since); its "
+            "images are kept, and the same line starts a new folder"
         )
 
 
-def _hash_now(config: Any, identity: dict[str, Any]) -> str | None:
-    """The hash that a recorded configuration gets today, with the weights of then; None where that can't be told."""
-    from sega.run.cell import build_cell
-
-    if not config or not isinstance(config, dict):
-        return None
-    try:
-        return build_cell(config).folder_for(identity["model"]["weights"]).hash
-    except (RequestError, KeyError, TypeError):  # a file it names is gone, or its keys are of another version
-        return None
-
-
 def _verify_rows(cell: Path) -> Iterator[Finding]:
-    for record, keys in ((cell / ROWS, ROW_KEYS), (cell / FAILED, FAILED_KEYS)):
-        if record.is_dir():
-            yield Finding(f"{record} is a folder", "set aside in .removed", partial(set_aside, record))
-        elif record.exists() and not record.stat().st_size:
-            yield Finding(f"{record} is empty, as no worker leaves it", "removed", partial(_drop, record, keys))
-        for number in read_rows(record, keys)[1]:
-            yield Finding(f"{record}: line {number} is damaged", "the line is dropped", partial(_drop, record, keys))
+    claims = Claims(cell)
+    yield from row_findings(cell, claims)
     rows = {row["file"]: row for row in read_rows(cell / ROWS, ROW_KEYS)[0]}
-    busy = _busy(cell)
+    busy = busy_files(claims)
     for name in sorted(rows.keys() | {path.name for path in cell.glob("*.png")}):
         if name not in busy:
-            yield from _verify_image(cell / name, rows.get(name))
+            yield from _verify_image(cell / name, cast(ImageRow | None, rows.get(name)), claims)
     scores = cell / "scores.json"
     if scores.exists() and read_record(scores) is None:
         yield Finding(f"{scores} is damaged; python -m eval scores the cell again")
 
 
-def _verify_image(image: Path, row: dict[str, Any] | None) -> Iterator[Finding]:
+def _verify_image(image: Path, row: ImageRow | None, claims: Claims) -> Iterator[Finding]:
     trouble = None
     if image.is_symlink() or image.is_dir():
         trouble = f"is a {'link' if image.is_symlink() else 'folder'} and not an image"
@@ -201,14 +185,16 @@ def _verify_image(image: Path, row: dict[str, Any] | None) -> Iterator[Finding]:
         own = own_row(image)
         if own:
             what = f"has no row in {ROWS}" if row is None else f"carries another row than {ROWS} has"
-            yield Finding(f"{image} {what}", "written again from the image", partial(_add, image.parent / ROWS, own))
+            yield Finding(
+                f"{image} {what}", "written again from the image", partial(append_row, image.parent / ROWS, claims, own)
+            )
             return
         trouble = "is damaged"
     if row is None:
         return  # nothing can tell whether it is whole: gc
     if trouble:
         remedy = "its row is dropped, and the next run makes it again"
-        yield Finding(f"{image} {trouble}", remedy, partial(_drop, image.parent / ROWS, ROW_KEYS, row["file"]))
+        yield Finding(f"{image} {trouble}", remedy, partial(drop_rows, image.parent / ROWS, claims, row["file"]))
         return
     if _seconds(row.get("finished")) > time.time() + 60:
         yield Finding(f"{image} is of a later time than now ({row['finished']}): the clock of its worker was ahead")
@@ -217,23 +203,6 @@ def _verify_image(image: Path, row: dict[str, Any] | None) -> Iterator[Finding]:
         path = image.parent / name
         if not path.is_file() or file_sha(path) != sha:
             yield Finding(f"{path} is {'damaged' if path.exists() else 'missing'}; a run with record= makes it again")
-
-
-def _drop(record: Path, keys: set[str], file: str | None = None) -> None:
-    """Drop the damaged lines of a record, and the row of one file."""
-    with Claims(record.parent).hold(ROWS, wait=True):
-        kept = [line for line in lines(record) if (row := parse(line, keys)) and row["file"] != file]
-        write_lines(record, kept)
-
-
-def _add(record: Path, row: dict[str, Any]) -> None:
-    with Claims(record.parent).hold(ROWS, wait=True):
-        append(record, row)
-
-
-def _busy(cell: Path) -> set[str]:
-    """Files that a living worker, as far as can be told, may be writing right now."""
-    return {name for name, body in Claims(cell).standing().items() if not body["dead"]}
 
 
 def _seconds(text: Any) -> float:
@@ -260,7 +229,7 @@ def _verify_bases(folder: Path) -> Iterator[Finding]:
 
 
 def _garbage(store: Path, apply: bool) -> Iterator[Finding]:
-    places = [*cells(store), *_bases(store)]
+    places = [*cells(store), *base_folders(store)]
     away = partial(set_aside, root=store)
     to = f"moved to {store / '.removed'}"
     for folder in places:
@@ -271,9 +240,6 @@ def _garbage(store: Path, apply: bool) -> Iterator[Finding]:
                 yield Finding(f"{path}: left by a worker that died", to, partial(away, path))
         for name in dead:
             yield Finding(f"{folder / '.claims' / name}: its worker has died", "removed", claims.sweep)
-        locks = folder / ".locks"
-        if locks.is_dir() and all(_is_free(path) for path in locks.iterdir()):
-            yield Finding(f"{locks}: locks of an earlier version", to, partial(away, locks))
     for cell in cells(store):
         yield from _orphans(cell, away, to)
         if apply and (cell / ROWS).exists():
@@ -284,14 +250,15 @@ def _garbage(store: Path, apply: bool) -> Iterator[Finding]:
 
 def _orphans(cell: Path, away: Callable[[Path], Path], to: str) -> Iterator[Finding]:
     """Images without a row. Where they are most of a cell it is the record that is wrong, and nothing is moved."""
-    listed, busy = {row["file"] for row in read_rows(cell / ROWS, ROW_KEYS)[0]}, _busy(cell)
+    claims = Claims(cell)
+    listed, busy = {row["file"] for row in read_rows(cell / ROWS, ROW_KEYS)[0]}, busy_files(claims)
     images = [path for path in sorted(cell.glob("*.png")) if path.is_file()]
     orphans = [path for path in images if path.name not in listed | busy]
     own = {path: row for path in orphans if (row := own_row(path))}
     bare = [path for path in orphans if path not in own]
     for path, row in own.items():
         text = f"{path}: no row of {ROWS} names it, and it carries its own"
-        yield Finding(text, "its row is written again", partial(_add, cell / ROWS, row))
+        yield Finding(text, "its row is written again", partial(append_row, cell / ROWS, claims, row))
     if bare and 2 * len(bare) > len(images):
         yield Finding(
             f"{cell}: no row of {ROWS} names {len(bare)} of its {len(images)} images; most of a cell is "
@@ -302,20 +269,11 @@ def _orphans(cell: Path, away: Callable[[Path], Path], to: str) -> Iterator[Find
         yield Finding(f"{path}: no row of {ROWS} names it", to, partial(away, path))
 
 
-def _bases(store: Path) -> list[Path]:
-    return sorted(path for path in store.glob("*/base/*/*") if path.is_dir() and not path.parts[-4].startswith("."))
-
-
 def _is_litter(scratch: Path, dead: list[str]) -> bool:
     """Whether nobody is writing a scratch file `.<name>.<digits>.tmp`: its worker died, or it is old and unclaimed."""
     name = scratch.name[1:].rsplit(".", 2)[0]
-    if any(name.startswith(Path(claimed).stem) for claimed in _busy(scratch.parent)):
+    if any(name.startswith(Path(claimed).stem) for claimed in busy_files(Claims(scratch.parent))):
         return False
     ahead = clock_difference(scratch.parent) or 0.0
     old = time.time() - ahead - scratch.stat().st_mtime > STALE
     return old or any(name.startswith(Path(claimed).stem) for claimed in dead)
-
-
-def _is_free(path: Path) -> bool:
-    with locked(path, wait=False) as mine:
-        return mine

@@ -9,6 +9,7 @@ from PIL import Image
 
 from sega.store.cell_folder import RunFolder
 from sega.store.files import atomic, digest, locked
+from sega.store.mending import append_row
 
 ROW = {"prompt_id": "p-1", "prompt": "a ball", "seed": 0, "seconds": 1.0}
 IMAGE = Image.new("RGB", (16, 16), (10, 20, 30))
@@ -97,7 +98,7 @@ def test_a_full_disk_names_the_file_and_leaves_no_scratch(folder, tmp_path):
             folder.add("p-1-0.png", noise.resize((256, 256)), ROW)
         assert error.value.filename == str(folder.path / "p-1-0.png")
         with pytest.raises(OSError) as error:
-            folder._append(folder.rows_file, ROW | {"file": "p-2-0.png"})
+            append_row(folder.rows_file, folder.claims, ROW | {"file": "p-2-0.png"})
         assert error.value.filename == str(folder.rows_file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
