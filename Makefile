@@ -115,9 +115,10 @@ $(VENV)/.ray: $(STAMP)
 	touch $@
 
 TESTERS ?= 2
-test: $(STAMP) $(VENV)/.ray ## lint and run the tests, TESTERS files at a time
+test: $(STAMP) $(VENV)/.ray ## lint, check types and run the tests, TESTERS files at a time
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TESTERS) --dist loadfile
 
 PAPER = results/papers/$*

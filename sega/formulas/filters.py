@@ -13,7 +13,7 @@ from torch import Tensor
 BLUR_RANGE = (0.1, 2.0)  # standard deviations torchvision's GaussianBlur draws from
 
 
-def butterworth_mask(size: tuple[int, int], ratio: float, order: int = 4, device=None) -> Tensor:
+def butterworth_mask(size: tuple[int, int], ratio: float, order: int = 4, device: torch.device | None = None) -> Tensor:
     """G(p, q) = 1/(1 + (d^2/ratio^2)^order) on the centred spectrum, float32 [P, Q].
 
     d^2 = (2p/P - 1)^2 + (2q/Q - 1)^2 for rows p = 0 ... P-1 and columns q, so `ratio` is the radius of the half-power
@@ -35,7 +35,8 @@ def butterworth_lowpass(x: Tensor, ratio: float, order: int = 4) -> Tensor:
     """
     mask = butterworth_mask((x.shape[-2], x.shape[-1]), ratio, order, x.device)
     spectrum = torch.fft.fftshift(torch.fft.fft2(_full(x)), dim=(-2, -1))
-    return torch.fft.ifft2(torch.fft.ifftshift(spectrum * mask, dim=(-2, -1))).real.to(x.dtype)
+    low: Tensor = torch.fft.ifft2(torch.fft.ifftshift(spectrum * mask, dim=(-2, -1))).real
+    return low.to(x.dtype)
 
 
 def haar_lowpass(x: Tensor, level: int = 1) -> Tensor:

@@ -13,7 +13,7 @@ TIME = 256  # channels of the sinusoidal embedding of the time
 
 def call_flops(config: dict[str, Any], image: int, text: int) -> int | None:
     """Of one sample with this many image and text tokens; None for a class that is not counted."""
-    count = COUNTED.get(config.get("_class_name"))
+    count = COUNTED.get(str(config.get("_class_name")))
     return None if count is None else 2 * count(config, image, text)
 
 
@@ -27,7 +27,8 @@ def _flux(config: dict[str, Any], image: int, text: int) -> int:
     embedded = (image * (config["in_channels"] + _out(config)) + text * config["joint_attention_dim"]) * width
     times = (TIME + width) * width * (2 if config["guidance_embeds"] else 1)
     pooled = (config["pooled_projection_dim"] + width) * width
-    return blocks * width**2 + attention + embedded + times + pooled + 2 * width**2
+    total: int = blocks * width**2 + attention + embedded + times + pooled + 2 * width**2
+    return total
 
 
 def _qwen(config: dict[str, Any], image: int, text: int) -> int:
@@ -37,7 +38,8 @@ def _qwen(config: dict[str, Any], image: int, text: int) -> int:
     attention = 2 * both * both * width * layers
     out = config["out_channels"] * config["patch_size"] ** 2
     embedded = (image * (config["in_channels"] + out) + text * config["joint_attention_dim"]) * width
-    return blocks * width**2 + attention + embedded + (TIME + width) * width + 2 * width**2
+    total: int = blocks * width**2 + attention + embedded + (TIME + width) * width + 2 * width**2
+    return total
 
 
 def _flux2(config: dict[str, Any], image: int, text: int) -> int:
@@ -48,14 +50,15 @@ def _flux2(config: dict[str, Any], image: int, text: int) -> int:
     attention = 2 * both * both * width * blocks
     embedded = (image * (config["in_channels"] + _out(config)) + text * config["joint_attention_dim"]) * width
     times = (config["timestep_guidance_channels"] + width) * width * (2 if config["guidance_embeds"] else 1)
-    return int(layers * width**2) + attention + embedded + times + 2 * width**2
+    total: int = int(layers * width**2) + attention + embedded + times + 2 * width**2
+    return total
 
 
 def _zimage(config: dict[str, Any], image: int, text: int) -> int:
     width, refiners = config["dim"], config["n_refiner_layers"]
     image, text = (-(-tokens // 32) * 32 for tokens in (image, text))
     inner, embedding, channels = int(width / 3 * 8), min(width, 256), config["in_channels"] * 4
-    total = 0
+    total: int = 0
     for tokens, layers, modulated in (
         (image, refiners, True),
         (text, refiners, False),
@@ -64,11 +67,13 @@ def _zimage(config: dict[str, Any], image: int, text: int) -> int:
         block = tokens * (4 * width**2 + 3 * width * inner) + 2 * tokens**2 * width
         total += layers * (block + modulated * 4 * embedding * width)
     ends = image * channels * width + text * config["cap_feat_dim"] * width + (image + text) * width * channels
-    return total + ends + embedding * width + TIME * 1024 + 1024 * embedding
+    total += ends + embedding * width + TIME * 1024 + 1024 * embedding
+    return total
 
 
 def _out(config: dict[str, Any]) -> int:
-    return (config.get("out_channels") or config["in_channels"]) * config.get("patch_size", 1) ** 2
+    values: int = (config.get("out_channels") or config["in_channels"]) * config.get("patch_size", 1) ** 2
+    return values
 
 
 COUNTED = {

@@ -23,7 +23,8 @@ def base_frequencies(dim: int, theta: float) -> Tensor:
 
 def ntk_factor(scale: float, dim: int) -> float:
     """scale^(dim/(dim-2)), what NTK multiplies theta by: the slowest pair then turns exactly `scale` times slower."""
-    return scale ** (dim / (dim - 2))
+    factor: float = scale ** (dim / (dim - 2))
+    return factor
 
 
 def pi(dim: int, theta: float, scale: float) -> Tensor:
@@ -91,7 +92,8 @@ def yarn_llm(dim: int, theta: float, scale: float, train_tokens: int) -> Tensor:
 
 def dype_ntk_factor(scale: float, dim: int, sigma: float, lambda_s: float = 2.0, lambda_t: float = 2.0) -> float:
     """max(1, scale^(dim/(dim-2) * lambda_s * sigma^lambda_t)), what DyPE-NTK multiplies theta by at time sigma."""
-    return max(1.0, ntk_factor(scale, dim) ** (lambda_s * sigma**lambda_t))
+    factor: float = ntk_factor(scale, dim) ** (lambda_s * sigma**lambda_t)
+    return max(1.0, factor)
 
 
 def dype_ntk(

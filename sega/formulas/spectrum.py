@@ -68,7 +68,8 @@ def strength(u: Tensor, profile: Tensor, gamma: float = 1.5) -> float:
     """1 - flatness^gamma of the radial profile of u, in [0, 1]. A constant latent has none: 0."""
     if float(u.double().square().sum()) < 1e-12:
         return 0.0
-    return 1.0 - flatness(profile) ** gamma
+    noise_like: float = flatness(profile) ** gamma
+    return 1.0 - noise_like
 
 
 def band_positions(pairs: int, bins: int, cycles: Tensor | None = None) -> Tensor:
