@@ -40,5 +40,5 @@ def line(tiny_folder, tmp_path, monkeypatch):
     """Words of a short run on `tiny_folder`, for tests of run.py; the hash cache goes elsewhere."""
     from small import words
 
-    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
+    monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
     return words(tiny_folder, f"store={tmp_path / 'runs'}", "steps=1", "device=cpu", "prompts.limit=2")

@@ -68,7 +68,7 @@ def check_pipeline(folder: Path, name: str, family: str, ways_out: str = "") -> 
         _tensors(place)
 
 
-def _parts(index: dict[str, Any]) -> dict[str, list]:
+def _parts(index: dict[str, Any]) -> dict[str, list[str]]:
     entries = {part: entry for part, entry in index.items() if not part.startswith("_") and isinstance(entry, list)}
     return {part: entry for part, entry in entries.items() if entry[0]}
 

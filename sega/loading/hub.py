@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from sega.errors import RequestError
@@ -28,7 +29,7 @@ def cached(repository: str, revision: str | None) -> tuple[Path, str] | None:
     return (snapshot, str(commit)) if commit and (snapshot / "model_index.json").exists() else None
 
 
-def fetch(repository: str, revision: str | None, check) -> tuple[Path, str]:
+def fetch(repository: str, revision: str | None, check: Callable[[Path], object]) -> tuple[Path, str]:
     """Bring a pipeline into the cache; `check(file)` sees its model_index.json before anything large is fetched.
 
     The first file tells within a second or two whether the hub can be reached and lets us in; every failure is a

@@ -12,11 +12,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
 from sega.methods.types import Stage
 from sega.models.tiles import OVERLAP, spans
+
+if TYPE_CHECKING:
+    from sega.run.cell import Cell
 
 MODES = ("auto", "gpu", "offload", "group", "sequential")
 GB = 1e9
@@ -58,11 +61,11 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """The placement of a generation, of the text encoders that run before it, and why."""
 
-    mode: str
-    text_mode: str
+    mode: str  # one of MODES
+    text_mode: str  # of the text encoders
     estimate: Estimate | None  # None: a class whose needs are not known
     budget: float | None  # bytes; None: unknown
     device: str
@@ -136,7 +139,7 @@ def _channels(config: dict[str, Any]) -> int:
     return channels[min(1, len(channels) - 1)]
 
 
-def plan_for(cell, device: str) -> Plan:
+def placement_of(cell: Cell, device: str) -> Placement:
     """The placement of a cell whose weights are here."""
     from sega.loading.folder import read_parts
 
@@ -149,13 +152,13 @@ def tile(model: dict[str, Any]) -> int | None:
     return model["vae_tile"] if model["vae_tiling"] else None
 
 
-def choose(model: dict[str, Any], expected: Estimate | None, device: str, budget: float | None) -> Plan:
+def choose(model: dict[str, Any], expected: Estimate | None, device: str, budget: float | None) -> Placement:
     """The first mode that fits, or the one asked for. Raises RequestError for a mode that can't be had."""
     wish, quantized = model["memory"], model["quantize"]
     if device == "cpu":
         if wish not in ("auto", "gpu"):
             raise RequestError(f"model.memory={wish} moves weights to a GPU and back, and this runs on a CPU; use auto")
-        return Plan("gpu", "gpu", expected, budget, device)
+        return Placement("gpu", "gpu", expected, budget, device)
     modes = [mode for mode in MODES[1:] if not quantized or mode in ("gpu", "offload")]
     if wish != "auto" and wish not in modes:
         raise RequestError(f"model.memory={wish} can't hold quantised weights; use gpu or offload with model.quantize")
@@ -163,7 +166,7 @@ def choose(model: dict[str, Any], expected: Estimate | None, device: str, budget
     fitting = [mode for mode in modes if not known or expected.needs(mode) <= budget]
     mode = wish if wish != "auto" else (fitting or modes[-1:])[0]
     text_mode = "gpu" if not known or expected.text * MARGIN <= budget else "sequential"
-    return Plan(mode, text_mode, expected, budget, device)
+    return Placement(mode, text_mode, expected, budget, device)
 
 
 def advice(mode: str, device: str = "cuda") -> str:
@@ -201,7 +204,7 @@ def free(device: str, budget_gb: float | None) -> float | None:
 
 
 @contextlib.contextmanager
-def explained(plan: Plan, size: tuple[int, int]) -> Iterator[None]:
+def explained(placement: Placement, size: tuple[int, int]) -> Iterator[None]:
     """Running out of memory as a RequestError that names the next thing to try."""
     import torch
 
@@ -210,7 +213,7 @@ def explained(plan: Plan, size: tuple[int, int]) -> Iterator[None]:
     except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator has only its words
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        what, hint = "RAM" if plan.device == "cpu" else "GPU memory", advice(plan.mode, plan.device)
+        what, hint = "RAM" if placement.device == "cpu" else "GPU memory", advice(placement.mode, placement.device)
         raise RequestError(
-            f"out of {what} at {size[0]}x{size[1]} with model.memory={plan.mode}; next to try: {hint}"
+            f"out of {what} at {size[0]}x{size[1]} with model.memory={placement.mode}; next to try: {hint}"
         ) from error

@@ -12,9 +12,16 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from sega.methods.base import Method
+    from sega.store.bases import Base, BaseFolder, BaseStage
 
 KINDS = ("ring", "ulysses", "blocks")
 SPLIT = KINDS[:2]
@@ -23,7 +30,7 @@ RING = ("_native_cudnn", "_native_flash", "flash", "sage")
 """Attention backends that give the normaliser of their rows, by which a ring joins its parts."""
 
 
-def check(model: dict[str, Any], method) -> None:
+def check(model: dict[str, Any], method: Method) -> None:
     """Refuse what can't work, before anything is loaded. `method` is that of the request."""
     kind = model["parallel"]
     if kind is not None and kind not in KINDS:
@@ -87,7 +94,7 @@ def meet(device: str) -> None:
     atexit.register(dist.destroy_process_group)
 
 
-def split(transformer, kind: str, device: str) -> None:
+def split(transformer: torch.nn.Module, kind: str, device: str) -> None:
     """Split the sequence over all processes. Lengths and heads need not be multiples of their number."""
     from diffusers import ContextParallelConfig
 
@@ -118,12 +125,12 @@ def _resolve_on_cpu(transformer, config):
     return parallel
 
 
-def is_split(transformer) -> bool:
+def is_split(transformer: torch.nn.Module) -> bool:
     """Whether a transformer works on a part of the sequence only."""
     return getattr(getattr(transformer, "_parallel_config", None), "context_parallel_config", None) is not None
 
 
-def gather_tokens(x, transformer, length: int):
+def gather_tokens(x: torch.Tensor, transformer: torch.nn.Module, length: int) -> torch.Tensor:
     """Tokens [B, S, C] of all processes where `x` holds this one's share of `length`."""
     if x.shape[1] == length or not is_split(transformer):
         return x
@@ -133,7 +140,7 @@ def gather_tokens(x, transformer, length: int):
     return PartitionAnythingSharder.unshard_anything(x, 1, config._flattened_mesh)
 
 
-def as_split(table, module):
+def as_split(table: Any, module: torch.nn.Module) -> Any:
     """A rotary table cut as hooks on the stock module, whose place ours takes, would cut its own."""
     registry = getattr(module, "_diffusers_hook", None)
     for name in registry._hook_order if registry else ():
@@ -141,7 +148,7 @@ def as_split(table, module):
     return table
 
 
-def spread(pipe, device: str) -> None:
+def spread(pipe: DiffusionPipeline, device: str) -> None:
     """Put a pipeline on a device, and the blocks of its transformer on all GPUs of this process, evenly."""
     from accelerate import dispatch_model
 
@@ -152,7 +159,7 @@ def spread(pipe, device: str) -> None:
     dispatch_model(transformer, devices, force_hooks=True)
 
 
-def device_map(transformer, limits: dict[Any, int] | None = None) -> dict[str, Any]:
+def device_map(transformer: torch.nn.Module, limits: dict[Any, int] | None = None) -> dict[str, Any]:
     """Which module goes where; a block is never cut. `limits` are bytes for each device, by default what is free."""
     from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory
@@ -190,21 +197,21 @@ def jobs() -> Iterator[Any]:
 class Together:
     """Shared bases of which every process knows what the first one finds, so that all run the same stages."""
 
-    def __init__(self, bases=None):
+    def __init__(self, bases: BaseFolder | None = None):
         self.bases = bases  # of the first process
 
     @contextmanager
-    def claim(self, *key):
+    def claim(self, stage: BaseStage, prompt: str, seed: int) -> Iterator[None]:
         if self.bases is None:
             yield
             return
-        with self.bases.claim(*key):
+        with self.bases.claim(stage, prompt, seed):
             yield
 
-    def load(self, *key):
-        return _broadcast(self.bases.load(*key) if self.bases is not None else None)
+    def load(self, stage: BaseStage, prompt: str, seed: int) -> Base | None:
+        return _broadcast(self.bases.load(stage, prompt, seed) if self.bases is not None else None)
 
-    def save(self, stage, prompt, seed, base) -> None:
+    def save(self, stage: BaseStage, prompt: str, seed: int, base: Base) -> None:
         if self.bases is not None:
             self.bases.save(stage, prompt, seed, base)
 

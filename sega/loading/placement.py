@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, PipelineQuantizationConfig
 
 QUANTIZE = ("8bit", "4bit")
 
 
-def quantization(kind: str | None, dtype, parts: list[str]):
+def quantization(kind: str | None, dtype: torch.dtype, parts: list[str]) -> PipelineQuantizationConfig | None:
     """diffusers' configuration of 8- or 4-bit weights for these parts, through bitsandbytes; None for none.
 
     4-bit is NF4 with computation in the model's dtype. Raises RequestError where it can't run.
@@ -32,7 +36,7 @@ def quantization(kind: str | None, dtype, parts: list[str]):
     return PipelineQuantizationConfig(f"bitsandbytes_{kind}", options, components_to_quantize=parts)
 
 
-def switch(transformer, attention: str | None, compiled: bool) -> None:
+def switch(transformer: torch.nn.Module, attention: str | None, compiled: bool) -> None:
     """Choose diffusers' attention backend and compile the repeated blocks. Raises RequestError for what can't run."""
     if attention is not None:
         from diffusers.models.attention_dispatch import AttentionBackendName
@@ -51,7 +55,7 @@ def switch(transformer, attention: str | None, compiled: bool) -> None:
         transformer.compile_repeated_blocks()
 
 
-def place(pipe, mode: str, device: str) -> None:
+def place(pipe: DiffusionPipeline, mode: str, device: str) -> None:
     """Put a pipeline on a device: whole ("gpu"), one part at a time ("offload"), one block of a part at a time
     ("group") or one layer at a time ("sequential"). Pixels do not depend on it.
     """

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.methods.types import Stage
 from sega.models import GUIDED
 from sega.store import tensors
 from sega.store.files import atomic, digest, locked, set_aside
 from sega.store.names import text_sha
+
+if TYPE_CHECKING:
+    from sega.run.cell import Cell
+    from sega.run.prompts import Prompt
 
 
 class TextCache:
@@ -75,7 +79,12 @@ def sentences(
 
 
 def prepare(
-    cell, items, identity: dict[str, Any], device: str, mode: str, before: Callable[[], None]
+    cell: Cell,
+    items: Iterable[tuple[Prompt, int]],
+    identity: dict[str, Any],
+    device: str,
+    mode: str,
+    before: Callable[[], None],
 ) -> TextCache | None:
     """The embeddings of a cell's images, made where they are missing; None where the model keeps its encoders.
 
@@ -104,7 +113,7 @@ def prepare(
     return cache
 
 
-def _encode(cell, cache: TextCache, missing: list[str], device: str, mode: str) -> None:
+def _encode(cell: Cell, cache: TextCache, missing: list[str], device: str, mode: str) -> None:
     import torch
 
     from sega.loading.pipeline import load_text_encoders

@@ -8,7 +8,7 @@ from typing import Any
 
 from sega.loading import memory
 from sega.loading.folder import Part, read_parts
-from sega.loading.pipeline import fingerprint, known_fingerprint, source
+from sega.loading.weights import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
 from sega.run.cell import Cell, file_name
 from sega.run.cost import Cost, image_cost

@@ -114,7 +114,7 @@ class _Worker:
         self.cell, self.folder, self.progress, self.session = cell, folder, progress, session
         self.stop, self.maker = session.stop, session.maker
         self.device = _device(cell)
-        self.plan = memory.plan_for(cell, self.device)
+        self.plan = memory.placement_of(cell, self.device)
         if cell.model["parallel"] != "blocks" and self.plan.matters:  # the estimate is for one device
             progress.note(self.plan.line(), once=True)
         for line in cell.unused:

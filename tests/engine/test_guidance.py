@@ -59,7 +59,7 @@ def test_a_sweep_of_guidance_with_equal_and_other_seeds(tiny_pipe, name):
 def test_a_line_sweeps_guidance_and_records_it(tiny_folder, tmp_path, monkeypatch, capsys):
     from sega.run.cli import main
 
-    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
+    monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
 
     def run(*more):
         line = words(tiny_folder, f"store={tmp_path / 'runs'}", "steps=2", "device=cpu", "res=128", "prompts.limit=1")

@@ -14,7 +14,7 @@ import pytest
 
 from sega.errors import RequestError
 from sega.loading.folder import read_parts
-from sega.loading.pipeline import find_weights
+from sega.loading.weights import find_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {"name": "flux", "id": "owner/name", "revision": None, "download": False, "geometry": {"family": "flux"}}
@@ -74,7 +74,7 @@ def test_a_missing_shard_is_named(copy, tiny_pipe):
 
 
 def test_a_path_may_name_a_repository_of_the_cache(copy, tmp_path, monkeypatch):
-    from sega.loading.pipeline import source
+    from sega.loading.weights import source
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "models--other--pipeline" / "refs").mkdir(parents=True)

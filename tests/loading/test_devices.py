@@ -35,7 +35,7 @@ def test_without_a_choice_there_is_nothing_to_share(gpus):
 
 
 def test_each_worker_takes_a_gpu_that_no_other_has_until_it_ends(gpus, tmp_path, capsys):
-    other = "import sys; from sega import devices; print(devices.take('id 0'), flush=True); sys.stdin.read()"
+    other = "import sys; from sega.loading import devices; print(devices.take('id 0'), flush=True); sys.stdin.read()"
     place = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     worker = subprocess.Popen([sys.executable, "-c", other], stdin=-1, stdout=-1, text=True, env=place)
     assert worker.stdout.readline() == "True\n"

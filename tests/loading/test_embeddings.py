@@ -11,7 +11,6 @@ from small import words as small_words
 from sega.loading.text_cache import TextCache, sentences
 from sega.methods.types import Stage
 from sega.run.cli import main
-from sega.run.maker import Maker
 
 PROMPT = "a photo of a red boat"
 
@@ -26,8 +25,8 @@ def run(monkeypatch, capsys, *words):
 
 @pytest.fixture
 def line(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
-    Maker().free()
+    monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
+    monkeypatch.setattr("sega.run.worker._loaded", {})
     return small_words(tiny_folder, "steps=1", "device=cpu", f"prompts.text={PROMPT}")
 
 
@@ -54,8 +53,10 @@ def test_pictures_are_the_same_and_sentences_encoded_once(line, tmp_path, monkey
 
 
 def test_the_model_is_loaded_without_text_encoders(line, tmp_path, monkeypatch, capsys):
+    from sega.run import worker as runner
+
     run(monkeypatch, capsys, *line, f"model.text_cache={tmp_path / 'text'}", f"store={tmp_path / 'runs'}", "res=128")
-    (pipe,) = Maker._opened.values()
+    (pipe,) = runner._loaded.values()
     assert pipe.text_encoder is None and pipe.text_encoder_2 is None and pipe.tokenizer is None
 
 

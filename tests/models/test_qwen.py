@@ -309,7 +309,7 @@ def test_a_saved_pipeline_goes_through_the_runner(pipe, monkeypatch, capsys, tmp
     from sega.run.cli import main
 
     pipe.save_pretrained(tmp_path / "pipeline", safe_serialization=True)
-    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
+    monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
     words = [
         "model=qwen",
         f"model.path={tmp_path / 'pipeline'}",

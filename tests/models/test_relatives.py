@@ -238,7 +238,7 @@ def test_a_saved_pipeline_goes_through_the_runner(pipe, family, monkeypatch, cap
     from sega.run.cli import main
 
     pipe.save_pretrained(tmp_path / "pipeline", safe_serialization=True)
-    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
+    monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
     words = [
         f"model={family}",
         f"model.path={tmp_path / 'pipeline'}",

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def line(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
+    monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
     return small_words(tiny_folder, f"store={tmp_path / 'runs'}", "steps=1", "device=cpu")
 
 

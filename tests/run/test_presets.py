@@ -58,7 +58,7 @@ def test_multiples_in_a_preset_are_of_the_model_that_runs():
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_runs(name, tiny_folder, tmp_path, monkeypatch, capsys):
     """On a small random pipeline that takes 32 px for its training size, so that 4096 px become 128."""
-    monkeypatch.setattr("sega.loading.pipeline.HASHES", tmp_path / "weights.json")
+    monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
     words = ["-m", f"experiment={name}", *TINY, f"model.path={tiny_folder}", f"store={tmp_path / 'runs'}"]
     small = ["model.native=32", "model.geometry.train_tokens=4", "model.geometry.sega_train_tokens=4"]
     assert cli.main([*words, *small]) == 0, capsys.readouterr()

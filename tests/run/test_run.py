@@ -91,7 +91,7 @@ def test_weights_in_the_hub_cache_are_found(tmp_path, monkeypatch, tiny_folder):
     import shutil
 
     from sega.errors import RequestError
-    from sega.loading.pipeline import find_weights, fingerprint
+    from sega.loading.weights import find_weights, fingerprint
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     model = {"name": "flux", "path": None, "id": "owner/name", "revision": None, "download": False}
@@ -112,7 +112,7 @@ def test_weights_in_the_hub_cache_are_found(tmp_path, monkeypatch, tiny_folder):
 def test_the_hash_of_weights_is_that_of_their_content(tiny_folder, tmp_path, monkeypatch):
     import shutil
 
-    from sega.loading import pipeline as loading
+    from sega.loading import weights as loading
 
     monkeypatch.setattr(loading, "HASHES", tmp_path / "weights.json")
     first = loading.fingerprint(loading.Weights(tiny_folder))
