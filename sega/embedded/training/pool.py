@@ -17,6 +17,7 @@ import torch
 
 from sega.embedded import world
 from sega.embedded.model import build_tokenizer
+from sega.embedded.training.families import FAMILY, render_family
 
 GRIDS = (
     (24, 24),
@@ -55,8 +56,6 @@ def shards(kinds: set[str], scenes: int, families: int = FAMILY_SHARDS) -> list[
 
 def make_shard(name: str, seed: int, tokenizer) -> dict[str, np.ndarray]:
     """The renders and caption tokens of one shard."""
-    from sega.embedded.training.scorer import FAMILY, render_family
-
     kind, index = name.split("-")[0], int(name.split("-")[1])
     if kind == "families":
         rng = np.random.default_rng([seed, 4, index])

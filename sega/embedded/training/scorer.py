@@ -20,38 +20,12 @@ import torch.nn.functional as F
 
 from sega.embedded import world
 from sega.embedded.model import NATIVE, build_tokenizer
-from sega.embedded.scorer import CONFIG, INPUT, Scorer, prepare
+from sega.embedded.scorer import CONFIG, Scorer, prepare
 from sega.embedded.training import record
+from sega.embedded.training.families import FAMILY
 from sega.embedded.training.pool import FAMILY_SHARDS, Pool, read
 
-FAMILY = 8
 FAMILIES = 8
-SIZES = (144, 192, 192, 256, 384)
-"""Sides of the renders in px."""
-
-
-def family(rng: np.random.Generator) -> list[world.Scene]:
-    """FAMILY scenes whose captions differ from the first in each attribute with a chance of 0.3."""
-    first = world.sample_scene(rng)
-    rest = []
-    for _ in range(FAMILY - 1):
-        keep = {k: v for k, v in first.said.items() if rng.random() > 0.3}
-        rest.append(world.sample_scene(rng, keep))
-    return [first, *rest]
-
-
-def render_family(rng: np.random.Generator) -> list[tuple[world.Scene, np.ndarray]]:
-    """The scenes of a family and their renders, uint8 [INPUT, INPUT, 3]: made at random SIZES and brought to INPUT."""
-    pairs = []
-    for scene in family(rng):
-        side = int(rng.choice(SIZES))
-        picture = world.render(scene, side, side)
-        if side != INPUT:
-            x = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
-            x = F.interpolate(x, (INPUT, INPUT), mode="bicubic", antialias=True).round().clamp(0, 255).byte()
-            picture = x[0].permute(1, 2, 0).numpy()
-        pairs.append((scene, picture))
-    return pairs
 
 
 def disturb(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
