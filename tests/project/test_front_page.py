@@ -58,7 +58,7 @@ def test_the_three_python_lines_make_an_image(tmp_path, monkeypatch):
     assert len([line for line in lines.splitlines() if line and not line.startswith(("from", "prompt"))]) == 2
     monkeypatch.chdir(tmp_path)
     exec(compile(lines, "README.md", "exec"), {})
-    assert Image.open(tmp_path / "sega.store.png").size == (384, 384)
+    assert Image.open(tmp_path / "sega.png").size == (384, 384)
 
 
 def test_the_first_command_asks_for_one_image():
