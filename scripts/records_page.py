@@ -1,0 +1,63 @@
+"""Write docs/records.md from the types of the records: `python scripts/records_page.py`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import typing
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NotRequired
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "records.md"
+sys.path.insert(0, str(ROOT))
+
+HEAD = """# Records
+
+Every key of the files that a run and a scoring leave in a store. This page is made from
+`sega/store/schema.py` and `eval/records/schema.py` by `python scripts/records_page.py`. Keys in
+*italics* are absent in some records; the text says when.
+
+Where the files are, and what happens to damaged ones: [sweeps.md](sweeps.md).
+"""
+
+
+def page() -> str:
+    """The text of docs/records.md."""
+    return HEAD + "".join(f"\n{table(record)}" for module in schemas() for record in records(module))
+
+
+def schemas() -> list[ModuleType]:
+    """The modules that hold the types of records, those that are there."""
+    names = ("sega.store.schema", "eval.records.schema")
+    return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
+
+
+def records(module: ModuleType) -> list[type]:
+    """The record types of a module, in the order they are written."""
+    return [item for item in vars(module).values() if typing.is_typeddict(item)]
+
+
+def table(record: type) -> str:
+    """Name, first sentence and keys of a record, as a section of Markdown."""
+    lines = [f"## {record.__name__}", "", str(record.__doc__).strip(), "", "| key | type | meaning |", "|---|---|---|"]
+    for name, hint in typing.get_type_hints(record, include_extras=True).items():
+        optional = typing.get_origin(hint) is NotRequired
+        kind, meaning = typing.get_args(typing.get_args(hint)[0] if optional else hint)
+        name = f"*`{name}`*" if optional else f"`{name}`"
+        lines.append(f"| {name} | `{_written(kind)}` | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _written(kind: Any) -> str:
+    """A type as it is written in the source, with a bar that does not end the cell of a table."""
+    text = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+    for module in ("sega.store.schema.", "eval.records.schema.", "typing."):
+        text = text.replace(module, "")
+    return text.replace("None", "null").replace(" | ", " or ")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
