@@ -164,6 +164,7 @@ class Method:
 
     def finish(self, run: Generation) -> Tensor:
         """The picture [1, 3, H, W] in -1..1 from the last stage's latent."""
+        assert run.latent is not None  # a stage is done
         return run.decode(run.latent)
 
 

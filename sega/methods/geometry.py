@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import UnionType
 
 from sega.errors import RequestError, near
 
@@ -61,11 +62,11 @@ class Geometry:
         return FAMILIES[self.family]
 
 
-def _is_number(value: object, kind) -> bool:
+def _is_number(value: object, kind: type | UnionType) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def build_geometry(block) -> Geometry:
+def build_geometry(block: object) -> Geometry:
     """Geometry from a mapping (a plain dict or a Hydra config). Unknown or missing keys raise RequestError."""
     known = [field.name for field in fields(Geometry)]
     if not isinstance(block, Mapping):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What `variant` settles. The paper's formula has neither a reduced amplitude nor a floor. It names NTK without a form
 # of its own, and speaks of the frequency of a pair and of the latent.
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "code": {
         "amplitude": 0.15,
         "gain": 1.5,
@@ -230,7 +230,7 @@ class SEGA(Method):
             return axis.magnitudes
         cycles = axis.frequencies * length / (2 * math.pi) if self.band_map == "physical" else None
         places = band_positions(len(axis.frequencies), len(profile), cycles)
-        shape = {"amplitude": self.amplitude, "gain": self.gain, "floor": self.floor}
+        shape: dict[str, Any] = {"amplitude": self.amplitude, "gain": self.gain, "floor": self.floor}
         return pair_magnitudes(profile, places, reference, spectrum["strength"], **shape)
 
     def check_tokens(self, grid: tuple[int, int], tokens: Tensor | None) -> Tensor:

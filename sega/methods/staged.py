@@ -83,7 +83,7 @@ class FromBase(Method):
 
     def base_stage(self, size: tuple[int, int], schedule: str | float = "pinned") -> Stage:
         """The model as it is at `size` (width, height)."""
-        return Stage(tuple(size), self.base_steps, self.base_guidance, schedule, plain=True)
+        return Stage((size[0], size[1]), self.base_steps, self.base_guidance, schedule, plain=True)
 
 
 @dataclass(frozen=True)
