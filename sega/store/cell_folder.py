@@ -1,10 +1,10 @@
 """The run store: one folder per cell, named by what changes its pixels.
 
-`<store>/<model>/<method>/<W>x<H>/<hash>/` holds `<prompt id>-<seed>.png`, `images.jsonl` (a row per finished image,
-in order of the file names once a cell is through), `failed.jsonl` (a row per image that came to nothing) and
-`run.json`. Each image carries its own row too (`sega.store.png`). Files appear by rename, whole or not at all; any
-number of workers on any number of machines may share a store (`sega.store.claims`). `python -m sega.store
-verify|ls|gc` looks after it.
+`<store>/<model>/<method>/<W>x<H>/<hash>/` holds `<prompt id>-<seed>.png`, `images.jsonl` (a row per finished image, in
+order of the file names once a cell is complete), `failed.jsonl` (a row per failed image) and `run.json`
+(`sega.store.schema` has the keys). Each image carries its own row too (`sega.store.png`). Files appear by rename,
+complete or not at all; any number of workers on any number of machines may share a store (`sega.store.claims`).
+`python -m sega.store verify|ls|gc` looks after it.
 """
 
 from __future__ import annotations

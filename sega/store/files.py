@@ -1,4 +1,4 @@
-"""Files that are whole or not there: writing by rename, locks, hashes, and a place for what stands in the way."""
+"""Files that are complete or absent: writing by rename, locks, hashes, and a place for what stands in the way."""
 
 from __future__ import annotations
 
