@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.hiflow import HiFlow
-from baselines.kernels.pruned import band_blocks, flex_attention, hap_chunked
 from sega.methods.base import Attention, Method
 from sega.methods.parameters import choice, count, flag, number, numbers
 from sega.methods.staged import ProportionalAttention
 from sega.methods.types import Call
+
+from .hiflow import HiFlow
+from .kernels.pruned import band_blocks, flex_attention, hap_chunked
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,12 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.kernels.neighbourhood import Layout, fitted, neighbourhood_attention
 from sega.errors import RequestError
 from sega.methods.base import Attention
 from sega.methods.parameters import choice, count, flag, number, text
 from sega.methods.staged import Staged, fit
 from sega.methods.types import Call, Point, Request, Stage
+
+from .kernels.neighbourhood import Layout, fitted, neighbourhood_attention
 
 if TYPE_CHECKING:
     import torch

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.kernels.focus import Focus, LayeredProportion, focus_factor
 from sega.errors import RequestError
 from sega.methods.base import Attention, Method, base_axis, check_grid, check_sigma, uniform_axis
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, flag, number, numbers
 from sega.methods.types import Axis, Point, Request, Rope, Stage
+
+from .kernels.focus import Focus, LayeredProportion, focus_factor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -311,7 +312,7 @@ class UltraImage(Method):
         return proportional if self.proportional_attention else None
 
     def flow(self, index: int, run: Generation) -> Callable[[Point], Tensor] | None:
-        from baselines.imax import IMax
+        from .imax import IMax
 
         if not self.staged:
             return None

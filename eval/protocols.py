@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sega.errors import RequestError, near
-from sega.methods.geometry import CONF
+from sega.home import CONF
 
 from .metrics.types import option
 

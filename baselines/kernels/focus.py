@@ -18,8 +18,9 @@ from sega.methods.types import Call
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from baselines.ultraimage import UltraImage
     from sega.methods.types import Step
+
+    from ..ultraimage import UltraImage
 
 
 def attention_rows(q: Tensor, k: Tensor, block: int, budget_mb: float, scale: float | None = None) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sega.store.files import whole
+from sega.store.files import atomic
 
 from .. import options
 from ..metrics.registry import metrics
@@ -131,7 +131,7 @@ def cut(out: Path, name: str, path: Path) -> str:
             reduced.crop(box).save(folder / f"{level}-{column}-{row}.webp", lossless=small, quality=90)
     picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
     (out / "thumbs").mkdir(exist_ok=True)
-    with whole(out / "thumbs" / f"{name}.webp") as scratch:
+    with atomic(out / "thumbs" / f"{name}.webp") as scratch:
         picture.save(scratch, "WEBP", quality=85)
     return ""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sega.store.files import file_sha, locked, read_record, whole
+from sega.store.files import file_sha, locked, read_record, atomic
 
 from ..records.files import digest, file_digest, write_text
 
@@ -44,7 +44,7 @@ class Made:
             self.skipped[path.name] = str(reason)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as scratch:
+        with atomic(path) as scratch:
             if hasattr(picture, "savefig"):
                 picture.savefig(scratch, format="png", dpi=130, metadata={"Software": None})
             else:

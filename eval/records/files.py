@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
-from sega.store.files import whole
+from sega.store.files import atomic
 
 DAMAGED_ZIP = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What zipfile raises for changed bytes: a bit of the flags, for example, makes a file "encrypted" (RuntimeError)."""
@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Write by rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as scratch:
+    with atomic(path) as scratch:
         scratch.write_text(text)
 
 
@@ -51,7 +51,7 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as scratch, scratch.open("wb") as file:
+    with atomic(path) as scratch, scratch.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near
+from sega.home import CONF
 from sega.loading.folder import read_json
-from sega.methods.geometry import CONF, Geometry, build_geometry, load_geometry, models
+from sega.methods.geometry import Geometry, build_geometry, load_geometry, models
 from sega.models import PIPELINES
 
 AXES = ("axes_dims_rope", "axes_dims")

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sega.errors import RequestError, near
+from sega.errors import RequestError
+from sega.home import CONF
 from sega.loading.known import geometry_of
 from sega.methods.base import Method
-from sega.methods.geometry import CONF
-from sega.methods.registry import METHODS, build_method
+from sega.methods.registry import build_method, defaults, method_class
 
 
 def load_method(name: str, model: Any = "flux", overrides: Iterable[str] = ()) -> Method:
     """A method by name for a model: `conf/method/<name>.yaml`, then overrides such as `"base=ntk"`.
 
-    `model` is a name of `conf/model`, the folder of a checkpoint, or a loaded pipeline. Unknown names, keys and values
-    raise RequestError with near matches.
+    A method of another package has the defaults of its class. `model` is a name of `conf/model`, the folder of a
+    checkpoint, or a loaded pipeline. Unknown names, keys and values raise RequestError with near matches.
     """
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if name not in METHODS:
-        raise RequestError(f"unknown method {name!r}{near(name, METHODS)}")
+    cls = method_class(name)
     geometry = geometry_of(model)
     if isinstance(overrides, str):
         overrides = [overrides]
@@ -35,7 +34,8 @@ def load_method(name: str, model: Any = "flux", overrides: Iterable[str] = ()) -
             raise RequestError(f"override {item!r} would change the method; load that method by its name instead")
     try:
         changes = OmegaConf.from_dotlist(overrides)
-        config = OmegaConf.merge(OmegaConf.load(CONF / "method" / f"{name}.yaml"), changes)
+        own = CONF / "method" / f"{name}.yaml"
+        config = OmegaConf.merge(OmegaConf.load(own) if own.is_file() else defaults(cls), changes)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise RequestError(f"overrides {overrides} can't be read: {str(error).splitlines()[0]}") from error
     return build_method(config, geometry)

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
+from sega.home import CACHE, CLONE
 from sega.loading.folder import check_index, check_pipeline
 from sega.loading.hub import cached, fetch, hub_cache
 from sega.store.files import atomic, file_sha
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-ROOT = Path(__file__).resolve().parents[2]
-HASHES = ROOT / "results" / "cache" / "weights.json"
+HERE = CLONE or Path(__file__).resolve().parents[2]
+"""What a relative `path` of a config is relative to, where the working folder has nothing of that name."""
+HASHES = CACHE / "weights.json"
 """Content hashes of weight folders, kept by the names, sizes and times of their files."""
 
 
@@ -39,7 +41,7 @@ def find_weights(model: dict[str, Any]) -> Weights:
     """
     name, family = model["name"], model["geometry"]["family"]
     path = Path(str(model["path"] or "")).expanduser()
-    folder = path if path.is_absolute() or path.exists() else ROOT / path
+    folder = path if path.is_absolute() or path.exists() else HERE / path
     if not model["path"] or (not folder.is_dir() and REPOSITORY.fullmatch(str(model["path"]))):
         return _from_hub(model)
     if not folder.is_dir():
@@ -51,7 +53,7 @@ def find_weights(model: dict[str, Any]) -> Weights:
 def source(model: dict[str, Any]) -> str:
     """The name by which weights are known in an identity: a repository where `path` names one, else the `id`."""
     path = str(model["path"] or "")
-    there = any(place.is_dir() for place in (Path(path).expanduser(), ROOT / path))
+    there = any(place.is_dir() for place in (Path(path).expanduser(), HERE / path))
     return path if REPOSITORY.fullmatch(path) and not there else model["id"]
 
 

@@ -111,7 +111,7 @@ def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any
     direct = not more and not cell.method.staged
     return {
         "model": {"id": source(model), "weights": weights_hash, "dtype": model["dtype"], **_switches(model)},
-        "method": {"name": cell.method.name, **cell.method.parameters()},
+        "method": {"name": cell.method.name, **_target(cell.config["method"]), **cell.method.parameters()},
         "size": list(cell.request.size),
         "steps": stage.steps if direct else None,
         "guidance": stage.guidance if direct else None,
@@ -123,6 +123,11 @@ def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any
         "exact_time": cell.config["exact_time"],
         "noise": f"sha256(purpose, seed, size, prompt) -> CPU generator, version {noise_version}",
     }
+
+
+def _target(method: dict[str, Any]) -> dict[str, Any]:
+    """Where the class of a method comes from, if the request says so."""
+    return {"target": method["target"]} if "target" in method else {}
 
 
 def _switches(model: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import FULL_OR_FORBIDDEN, IN_THE_WAY, RequestError, answer, output_closed, shortened
-from sega.methods.geometry import CONF
+from sega.home import CONF
 from sega.run.request import GROUPS, Check, Request, compose_all, plain, read_request
 
 EXAMPLES = """\
@@ -36,24 +36,24 @@ SHOW = {
     "-sc": None,
 }
 """Options of Hydra that only show something, with the values they take; () for any, None for no value."""
-ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun")
+ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun")
 """Options of Hydra that would take another configuration, which nothing here has checked."""
 
 
-def main(arguments: list[str], check_protocol: Check | None = None, maker: Any = None) -> int:
+def main(arguments: list[str], check_protocol: Check | None = None, maker: Any = None, program: str = "run.py") -> int:
     """Exit status: 0 done; 2 the request is wrong; 1 anything else, failed or missing images included.
 
     `check_protocol` checks the `eval` block of a cell (see `read_request`); `maker` makes the images, a `Maker` of
-    `sega.run.maker` unless given.
+    `sega.run.maker` unless given. `program` begins the lines that say what is wrong.
     """
     try:
-        return answer("run.py", partial(_command, arguments, check_protocol, maker))
+        return answer(program, partial(_command, arguments, check_protocol, maker, program))
     except KeyboardInterrupt:
-        print("run.py: interrupted; run the same command again to resume", file=sys.stderr)
+        print(f"{program}: interrupted; run the same command again to resume", file=sys.stderr)
         return 1
 
 
-def _command(arguments: list[str], check_protocol: Check | None, maker: Any) -> int:
+def _command(arguments: list[str], check_protocol: Check | None, maker: Any, program: str) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text())
         return 0
@@ -72,7 +72,7 @@ def _command(arguments: list[str], check_protocol: Check | None, maker: Any) -> 
         from sega.run.dryrun import show
 
         return show(request.cells)
-    return _run(request, maker)
+    return _run(request, maker, program)
 
 
 def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -82,7 +82,9 @@ def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
         if name in ELSEWHERE:
-            raise RequestError(f"{name} is not taken: the configuration is conf/; put your own files into its groups")
+            raise RequestError(
+                f"{name} is not taken; put your files into a folder, as method/mine.yaml; give --config-dir <folder>"
+            )
         if name not in SHOW:
             words.append(word)
             continue
@@ -106,7 +108,7 @@ def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
     return words, shown
 
 
-def _run(request: Request, maker: Any) -> int:
+def _run(request: Request, maker: Any, program: str) -> int:
     """Make the images of a request: in this process or, with a launcher, in others that this one waits for."""
     from sega.run.progress import watched
     from sega.run.sweep import sweep_of
@@ -116,10 +118,10 @@ def _run(request: Request, maker: Any) -> int:
     session = Session(sweep=sweep) if maker is None else Session(maker, sweep=sweep)
     with session.stop.handled(patient=request.launcher is not None):
         if request.launcher is None:
-            status = max(run_cell(cell, session) for cell in request.cells)
+            status = max(run_cell(cell, session, program) for cell in request.cells)
         else:
             with watched(sweep):
-                status = _hydra(request.words, partial(_launched, maker=maker))
+                status = _hydra(request.words, partial(_launched, maker=maker, program=program))
     if session.stop.requested and not status:
         raise KeyboardInterrupt
     now = sweep.count()
@@ -134,23 +136,23 @@ def _run(request: Request, maker: Any) -> int:
     return status or int(bool(now.failed or now.left))
 
 
-def run_cell(cell: Any, session: Any) -> int:
+def run_cell(cell: Any, session: Any, program: str) -> int:
     """Run one cell; what stops it is said in one line. Returns its exit status; the next cells go on."""
     from sega.run.worker import run
 
     try:
         run(cell, session)
     except RequestError as error:
-        print(f"run.py: {error}", file=sys.stderr, flush=True)
+        print(f"{program}: {error}", file=sys.stderr, flush=True)
         return 2
     except BrokenPipeError:
         session.stop.request()
-        return output_closed("run.py")
+        return output_closed(program)
     except OSError as error:
         if error.errno not in FULL_OR_FORBIDDEN | IN_THE_WAY:
             raise
         print(
-            f"run.py: {error.filename or cell.config['store']} can't be written ({error.strerror}); finished images "
+            f"{program}: {error.filename or cell.config['store']} can't be written ({error.strerror}); finished images "
             "are kept; mend this, then run the same command again",
             file=sys.stderr,
             flush=True,
@@ -178,12 +180,13 @@ def _nothing(config: Any) -> None:
     """The task of an option that only shows something."""
 
 
-def _launched(config: Any, maker: Any) -> int:
+def _launched(config: Any, maker: Any, program: str) -> int:
     """One cell, in the process that a launcher has chosen."""
     from sega.run.cell import build_cell
     from sega.run.worker import Session
 
-    return run_cell(build_cell(plain(config)), Session(plain=True) if maker is None else Session(maker, plain=True))
+    session = Session(plain=True) if maker is None else Session(maker, plain=True)
+    return run_cell(build_cell(plain(config)), session, program)
 
 
 def help_text() -> str:

@@ -9,7 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from sega.home import CLONE
+
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "tokenizers", "numpy", "pillow")
 
 
@@ -18,8 +19,10 @@ def code() -> dict[str, Any]:
     """Commit of this project and whether the tree differs from it; None without git."""
 
     def git(*words: str) -> str | None:
+        if CLONE is None:
+            return None
         try:
-            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+            done = subprocess.run(["git", "-C", str(CLONE), *words], capture_output=True, text=True, check=False)
         except FileNotFoundError:
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near, shortened
-from sega.methods.geometry import CONF, build_geometry
+from sega.home import CONF
+from sega.methods.geometry import build_geometry
 from sega.methods.sizes import is_multiple, parse_size
 from sega.run.cell import Cell, build_cell
 
@@ -51,9 +54,10 @@ def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], 
     from hydra.errors import HydraException
 
     multirun = bool({"-m", "--multirun"} & set(arguments))
-    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    words = _with_config_dirs([word for word in arguments if word not in ("-m", "--multirun")])
     for word in words:
         _check_word(word)
+    words = _with_plugins(words)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -80,6 +84,54 @@ def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], 
         launcher = _launcher(composed)
         configs = [_cell_part(composed) if line == one else plain(_composed(line)) for line in lines]
     return ["-m", *words], configs, None if launcher == BASIC else launcher
+
+
+def _with_config_dirs(words: list[str]) -> list[str]:
+    """`--config-dir <folder>` as an entry of Hydra's search path, where the folder's groups are found too."""
+    kept, folders, rest = [], [], list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name not in ("--config-dir", "-cd"):
+            kept.append(word)
+            continue
+        value = value if equals else (rest.pop(0) if rest else "")
+        if not Path(value).expanduser().is_dir() or not value:
+            raise RequestError(f"{name} {value} is not a folder; give one of groups, such as method/<name>.yaml")
+        folders.append(f"file://{Path(value).expanduser().resolve()}")
+    if folders:
+        given = next((word for word in kept if word.startswith("hydra.searchpath=[")), None)
+        kept = [word for word in kept if word != given]
+        others = given.partition("=[")[2].rstrip("]").split(",") if given else []
+        kept.append(f"hydra.searchpath=[{','.join([*folders, *filter(None, others)])}]")
+    return kept
+
+
+def _with_plugins(words: list[str]) -> list[str]:
+    """Methods of other packages as options of the group `method`, made from their classes.
+
+    `method.target=<module>:<class>` becomes such an option too. A config file of that name on the search path counts
+    more.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    from sega import plugins
+    from sega.methods.registry import METHODS, defaults, method_class, target_class
+
+    found = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "method.target":
+            cls = target_class(value)
+            option = f"target-{value.replace(':', '-')}"
+            ConfigStore.instance().store(option, defaults(cls) | {"target": value}, group="method", provider="target")
+            word = f"method={option}"
+        elif key == "method":
+            for name in re.findall(r"[\w-]+", value):
+                if name not in METHODS and name in plugins.entries("methods"):
+                    ConfigStore.instance().store(name, defaults(method_class(name)), group="method", provider="plugin")
+        found.append(word)
+    return found
 
 
 def _cell_part(composed) -> dict[str, Any]:
@@ -163,7 +215,7 @@ def _composed(words: list[str], hydra: bool = False):
 def _compose(words: list[str], hydra: bool = False):
     from hydra import compose
 
-    words = [word for word in words if hydra or not word.startswith("hydra")]
+    words = [word for word in words if hydra or not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
     return compose("config", overrides=words, return_hydra_config=hydra)
 
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import qwen_tiny
 import torch
 from omegaconf import OmegaConf
 
@@ -12,10 +11,11 @@ from baselines.ultraimage import UltraImage
 from sega import attach, load_method
 from sega.engine.attachment import Attachment
 from sega.engine.sampling import generate
+from sega.home import CONF
 from sega.loading.text_cache import sentences
-from sega.methods.geometry import CONF
 from sega.methods.registry import build_method
 from sega.methods.types import Stage
+from sega.testing import qwen as qwen_tiny
 
 PROMPT, NEGATIVE = "a photo of a red boat", "a house on the sand at night"
 SIZE = (256, 192)  # 12 x 16 tokens, of 10 in training

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from doubles import state
 from method_table import METHODS
 from small import GEOMETRY, PROMPT, load
 
@@ -11,6 +10,7 @@ from sega import attach, load_method
 from sega.engine.sampling import generate, seeded
 from sega.errors import RequestError
 from sega.methods.registry import METHODS as NAMES
+from sega.testing.checks import state
 
 OTHER = "a blue plain cone in the middle standing on sand under a night sky with light from the left"
 GUIDANCE = {PROMPT: 1.5, OTHER: 4.0}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import diffusers
 import numpy as np
 import pytest
-import qwen_tiny
 import torch
 from beside import OTHER, PROMPT, fresh_pipe, state
 from method_table import METHODS
@@ -20,6 +19,7 @@ from sega.engine.sampling import seeded
 from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.methods.registry import build_method
+from sega.testing import qwen as qwen_tiny
 
 DIRECT = [row.name for row in METHODS if not row.staged]
 NATIVE, LARGE, REFERENCE = (192, 192), (256, 256), (96, 128)

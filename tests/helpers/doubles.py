@@ -27,16 +27,3 @@ class Watching(Attention):
         turned, again = call.rotate(call.q), call.rotate(call.q, ids=call.ids.clone())
         torch.testing.assert_close(turned, again, rtol=1e-4, atol=1e-4)
         return super().attend(call)
-
-
-def state(pipe):
-    """Everything attaching could leave behind."""
-    transformer = pipe.transformer
-    return (
-        set(vars(transformer)),
-        set(vars(pipe.scheduler)),
-        transformer.pos_embed,
-        tuple(module.processor for module in transformer.modules() if hasattr(module, "processor")),
-        tuple(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in transformer.modules()),
-        set(transformer.state_dict()),
-    )

@@ -3,7 +3,7 @@
 Heads have the published rotary axes; everything else is as small as the classes allow.
 """
 
-from qwen_tiny import build_tokenizer
+from sega.testing.qwen import build_tokenizer
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content is string %}"

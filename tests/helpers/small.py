@@ -1,48 +1,21 @@
-"""The small model of the tests: the embedded model's architecture with random weights and a training side of 128 px.
-
-Half the heads and fewer tokens than the model that ships, so images of four and sixteen times its size stay cheap. Its
-size stands here alone: `GEOMETRY` for methods made in Python, `words` for lines of run.py, `build` for the weights.
-"""
+"""What tests need of the small random FLUX of `sega.testing`: `words` for lines of run.py, `load` for its methods."""
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 
 from sega.engine.sampling import generate
+from sega.home import CONF
 from sega.methods.base import Method
-from sega.methods.geometry import CONF, load_geometry
 from sega.methods.registry import build_method
+from sega.testing.checks import PROMPT
+from sega.testing.flux import SIDE, SMALL, small_geometry
+from sega.testing.flux import build_pipeline as build
 
-PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
-SIDE = 16
-SMALL = {"theta": 100, "train_tokens": SIDE, "sega_train_tokens": SIDE}
-GEOMETRY = replace(load_geometry("tiny"), **SMALL)
+__all__ = ["CONF", "GEOMETRY", "PROMPT", "SIDE", "SMALL", "VANILLA", "build", "load", "made", "pixels", "run", "words"]
+
+GEOMETRY = small_geometry()
 VANILLA = Method(GEOMETRY)
-
-
-def build(heads=2, **blocks):
-    """A random FluxPipeline; `blocks` are its numbers of `double` and `single` blocks."""
-    import torch
-    from diffusers import FlowMatchEulerDiscreteScheduler
-
-    from sega.embedded import model
-    from sega.loading.pipeline import set_theta
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        t5, clip = model.build_text_encoders()
-        transformer, vae = model.build_transformer(heads=heads, **blocks), model.build_autoencoder()
-        # A fresh transformer says next to nothing; give it something to say.
-        for parameter in transformer.parameters():
-            parameter.data += 0.05 * torch.randn_like(parameter)
-    set_theta(transformer, GEOMETRY.theta)
-    pipe = model.assemble(*(part.eval() for part in (transformer, vae, t5, clip)))
-    # The shift meets its upper value at the training side, as it does in the published models.
-    tokens = {"base_image_seq_len": (SIDE // 4) ** 2, "max_image_seq_len": SIDE**2}
-    pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, **tokens)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def words(folder, *more):

@@ -61,11 +61,10 @@ def test_the_model_is_loaded_without_text_encoders(line, tmp_path, monkeypatch, 
 
 
 def test_qwen_and_its_negative_prompt(tmp_path):
-    from qwen_tiny import build_pipeline, small_geometry
-
     from sega.engine.sampling import generate
     from sega.methods.registry import build_method
     from sega.models import text_encoder_of
+    from sega.testing.qwen import build_pipeline, small_geometry
 
     pipe = build_pipeline()
     method = build_method({"name": "sega"}, small_geometry())

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sega.errors import RequestError
+from sega.home import CONF
 from sega.loading import memory
 from sega.loading.folder import Part
-from sega.methods.geometry import CONF
 from sega.methods.types import Stage
 
 BF16 = torch.bfloat16

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 import sega
 from sega import RequestError, load_method
 from sega.errors import near
+from sega.home import CONF
 from sega.methods.base import Method
-from sega.methods.geometry import CONF, load_geometry
+from sega.methods.geometry import load_geometry
 from sega.methods.parameters import parameters_of
 from sega.methods.registry import METHODS, build_method
 

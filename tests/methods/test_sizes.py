@@ -60,7 +60,7 @@ def test_an_axis_below_the_training_side_keeps_its_positions(name):
 @pytest.mark.parametrize("name", ["sega", "yarn"])
 def test_qwen_at_every_ratio(qwen_pipe, name, size):
     """Tokens of 16 px and a training side of 5 of them; an odd count on one side of two sizes."""
-    from qwen_tiny import small_geometry
+    from sega.testing.qwen import small_geometry
 
     method = build_method({"name": name}, small_geometry(train=5, sega=5))
     done = generate(qwen_pipe, method, PROMPT, 0, size, 2, 1.0)
@@ -69,7 +69,7 @@ def test_qwen_at_every_ratio(qwen_pipe, name, size):
 
 @pytest.fixture(scope="module")
 def qwen_pipe():
-    from qwen_tiny import build_pipeline
+    from sega.testing.qwen import build_pipeline
 
     return build_pipeline()
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from doubles import Watching, state
 from method_table import METHODS
-from qwen_tiny import build_pipeline, small_geometry
 
 from sega import attach, load_method
 from sega.engine.sampling import generate, seeded
@@ -16,6 +15,7 @@ from sega.errors import RequestError
 from sega.methods.base import Attention, Method, uniform_axis
 from sega.methods.registry import build_method
 from sega.models import adapter_for
+from sega.testing.qwen import build_pipeline, small_geometry
 
 PROMPT, LONGER, STEPS, GUIDANCE = "a red boat in the sea", "a photo of a house on the sand at night", 2, 4.0
 GEOMETRY = small_geometry()

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from qwen_tiny import build_transformer, small_geometry
 from torch import Tensor
 
 from sega import attach, load_method
@@ -16,6 +15,7 @@ from sega.models import adapter_for
 from sega.models.qwen import ids_table, joint_ids
 from sega.models.qwen_calls import position_arguments
 from sega.models.qwen_tables import image_table, text_table
+from sega.testing.qwen import build_transformer, small_geometry
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GEOMETRY, CPU = small_geometry(), torch.device("cpu")

@@ -43,7 +43,7 @@ def embedded():
 @pytest.fixture(scope="module")
 def qwen():
     """A small random one of Qwen-Image's class, 8 px a cell, 4 channels."""
-    from qwen_tiny import build_autoencoder
+    from sega.testing.qwen import build_autoencoder
 
     torch.manual_seed(0)
     return build_autoencoder().eval()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sega.methods.geometry import CONF
+from sega.home import CONF
 from sega.run import cli
 from sega.run.request import read_request
 

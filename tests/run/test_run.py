@@ -231,7 +231,7 @@ def test_a_key_that_the_swept_methods_have_and_the_default_lacks(monkeypatch, ca
 def identity_of(line, *words):
     from hydra import compose, initialize_config_dir
 
-    from sega.methods.geometry import CONF
+    from sega.home import CONF
     from sega.run.cell import build_cell, identity
     from sega.run.request import plain
     from sega.store.files import digest
@@ -288,7 +288,7 @@ def test_help_lists_groups_keys_and_examples(capsys):
 def test_every_option_of_every_group_composes():
     from hydra import compose, initialize_config_dir
 
-    from sega.methods.geometry import CONF
+    from sega.home import CONF
     from sega.run.request import GROUPS
 
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -104,7 +104,7 @@ def test_other_packages_than_at_the_beginning_are_named(tmp_path):
 def test_a_configuration_that_means_another_cell_today_is_named(tmp_path, capsys, monkeypatch):
     from hydra import compose, initialize_config_dir
 
-    from sega.methods.geometry import CONF
+    from sega.home import CONF
     from sega.run import cell as plan
     from sega.run.request import plain
 

@@ -1,7 +1,7 @@
 """A small random `QwenImagePipeline` of stock classes, in the folder format of the published checkpoint.
 
 Heads have the published rotary axes, so that tables can be compared with the golden ones; everything else is as small
-as the classes allow. `python tests/helpers/qwen_tiny.py <folder>` writes one.
+as the classes allow. `python -m sega.testing.qwen <folder>` writes one.
 """
 
 import json

@@ -1,0 +1,96 @@
+"""Fetch weights of metrics: `python -m eval.fetch pickscore imagereward`, or `all`, or nothing to list them.
+
+A file appears by rename, after its checksum was compared with the pinned one. Where none is published, that of the
+first download is written to `checksums.json` beside the files and compared from then on. `weights=<folder>` chooses
+the folder (torch's for checkpoints by default); a file that is there and right is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from sega.errors import RequestError, near
+from sega.store.files import file_sha
+
+from .metrics import weights
+from .records.files import write_text
+
+TIMEOUT = 30
+"""Seconds without an answer after which a connection is given up."""
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(__doc__)
+        return 0
+    given = next((word.partition("=")[2] for word in words if word.startswith("weights=")), None)
+    names = [word for word in words if not word.startswith("weights=")]
+    if not names:
+        listing(given)
+        return 0
+    try:
+        for name in names if names != ["all"] else list(weights.WEIGHTS):
+            if name not in weights.WEIGHTS:
+                raise RequestError(f"unknown weights {name!r}{near(name, weights.WEIGHTS)}")
+            print(fetch(weights.WEIGHTS[name], weights.folder(given)))
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def listing(given: str | None) -> None:
+    """Print every file, with a mark for those on disk."""
+    print(f"in {weights.folder(given)}:")
+    for item in weights.WEIGHTS.values():
+        there = "there" if (weights.folder(given) / item.file).is_file() else ""
+        print(f"  {item.name:16} {item.size:>8}  {there:5}  {item.about}")
+
+
+def fetch(item: weights.Weights, folder: Path) -> str:
+    """Bring one file; returns what was done. RequestError when it can't be had or is not what it must be."""
+    path = folder / item.file
+    known = weights.recorded(folder)
+    wanted = item.sha256 or known.get(item.file, "")
+    if path.is_file() and wanted and file_sha(path) == wanted:
+        return f"{item.name}: {path} is there"
+    part = path.with_name(f"{path.name}.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        download(item.url, part, item.name)
+    except (urllib.error.URLError, OSError) as error:
+        part.unlink(missing_ok=True)
+        why = getattr(error, "reason", None) or error
+        raise RequestError(f"{item.name} can't be fetched from {item.url}: {why}") from error
+    found = file_sha(part)
+    if wanted and found != wanted:
+        part.unlink()
+        raise RequestError(f"{item.url} has sha256 {found} and not {wanted}; nothing was kept")
+    part.rename(path)
+    if not item.sha256:
+        write_text(folder / weights.RECORD, json.dumps(known | {item.file: found}, indent=1, sort_keys=True) + "\n")
+        return f"{item.name}: {path} (no checksum is published; {found} is kept for the next time)"
+    return f"{item.name}: {path}"
+
+
+def download(url: str, path: Path, name: str) -> None:
+    """Stream a file to disk, with progress. An incomplete one raises OSError."""
+    from tqdm import tqdm
+
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as source, path.open("wb") as file:
+        total = int(source.headers.get("Content-Length") or 0)
+        with tqdm(total=total or None, desc=name, unit="B", unit_scale=True, leave=False) as bar:
+            while block := source.read(2**20):
+                file.write(block)
+                bar.update(len(block))
+        if total and file.tell() != total:
+            raise OSError(f"{file.tell()} of {total} bytes came")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

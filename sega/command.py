@@ -1,0 +1,59 @@
+"""`sega-bench <command> ...`: every command of the harness, from any folder.
+
+Each command is also there by itself: `run` is `python run.py` in a clone, `report` is `python -m eval.report`.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from sega.errors import near
+from sega.home import package
+
+COMMANDS = {
+    "run": ("", "generate images into a store of runs"),
+    "eval": ("eval.scoring.command", "score the runs of a store"),
+    "report": ("eval.report.command", "tables, figures and a gallery of scored runs"),
+    "figures": ("eval.figures.command", "one figure"),
+    "gallery": ("eval.gallery.page", "a folder of HTML that opens from disk"),
+    "published": ("eval.published.values", "the values of the papers beside ours"),
+    "store": ("sega.store.upkeep", "check, list and clear a store"),
+    "fetch": ("eval.fetch", "fetch weights of metrics"),
+    "doctor": ("sega.doctor", "what is installed here, and what it lacks"),
+    "new-method": ("sega.new_method", "write a method of your own, with a config and a test"),
+}
+"""Name of a command -> module whose `main(words)` it is, and what it does. Those of `eval` need `sega-bench[eval]`."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print("sega-bench <command> ...; `sega-bench <command> --help` explains one\n")
+        for name, (_, what) in COMMANDS.items():
+            print(f"  {name:<11} {what}")
+        return 0 if words else 2
+    command, *rest = words
+    if command not in COMMANDS:
+        print(f"sega-bench: unknown command {command!r}{near(command, COMMANDS)}", file=sys.stderr)
+        return 2
+    if command == "run":
+        from sega.run.cli import main as run
+
+        protocols = import_module(f"{package('eval')}.protocols")
+        return run(rest, protocols.check_values, program="sega-bench run")
+    module, _ = COMMANDS[command]
+    room, _, inside = module.partition(".")
+    module = f"{package(room)}.{inside}" if room == "eval" else module
+    try:
+        return import_module(module).main(rest)
+    except ModuleNotFoundError as error:
+        if room != "eval" or (error.name or "").split(".")[0] in ("sega", "sega_bench", "eval"):
+            raise
+        print(f"sega-bench: {command} needs {error.name}: pip install 'sega-bench[eval]'", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Where the installation is: a clone, with `conf`, `eval` and `baselines` beside `sega`, or the packages of a wheel.
+
+In a wheel the three are parts of `sega_bench`: as top-level names they would hide folders of the same name, which many
+projects have. `package` gives the name to import; nobody else needs to know.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+
+_BESIDE = Path(__file__).resolve().parents[1]
+
+CLONE = _BESIDE if (_BESIDE / "conf" / "config.yaml").is_file() else None
+"""The root of the clone; None in an installed wheel."""
+
+CONF = (CLONE or _BESIDE / "sega_bench") / "conf"
+"""The configuration: `config.yaml` and its groups."""
+
+CACHE = (CLONE or Path()) / "results" / "cache"
+"""What can be made again: hashes of weights, reference sets. In the working folder for an installed wheel."""
+
+
+@functools.cache
+def package(name: str) -> str:
+    """The import name of `eval` or `baselines`: as it is in a clone, in `sega_bench` where it is installed.
+
+    A folder of that name which is not ours, such as one in the working folder, is never taken.
+    """
+    spec = find_spec(name) if CLONE else None
+    ours = spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent == _BESIDE / name
+    return name if ours else f"sega_bench.{name}"

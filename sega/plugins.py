@@ -1,0 +1,52 @@
+"""Methods, model adapters and metrics that live in other packages.
+
+A package names what it offers as entry points: `sega_bench.methods` (name = "package.module:Class"),
+`sega_bench.models` (class name of a transformer = "package.module:Adapter"), `sega_bench.metrics`. What is built in
+comes first: a plugin never replaces it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from sega.errors import RequestError
+
+BROKEN = (ImportError, AttributeError, SyntaxError)
+"""What a plugin that can't be loaded raises."""
+
+
+@functools.cache
+def entries(group: str) -> dict[str, EntryPoint]:
+    """The entry points of `sega_bench.<group>`, by name. Looking takes a while, so ask only when needed."""
+    return {entry.name: entry for entry in entry_points(group=f"sega_bench.{group}")}
+
+
+def load(entry: EntryPoint) -> Any:
+    """What an entry point names. Raises RequestError for one that can't be loaded."""
+    try:
+        return entry.load()
+    except BROKEN as error:
+        package = entry.dist.name if entry.dist else entry.value
+        raise RequestError(f"{entry.name} of the package {package} can't be loaded: {_line(error)}") from error
+
+
+def load_target(target: Any) -> Any:
+    """What `module:name` names; modules of the working folder are found too. RequestError for anything else."""
+    module, colon, name = str(target).partition(":")
+    if not colon or not module or not name:
+        raise RequestError(f"method.target={target} must be <module>:<class>, such as my_methods:Mine")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(import_module(module), name)
+    except BROKEN as error:
+        raise RequestError(f"method.target={target} can't be loaded: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
