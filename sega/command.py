@@ -18,7 +18,7 @@ COMMANDS = {
     "figures": ("eval.figures.command", "one figure"),
     "gallery": ("eval.gallery.page", "a folder of HTML that opens from disk"),
     "published": ("eval.published.values", "the values of the papers beside ours"),
-    "store": ("sega.store.upkeep", "check, list and clear a store"),
+    "store": ("sega.store.__main__", "check, list and clear a store"),
     "fetch": ("eval.fetch", "fetch weights of metrics"),
     "doctor": ("sega.doctor", "what is installed here, and what it lacks"),
     "new-method": ("sega.new_method", "write a method of your own, with a config and a test"),

@@ -76,7 +76,7 @@ def weights() -> list[str]:
     """A line for each model: where its weights are, or that they are not here."""
     from sega.errors import RequestError
     from sega.loading.known import model_config
-    from sega.loading.pipeline import find_weights
+    from sega.loading.weights import find_weights
     from sega.methods.geometry import models
 
     found = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sega.store.files import file_sha, locked, read_record, atomic
+from sega.store.files import atomic, file_sha, locked, read_record
 
 from ..records.files import digest, file_digest, write_text
 

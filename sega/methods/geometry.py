@@ -10,7 +10,6 @@ from sega.errors import RequestError, near
 from sega.home import CONF
 
 
-
 @dataclass(frozen=True)
 class Family:
     """What formulas ask of the transformers of a family."""

@@ -35,7 +35,8 @@ def method_class(name: Any) -> type[Method]:
     if name in METHODS:
         module, attribute = METHODS[name].split(":")
         room, _, rest = module.partition(".")
-        return getattr(import_module(f"{package(room)}.{rest}" if room == "baselines" else module), attribute)
+        found: type[Method] = getattr(import_module(f"{package(room)}.{rest}" if room == "baselines" else module), attribute)
+        return found
     found = plugins.entries("methods")
     if name not in found:
         raise RequestError(f"unknown method {name!r}{near(name, [*METHODS, *found])}")

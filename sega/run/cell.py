@@ -12,7 +12,7 @@ from sega.engine.noise import NOISE_VERSION
 from sega.errors import RequestError
 from sega.loading import parallel
 from sega.loading.memory import tile
-from sega.loading.pipeline import Absent, Weights, find_weights, fingerprint, source
+from sega.loading.weights import Absent, Weights, find_weights, fingerprint, source
 from sega.methods.base import Method
 from sega.methods.geometry import build_geometry
 from sega.methods.registry import build_method

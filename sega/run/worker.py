@@ -18,12 +18,13 @@ from sega.run.cell import Cell, file_name
 from sega.run.cost import stage_work
 from sega.run.maker import Maker
 from sega.run.progress import Progress
-from sega.run.prompts import Prompt, sha
+from sega.run.prompts import Prompt
 from sega.run.stopping import Stop
 from sega.run.sweep import Share, Sweep
 from sega.run.tracker import open_tracker
 from sega.store.cell_folder import RunFolder
 from sega.store.claims import Claim
+from sega.store.names import text_sha
 from sega.store.step_files import is_recorded, write_steps
 
 
@@ -114,16 +115,16 @@ class _Worker:
         self.cell, self.folder, self.progress, self.session = cell, folder, progress, session
         self.stop, self.maker = session.stop, session.maker
         self.device = _device(cell)
-        self.plan = memory.placement_of(cell, self.device)
-        if cell.model["parallel"] != "blocks" and self.plan.matters:  # the estimate is for one device
-            progress.note(self.plan.line(), once=True)
+        self.placement = memory.placement_of(cell, self.device)
+        if cell.model["parallel"] != "blocks" and self.placement.matters:  # the estimate is for one device
+            progress.note(self.placement.line(), once=True)
         for line in cell.unused:
             progress.note(line, once=True)
         progress.wait("loading")
-        self.texts = text_cache.prepare(cell, items, folder.identity, self.device, self.plan.text_mode, self.maker.free)
+        self.texts = text_cache.prepare(cell, items, folder.identity, self.device, self.placement.text_mode, self.maker.free)
         parallel.tell("load")
-        loading = progress.note if self.plan.matters else None
-        mode = "gpu" if cell.model["parallel"] else self.plan.mode
+        loading = progress.note if self.placement.matters else None
+        mode = "gpu" if cell.model["parallel"] else self.placement.mode
         self.pipe = self.maker.open(cell, self.device, mode, loading)
         for problem in folder.open(_record(cell, self.maker.describe(self.device))):
             progress.warn(problem)
@@ -182,11 +183,11 @@ class _Worker:
     def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
         """Make and record an image; None for one that came to nothing, or that another worker has taken over."""
         config, request = self.cell.config, self.cell.request
-        about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": sha(prompt.text), "seed": seed}
+        about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": text_sha(prompt.text), "seed": seed}
         provenance.reset_peak(self.device)
         parallel.tell((prompt.text, seed))
         try:
-            with memory.explained(self.plan, request.size):
+            with memory.explained(self.placement, request.size):
                 options = _options(self.cell, self) | {"on_step": self.progress.step}
                 done = self.maker.generate(self.pipe, self.cell.method, prompt.text, seed, **options)
         except FailedImageError as reason:

@@ -14,11 +14,10 @@ def main(words: list[str]) -> int:
 
 def meaning(config: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any] | None:
     """The identity that a recorded configuration has today, with the weights of then; None where that can't be told."""
-    from sega.engine.noise import NOISE_VERSION
-    from sega.run import cell
+    from sega.run.cell import build_cell
 
     try:
-        return cell.identity(cell.plan(config), identity["model"]["weights"], NOISE_VERSION)
+        return build_cell(config).folder_for(identity["model"]["weights"]).identity
     except (RequestError, KeyError, TypeError):  # a file it names is gone, or its keys are of another version
         return None
 

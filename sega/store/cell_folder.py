@@ -49,7 +49,7 @@ def _folders(store: Path) -> list[Path]:
 
 
 class RunFolder:
-    """The folder of one cell. `lease` and `about` are those of its claims (`sega.store.claims.Claims`)."""
+    """The folder of one cell. `lease` is that of its claims, in seconds."""
 
     def __init__(
         self,
@@ -59,12 +59,11 @@ class RunFolder:
         size: tuple[int, int],
         identity: dict[str, Any],
         lease: float = LEASE,
-        about: Mapping[str, Any] | None = None,
     ):
         self.identity, self.hash = identity, digest(identity)
         self.path = Path(store) / model / method / f"{size[0]}x{size[1]}" / self.hash
         self.rows_file, self.failed_file = self.path / ROWS, self.path / FAILED
-        self.claims = Claims(self.path, lease, about=about)
+        self.claims = Claims(self.path, lease)
         self._cache: dict[Path, tuple[Any, dict[str, dict[str, Any]]]] = {}
 
     def is_described(self) -> bool:

@@ -68,8 +68,8 @@ class Claims:
     worker says of itself. The caller may change it meanwhile.
     """
 
-    def __init__(self, folder: Path, lease: float = LEASE, about: Mapping[str, Any] | None = None):
-        self.folder, self.lease, self.about = folder / ".claims", lease, {} if about is None else about
+    def __init__(self, folder: Path, lease: float = LEASE):
+        self.folder, self.lease = folder / ".claims", lease
         self._seen: dict[Path, tuple[Look, float]] = {}  # by claim: its last look, and when it was first seen so
 
     def take(self, name: str) -> Claim | None:
@@ -100,7 +100,6 @@ class Claims:
             "born": process.born(os.getpid()),
             "token": secrets.token_hex(8),
             "lease": self.lease,
-            **self.about,
         }
 
     @contextlib.contextmanager
