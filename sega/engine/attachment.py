@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sega import compat
 from sega.engine.clock import Clock
 from sega.engine.flow import Steering
 from sega.engine.patches import Patches, is_patched
@@ -76,7 +77,7 @@ class Attachment:
         self.scheduler = getattr(self.adapter.pipe, "scheduler", None)
         if exact_time and self.scheduler is None:
             raise RequestError("exact_time reads the scheduler: attach to the pipeline, not to the transformer alone")
-        if is_patched(self.transformer, "_call_impl"):
+        if is_patched(self.transformer, compat.CALL):
             raise RequestError("a method is already attached to this model; remove it first")
         if self.scheduler is not None and is_patched(self.scheduler, "set_timesteps"):
             raise RequestError(
@@ -111,8 +112,8 @@ class Attachment:
 
     def _attach(self, run) -> None:
         transformer, patches = self.transformer, self.patches
-        self.original_call = transformer._call_impl
-        patches.method(transformer, "_call_impl", self._call)
+        self.original_call = getattr(transformer, compat.CALL)
+        patches.method(transformer, compat.CALL, self._call)
         patches.method(transformer, "compile", lambda *_, **__: check_whole(transformer, compiling=True))
         if hasattr(transformer, "cache_context"):
             patches.method(transformer, "cache_context", self._follow_branch(transformer.cache_context))
@@ -297,7 +298,7 @@ class Attachment:
             def dense(q, k, v, scale=None):
                 if self.watch:
                     self.watch.see(call, q, k, scale)
-                return dispatch(q, k, v, scale=scale, backend=stock._attention_backend)
+                return dispatch(q, k, v, scale=scale, backend=compat.attention_backend(stock))
 
             def text_ids(place, size):
                 return self.adapter.text_ids(self.call, place, size).to(q.device)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sega import compat
 from sega.engine.attachment import Attachment
 from sega.engine.checks import check_image, check_latent
 from sega.engine.noise import noise_seed
@@ -60,7 +61,7 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        return self.adapter.pipe._execution_device
+        return compat.execution_device(self.adapter.pipe)
 
     @property
     def double_layers(self) -> int:

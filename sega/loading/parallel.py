@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sega import compat
 from sega.errors import RequestError, near
 
 if TYPE_CHECKING:
@@ -98,19 +99,19 @@ def split(transformer: torch.nn.Module, kind: str, device: str) -> None:
     """Split the sequence over all processes. Lengths and heads need not be multiples of their number."""
     from diffusers import ContextParallelConfig
 
-    if getattr(transformer, "_cp_plan", None) is None:
+    if not compat.can_split_sequence(transformer):
         name = type(transformer).__name__
         raise RequestError(f"diffusers has no plan to split the sequence of {name}; use model.parallel=blocks")
     config = ContextParallelConfig(**{f"{kind}_degree": size(), f"{kind}_anything": True})
     if device == "cpu":
         # Its own resolver takes the process number modulo the number of accelerators, of which there are none.
-        transformer._resolve_parallel_config = functools.partial(_resolve_on_cpu, transformer)
+        compat.set_parallel_resolver(transformer, functools.partial(_resolve_on_cpu, transformer))
     try:
         transformer.enable_parallelism(config=config)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise RequestError(f"model.parallel={kind} can't be used here: {str(error).splitlines()[0]}") from error
     finally:
-        vars(transformer).pop("_resolve_parallel_config", None)
+        compat.unset_parallel_resolver(transformer)
 
 
 def _resolve_on_cpu(transformer, config):
@@ -121,30 +122,26 @@ def _resolve_on_cpu(transformer, config):
     mesh = init_device_mesh("cpu", config.mesh_shape, mesh_dim_names=config.mesh_dim_names)
     parallel = ParallelConfig(context_parallel_config=config)
     parallel.setup(rank(), size(), torch.device("cpu"), mesh=mesh)
-    transformer._parallel_config = parallel
+    compat.set_parallel_config(transformer, parallel)
     return parallel
 
 
 def is_split(transformer: torch.nn.Module) -> bool:
     """Whether a transformer works on a part of the sequence only."""
-    return getattr(getattr(transformer, "_parallel_config", None), "context_parallel_config", None) is not None
+    return compat.context_parallel_config(transformer) is not None
 
 
 def gather_tokens(x: torch.Tensor, transformer: torch.nn.Module, length: int) -> torch.Tensor:
     """Tokens [B, S, C] of all processes where `x` holds this one's share of `length`."""
     if x.shape[1] == length or not is_split(transformer):
         return x
-    from diffusers.hooks.context_parallel import PartitionAnythingSharder
-
-    config = transformer._parallel_config.context_parallel_config
-    return PartitionAnythingSharder.unshard_anything(x, 1, config._flattened_mesh)
+    return compat.gather(x, transformer)
 
 
 def as_split(table: Any, module: torch.nn.Module) -> Any:
     """A rotary table cut as hooks on the stock module, whose place ours takes, would cut its own."""
-    registry = getattr(module, "_diffusers_hook", None)
-    for name in registry._hook_order if registry else ():
-        table = registry.hooks[name].post_forward(module, table)
+    for hook in compat.hooks_of(module):
+        table = hook.post_forward(module, table)
     return table
 
 
@@ -164,7 +161,7 @@ def device_map(transformer: torch.nn.Module, limits: dict[Any, int] | None = Non
     from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory
 
-    kept = list(transformer._no_split_modules or [])
+    kept = compat.undivided_classes(transformer)
     room = get_balanced_memory(transformer, limits, no_split_module_classes=kept)
     devices = infer_auto_device_map(transformer, room, no_split_module_classes=kept)
     if {"cpu", "disk"} & set(devices.values()):

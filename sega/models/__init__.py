@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sega import compat
 from sega.errors import RequestError
 
 ADAPTERS = {
@@ -42,8 +43,8 @@ def adapter_for(target):
 
 def check_whole(transformer, compiling: bool = False) -> None:
     """Refuse a transformer that is compiled as a whole, or that somebody is about to compile so."""
-    wrapped = hasattr(transformer, "_orig_mod")  # by torch.compile(transformer)
-    if not (compiling or wrapped or getattr(transformer, "_compiled_call_impl", None) is not None):
+    wrapped = compat.is_compiled_wrapper(transformer)
+    if not (compiling or wrapped or compat.is_compiled_in_place(transformer)):
         return
     back = "pipe.transformer = pipe.transformer._orig_mod" if wrapped else "a transformer without compile()"
     raise RequestError(

@@ -15,6 +15,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor, FluxIPAdapterAttnProcessor
 from torch import Tensor
 
+from sega import compat
 from sega.errors import RequestError
 from sega.methods.geometry import Geometry
 from sega.methods.types import Rope
@@ -155,7 +156,9 @@ class FluxAdapter(Adapter):
         """The pipeline's arguments for a sentence, or for a negative one with the prefix "negative_"."""
         if self.texts is None:
             return {f"{prefix}prompt": sentence}
-        return {prefix + key: value.to(self.pipe._execution_device) for key, value in self.texts(sentence).items()}
+        return {
+            prefix + key: value.to(compat.execution_device(self.pipe)) for key, value in self.texts(sentence).items()
+        }
 
     def sample(self, prompt: str, size: tuple[int, int], latent: Tensor, **arguments) -> Tensor:
         """One pass of the stock pipeline from `latent` [1, C, 2H, 2W]; the final latent, in the model's dtype."""
@@ -177,13 +180,13 @@ class FluxAdapter(Adapter):
     def decode(self, latent: Tensor) -> Tensor:
         """The picture [B, 3, 8h, 8w] in -1..1 of a latent [B, C, h, w]; float32 if tiled, else as the autoencoder."""
         vae = self.pipe.vae
-        latent = latent.to(self.pipe._execution_device, vae.dtype)
+        latent = latent.to(compat.execution_device(self.pipe), vae.dtype)
         return self._in_tiles(self._decode, latent, 1, self.pipe.vae_scale_factor)
 
     @torch.no_grad()
     def encode(self, picture: Tensor, generator: torch.Generator | None) -> Tensor:
         """The latent [B, C, h, w], float32, of a picture in -1..1: drawn with `generator`, or the mode without."""
-        picture = picture.to(self.pipe._execution_device, self.pipe.vae.dtype)
+        picture = picture.to(compat.execution_device(self.pipe), self.pipe.vae.dtype)
         posterior = DiagonalGaussianDistribution(self._in_tiles(self._moments, picture, self.pipe.vae_scale_factor, 1))
         latent = posterior.mode() if generator is None else posterior.sample(generator)
         return self._normalise(latent.float())
@@ -268,7 +271,7 @@ class ImageProcessor(torch.nn.Module):
         layers = (self.stock.scale, self.stock.to_k_ip, self.stock.to_v_ip)
         for tokens, scale, *to_k_v in zip(ip_hidden_states, *layers, strict=True):
             k, v = (layer(tokens).reshape(len(query), -1, *query.shape[2:]) for layer in to_k_v)
-            found = dispatch_attention_fn(query, k, v, backend=self.stock._attention_backend)
+            found = dispatch_attention_fn(query, k, v, backend=compat.attention_backend(self.stock))
             added += scale * found.flatten(2, 3).to(query.dtype)
         return image, text, added
 

@@ -15,6 +15,7 @@ from diffusers.models.transformers.transformer_flux2 import Flux2AttnProcessor, 
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor
 
+from sega import compat
 from sega.engine.timeshift import TokenLine
 from sega.errors import RequestError
 from sega.methods.base import base_axis
@@ -134,7 +135,7 @@ class Flux2Adapter(FluxAdapter):
 
     def decode(self, latent: Tensor) -> Tensor:
         """The picture [B, 3, 8h, 8w] in -1..1 of a latent [B, C, h, w]; float32 if tiled, else as the autoencoder."""
-        mean, std = self._statistics(latent := latent.to(self.pipe._execution_device, self.pipe.vae.dtype))
+        mean, std = self._statistics(latent := latent.to(compat.execution_device(self.pipe), self.pipe.vae.dtype))
         return super().decode(latent * std + mean)
 
     def _decode(self, latent: Tensor) -> Tensor:
