@@ -117,8 +117,8 @@ class Attachment:
         patches.method(transformer, "compile", lambda *_, **__: check_whole(transformer, compiling=True))
         if hasattr(transformer, "cache_context"):
             patches.method(transformer, "cache_context", self._follow_branch(transformer.cache_context))
-        self.original_positions = getattr(transformer, self.adapter.positions)
-        patches.part(transformer, self.adapter.positions, Positions(self))
+        self.original_positions = getattr(transformer, self.adapter.rotary_name)
+        patches.part(transformer, self.adapter.rotary_name, Positions(self))
         if self.scheduler is not None:
             schedule = self.stage.schedule if self.stage else self.method.hand_schedule
             line, steps = self.adapter.shift(self.method.geometry), self.stage and self.stage.steps

@@ -64,9 +64,9 @@ class Steering:
             if not self.own:
                 if self.keep:
                     clean = sample.float() - sigma * model_output.float()
-                    self.run.predictions[sigma] = self.adapter.unpack(clean, self.attachment.steps[-1].grid)
+                    self.run.predictions[sigma] = self.adapter.from_scheduler(clean, self.attachment.steps[-1].grid)
                 return original(model_output, timestep, sample, *args, return_dict=return_dict, **kwargs)
-            velocity = self.adapter.unpack(model_output.float(), (self.x.shape[-2] // 2, self.x.shape[-1] // 2))
+            velocity = self.adapter.from_scheduler(model_output.float(), (self.x.shape[-2] // 2, self.x.shape[-1] // 2))
             stored = self.run.predictions.get(sigma)
             point = Point(self.x, velocity, sigma, after, number, steps, self.index, stored)
             if self.keep:
@@ -74,10 +74,15 @@ class Steering:
             if self.correct is not None:
                 velocity = self.correct(point)
             result = original(
-                self.adapter.pack(velocity), timestep, self.adapter.pack(self.x), *args, return_dict=True, **kwargs
+                self.adapter.to_scheduler(velocity),
+                timestep,
+                self.adapter.to_scheduler(self.x),
+                *args,
+                return_dict=True,
+                **kwargs,
             )
-            self.x = self.adapter.unpack(result.prev_sample, (self.x.shape[-2] // 2, self.x.shape[-1] // 2))
-            result.prev_sample = self.adapter.pack(self.latent()).to(sample.dtype)
+            self.x = self.adapter.from_scheduler(result.prev_sample, (self.x.shape[-2] // 2, self.x.shape[-1] // 2))
+            result.prev_sample = self.adapter.to_scheduler(self.latent()).to(sample.dtype)
             return result if return_dict else (result.prev_sample,)
 
         return step

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sega import compat
 from sega.engine.attachment import Attachment
 from sega.engine.checks import check_image, check_latent
 from sega.engine.noise import noise_seed
@@ -61,7 +60,7 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        return compat.execution_device(self.adapter.pipe)
+        return self.adapter.device
 
     @property
     def double_layers(self) -> int:
@@ -134,7 +133,7 @@ def generate(
     index of its stage and the steps taken in it; a stage taken from `bases` has none.
     """
     adapter = adapter_for(pipe)
-    adapter.texts, adapter.tile = texts, tile
+    adapter.configure(texts=texts, tile=tile)
     if adapter.pipe is None:
         raise RequestError("generate needs a whole pipeline, not a transformer alone")
     if size is None or isinstance(size, str) or steps is None or guidance is None:

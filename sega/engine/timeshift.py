@@ -5,47 +5,23 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from sega.formulas.schedules import mu_for_tokens, tokens_of
+from sega.formulas.schedules import tokens_of
 from sega.methods.types import Stage
+from sega.models.token_line import TokenLine
 
 Schedule = str | float | Callable[[bool], str | float]
 
 
-class TokenLine:
-    """The shift mu of pipelines that draw it as a line over image tokens, with the constants of the scheduler."""
-
-    def __init__(self, config):
-        self.config = config
-
-    def mu(self, tokens: int, steps: int) -> float:
-        """What the pipeline computes for a picture of this many tokens, in this many steps."""
-        config = self.config
-        return mu_for_tokens(
-            tokens,
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-        )
-
-    def pinned(self, steps: int) -> float:
-        """That of the training size."""
-        return self.config.get("max_shift", 1.15)
-
-    def beyond(self, mu: float, steps: int) -> bool:
-        """Whether a pipeline that computed this mu makes a picture larger than the training size."""
-        return mu > self.pinned(steps) * (1 + 1e-12)
-
-
 def pin_shift(
-    scheduler,
+    scheduler: Any,
     schedule: Schedule,
     on_start: Callable[[], None] = lambda: None,
     line: TokenLine | None = None,
     steps: int | None = None,
-):
+) -> Callable[..., Any]:
     """A `set_timesteps` for this scheduler that applies the shift of a stage.
 
     "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a name
@@ -58,7 +34,7 @@ def pin_shift(
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def set_timesteps(*args, **kwargs):
+    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
         on_start()
         call = signature.bind(*args, **kwargs)
         dynamic = scheduler.config.get("use_dynamic_shifting", False)
@@ -80,12 +56,12 @@ def pin_shift(
     return set_timesteps
 
 
-def _listed(arguments) -> list[float]:
+def _listed(arguments: Mapping[str, Any]) -> list[float]:
     sigmas = arguments.get("sigmas")
     return arguments.get("timesteps") or [] if sigmas is None else sigmas
 
 
-def _mu(config, schedule: str | float, stock: float, line: TokenLine, steps: int) -> float:
+def _mu(config: Mapping[str, Any], schedule: str | float, stock: float, line: TokenLine, steps: int) -> float:
     if schedule == "stock":
         return stock
     if schedule == "pinned":
@@ -98,7 +74,7 @@ def _mu(config, schedule: str | float, stock: float, line: TokenLine, steps: int
 
 
 def stage_sigmas(
-    scheduler, stage: Stage, tokens: int, line: TokenLine | None = None, times: list[float] | None = None
+    scheduler: Any, stage: Stage, tokens: int, line: TokenLine | None = None, times: list[float] | None = None
 ) -> list[float]:
     """The times of a stage of `tokens` image tokens as the pipeline will run them, and the final 0.
 

@@ -1,9 +1,16 @@
-"""One adapter per architecture, and loading."""
+"""One adapter per architecture. Nothing here imports torch before an adapter is asked for."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
 from sega import compat
 from sega.errors import RequestError
+
+if TYPE_CHECKING:
+    from sega.models.base import Adapter
 
 ADAPTERS = {
     "FluxTransformer2DModel": "sega.models.flux:FluxAdapter",
@@ -30,18 +37,31 @@ TRANSFORMERS = {
 }
 
 
-def adapter_for(target):
-    """The adapter of a pipeline or a transformer, found by the name of the transformer's class."""
+# An adapter holds its pipeline weakly, so an entry goes when the pipeline does.
+_adapters: WeakKeyDictionary[Any, Adapter] = WeakKeyDictionary()
+
+
+def adapter_for(target: Any) -> Adapter:
+    """The adapter of a pipeline or a transformer, found by the name of the transformer's class.
+
+    A pipeline has one adapter as long as it lives, so that what `configure` sets is set for all that use the pipeline.
+    Raises RequestError for a transformer that has no adapter or is compiled as a whole.
+    """
     transformer = getattr(target, "transformer", target)
     check_whole(transformer)
-    names = [cls.__name__ for cls in type(transformer).__mro__]
-    for name in names:
-        if name in ADAPTERS:
-            return _adapter(name)(target)
-    raise RequestError(f"no adapter for {names[0]}; methods can be attached to {', '.join(ADAPTERS)}")
+    adapter_class = _class_for(transformer)
+    if transformer is target:
+        return adapter_class(target)
+    adapter = _adapters.get(target)
+    if adapter is None or adapter.transformer is not transformer:
+        fresh = adapter_class(target)
+        if adapter is not None:  # the pipeline was given another transformer
+            fresh.configure(texts=adapter.texts, tile=adapter.tile)
+        adapter = _adapters[target] = fresh
+    return adapter
 
 
-def check_whole(transformer, compiling: bool = False) -> None:
+def check_whole(transformer: Any, compiling: bool = False) -> None:
     """Refuse a transformer that is compiled as a whole, or that somebody is about to compile so."""
     wrapped = compat.is_compiled_wrapper(transformer)
     if not (compiling or wrapped or compat.is_compiled_in_place(transformer)):
@@ -53,14 +73,20 @@ def check_whole(transformer, compiling: bool = False) -> None:
     )
 
 
-def text_encoder_of(pipe):
+def text_encoder_of(pipe: Any) -> Any:
     """`encode_text` of the adapter of a pipeline that may have no transformer."""
     family = PIPELINES[type(pipe).__name__]
-    return _adapter(TRANSFORMERS[family]).encode_text
+    return _load(TRANSFORMERS[family]).encode_text
 
 
-def _adapter(transformer: str):
-    from importlib import import_module
+def _class_for(transformer: Any) -> type[Adapter]:
+    names = [cls.__name__ for cls in type(transformer).__mro__]
+    for name in names:
+        if name in ADAPTERS:
+            return _load(name)
+    raise RequestError(f"no adapter for {names[0]}; methods can be attached to {', '.join(ADAPTERS)}")
 
+
+def _load(transformer: str) -> type[Adapter]:
     module, attribute = ADAPTERS[transformer].split(":")
     return getattr(import_module(module), attribute)

@@ -1,35 +1,39 @@
 """FLUX.2: how a method meets `Flux2Transformer2DModel`, `Flux2Pipeline` and `Flux2KleinPipeline`.
 
-Shapes: B samples, T text tokens, S image tokens = H*W; packed latents [B, S, 4C], unpacked [B, C, 2H, 2W]. Position ids
-have a fourth column, the place in the text, whose rotary axis keeps the model's own values. Latents are normalised
-by running statistics of packed channels, so unpacked ones have those of their corner of the token.
+Docstrings: `sega.models.base`. Position ids have a fourth column, the place in the text, whose rotary axis keeps the
+model's own values. Latents are normalised by running statistics of packed channels, so unpacked ones have those of
+their corner of the token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux2 import Flux2AttnProcessor, Flux2ParallelSelfAttnProcessor
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor
 
-from sega import compat
-from sega.engine.timeshift import TokenLine
 from sega.errors import RequestError
 from sega.methods.base import base_axis
 from sega.methods.geometry import Geometry
 from sega.methods.types import Rope
-from sega.models.base import check_processor
-from sega.models.flux import FluxAdapter
+from sega.models.calls import check_processor, check_shared, one_sample
 from sega.models.flux_tables import rotary_table
+from sega.models.latents import PackedLatents, TiledAutoencoder
+from sega.models.row_ids import grid_of_rows, image_ids
+from sega.models.token_line import TokenLine
+
+BATCHED = ("hidden_states", "encoder_hidden_states", "timestep", "guidance")
 
 
 class EmpiricalLine(TokenLine):
     """mu as the pipeline fits it: by tokens and steps up to 4300 tokens, by tokens alone above."""
 
-    def __init__(self, config, native_tokens: int):
+    def __init__(self, config: Mapping[str, Any], native_tokens: int):
         super().__init__(config)
         self.native = native_tokens
 
@@ -48,25 +52,34 @@ class EmpiricalLine(TokenLine):
         return all(self.mu(tokens, steps) != mu for tokens in (near - 1, near, near + 1))
 
 
-class Flux2Adapter(FluxAdapter):
-    """One pipeline, or one bare transformer; packing, times and pictures are handled as those of FLUX."""
+class Flux2Adapter(PackedLatents, TiledAutoencoder):
+    """FLUX.2: text first in the joint sequence on an axis of its own, the image from position 0."""
 
     family = "flux2"
     windows = False  # the pipeline cuts the velocity to the size asked for
 
-    def rotary(self) -> tuple[tuple[int, ...], float]:
-        """Rotary dimensions of frame, height and width, and their base, as the model has them."""
-        axes, theta = super().rotary()
+    @property
+    def input_layer(self) -> torch.nn.Module:
+        return self.transformer.x_embedder
+
+    def attention_layers(self) -> list[torch.nn.Module]:
+        blocks = [*self.transformer.transformer_blocks, *self.transformer.single_transformer_blocks]
+        return [block.attn for block in blocks]
+
+    def processor(self, attend: Callable[..., Tensor], stock: Any) -> Any:
+        check_processor(stock, Flux2AttnProcessor, Flux2ParallelSelfAttnProcessor)
+        return Processor(attend)
+
+    def rotary_axes(self) -> tuple[tuple[int, ...], float]:
+        axes, theta = super().rotary_axes()
         return axes[:3], theta
 
     def shift(self, geometry: Geometry) -> EmpiricalLine:
-        """How the pipeline draws the time shift from the size of the picture."""
         return EmpiricalLine(self.pipe.scheduler.config, geometry.train_tokens**2)
 
-    def bind(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a transformer call by name, with position ids [N, 4] in float32."""
-        call = dict(self.signature.bind_partial(self.transformer, *args, **kwargs).arguments)
-        call.pop("self")
+        call = super().bind(args, kwargs)
         if call.get("kv_cache_mode") is not None:
             raise RequestError("a method can't be combined with a cache of reference pictures; use the plain pipeline")
         for key in ("img_ids", "txt_ids"):
@@ -75,75 +88,71 @@ class Flux2Adapter(FluxAdapter):
             call[key] = (call[key][0] if call[key].dim() == 3 else call[key]).float()
         return call
 
-    def run(self, forward, call: dict[str, Any]):
-        """The transformer's output for a call; ids get back the batch dimension that sequence parallelism splits by."""
+    def run(self, forward: Callable[..., Any], call: dict[str, Any]) -> Any:
+        """As in the interface; ids get back the batch dimension, by which sequence parallelism splits them."""
         return forward(**call | {key: call[key][None] for key in ("img_ids", "txt_ids")})
 
-    def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
-        """The call of a batch as one call per sample."""
-        return [{key: sample[key] for key in call} for sample in super().samples(call)]
+    def grid(self, call: dict[str, Any]) -> tuple[int, int]:
+        return grid_of_rows(call["img_ids"])
 
-    def put_latent(self, call: dict[str, Any], latent: Tensor) -> dict[str, Any]:
-        """The call with another latent [B, C, 2H, 2W], whose grid may differ."""
-        call = super().put_latent(call, latent)
-        return call | {"img_ids": torch.nn.functional.pad(call["img_ids"], (0, 1))}
+    def put_grid(self, call: dict[str, Any], grid: tuple[int, int]) -> dict[str, Any]:
+        return call | {"img_ids": torch.nn.functional.pad(image_ids(grid, call["img_ids"].device), (0, 1))}
 
     def put_text(self, call: dict[str, Any], places: list[tuple[int, int]]) -> dict[str, Any]:
-        """Refused: the model has an axis of its own for text, and was never given text beside a part of a picture."""
+        """Refused: the model has an axis of its own for text, and was never given text beside a part of an image."""
         raise RequestError("FLUX.2's text has an axis of its own; set text_duplication=false")
 
+    def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
+        check_shared(call.get("joint_attention_kwargs"), "joint_attention_kwargs")
+        batch, keys = len(call["hidden_states"]), [key for key in BATCHED if key in call]
+        return [call | {key: one_sample(call[key], i, batch) for key in keys} for i in range(batch)]
+
+    def ids(self, call: dict[str, Any]) -> Tensor:
+        return torch.cat([call["txt_ids"], call["img_ids"]])
+
     def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Position ids [T, 4] of the text of a picture of `size` tokens whose first is the image token at `place`."""
         return call["txt_ids"] + call["txt_ids"].new_tensor([0, *place, 0])
 
-    def table(self, rope: Rope, geometry: Geometry, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What `pos_embed(ids)` answers with the values of a Rope, for ids [N, 4]."""
-        words = base_axis(self.transformer.config.axes_dims_rope[3], geometry.theta)
-        return rotary_table(ids, rope, geometry, words)
+    def table(self, rope: Rope, geometry: Geometry, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        (ids,) = args
+        text_axis = base_axis(self.transformer.config.axes_dims_rope[3], geometry.theta)
+        return rotary_table(ids, rope, geometry, text_axis)
 
-    def processor(self, attend, stock):
-        """What does the work of the processor `stock` and leaves attention to `attend(q, k, v, table, dispatch)`."""
-        check_processor(stock, Flux2AttnProcessor, Flux2ParallelSelfAttnProcessor)
-        return Processor(attend)
+    def rotate(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+        return apply_rotary_emb(x, table, sequence_dim=1)
 
     @staticmethod
-    def encode_text(pipe, sentence: str, tokens: int) -> dict[str, Tensor]:
-        """The pipeline's arguments that stand for a sentence of at most `tokens` tokens."""
+    def encode_text(pipe: Any, sentence: str, tokens: int) -> dict[str, Tensor]:
         return {"prompt_embeds": pipe.encode_prompt(sentence, max_sequence_length=tokens)[0]}
 
-    def sample(self, prompt: str, size: tuple[int, int], latent: Tensor, **arguments) -> Tensor:
-        """One pass of the stock pipeline from `latent` [1, C, 2H, 2W]; the final latent, in the model's dtype."""
-        if arguments.get("negative_prompt"):
+    def sample(
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        latent: Tensor,
+        *,
+        guidance: float,
+        negative_prompt: str | None = None,
+        **arguments: Any,
+    ) -> Tensor:
+        """As in the interface; guidance is embedded, and there is no negative prompt."""
+        if negative_prompt:
             raise RequestError("FLUX.2 takes no negative prompt; use model.negative_prompt=null")
-        if self.texts and arguments["guidance"] > 1 and self.pipe.config.get("is_distilled") is False:
+        if self.texts is not None and guidance > 1 and self.pipe.config.get("is_distilled") is False:
             raise RequestError("this checkpoint encodes an empty prompt for its guidance; use model.text_cache=null")
         grid = (latent.shape[-2] // 2, latent.shape[-1] // 2)
         # The pipeline takes packed channels on the grid and packs the grid itself.
         channels = self.pack(latent).transpose(1, 2).unflatten(2, grid)
-        width, height = size
-        packed = self.pipe(
-            **self.words(prompt),
-            height=height,
-            width=width,
-            latents=channels,
-            guidance_scale=arguments.pop("guidance"),
-            output_type="latent",
-            return_dict=False,
-            **arguments,
-        )[0]
-        return self.unpack(packed, grid)
+        text = self.text_arguments(prompt)
+        return self.unpack(self.denoise(size, channels, guidance_scale=guidance, **text, **arguments), grid)
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """The picture [B, 3, 8h, 8w] in -1..1 of a latent [B, C, h, w]; float32 if tiled, else as the autoencoder."""
-        mean, std = self._statistics(latent := latent.to(compat.execution_device(self.pipe), self.pipe.vae.dtype))
-        return super().decode(latent * std + mean)
-
-    def _decode(self, latent: Tensor) -> Tensor:
-        return self.pipe.vae.decode(latent, return_dict=False)[0]
-
-    def _normalise(self, latent: Tensor) -> Tensor:
+    def normalise(self, latent: Tensor) -> Tensor:
         mean, std = self._statistics(latent)
         return (latent - mean) / std
+
+    def denormalise(self, latent: Tensor) -> Tensor:
+        mean, std = self._statistics(latent)
+        return latent * std + mean
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each latent channel at each corner of a token, spread over the latent [B, C, h, w]."""
@@ -157,7 +166,7 @@ class Flux2Adapter(FluxAdapter):
 class Processor:
     """What `Flux2AttnProcessor` and `Flux2ParallelSelfAttnProcessor` compute, with the attention left to a function."""
 
-    def __init__(self, attend):
+    def __init__(self, attend: Callable[..., Tensor]):
         self.attend = attend
 
     def __call__(self, attn, hidden_states, *rest):

@@ -47,7 +47,7 @@ def test_the_table_has_a_row_for_every_method():
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
 def test_at_the_training_size_every_method_is_the_stock_pipeline(tiny_pipe, row):
     method = load(row.name, *row.quick, *row.same_shift)
-    made = generate(tiny_pipe, method, PROMPT, 0, (128, 128), steps=2, guidance=3.5)
+    made = generate(tiny_pipe, method, PROMPT, seed=0, size=(128, 128), steps=2, guidance=3.5)
     assert np.array_equal(np.asarray(made.image), stock(tiny_pipe))
     assert made.calls == 2
 
@@ -152,7 +152,8 @@ def _embedded(pipe, latent):
 
 def test_positions_are_exact_in_bfloat16(tiny_pipe):
     """bfloat16 ids collapse beyond 256; what reaches the method and the table must not."""
-    from sega.models.flux import FluxAdapter, grid_of_rows, image_ids
+    from sega.models.flux import FluxAdapter
+    from sega.models.row_ids import grid_of_rows, image_ids
 
     adapter = FluxAdapter(tiny_pipe)
     exact = image_ids((300, 7), "cpu")
@@ -176,9 +177,9 @@ def test_in_bfloat16_too(tiny_folder, name):
     set_theta(pipe.transformer, GEOMETRY.theta)
     (row,) = [row for row in METHODS if row.name == name]
     method = load(name, *row.quick)
-    made = generate(pipe, method, PROMPT, 0, (128, 128), steps=2, guidance=3.5)
+    made = generate(pipe, method, PROMPT, seed=0, size=(128, 128), steps=2, guidance=3.5)
     assert np.array_equal(np.asarray(made.image), stock(pipe))
-    made = generate(pipe, method, PROMPT, 0, (192, 128), steps=2, guidance=3.5)
+    made = generate(pipe, method, PROMPT, seed=0, size=(192, 128), steps=2, guidance=3.5)
     assert not np.array_equal(np.asarray(made.image), stock(pipe, (192, 128)))
 
 

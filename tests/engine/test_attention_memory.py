@@ -8,7 +8,7 @@ from small import load
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sega.methods.types import Call, Request, Step
-from sega.models.flux import image_ids
+from sega.models.row_ids import image_ids
 
 TEXT, HEADS, DIM = 24, 2, 64
 CASES = {

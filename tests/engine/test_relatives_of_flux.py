@@ -171,7 +171,7 @@ def test_channels_besides_the_latent_are_not_its_spectrum(name):
 
 
 def test_the_ids_of_a_reference_are_exact_in_bfloat16_too():
-    from sega.models.flux import exact_ids, image_ids
+    from sega.models.row_ids import exact_ids, image_ids
 
     frame = torch.tensor([1.0, 0.0, 0.0])
     exact = torch.cat([image_ids((7, 300), "cpu"), image_ids((300, 5), "cpu") + frame])

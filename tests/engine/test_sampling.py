@@ -15,7 +15,8 @@ from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.methods.sizes import check_size
 from sega.methods.types import Point, Request, Stage, align
-from sega.models.flux import FluxAdapter, image_ids
+from sega.models.flux import FluxAdapter
+from sega.models.row_ids import image_ids
 
 
 def test_noise_depends_on_seed_prompt_and_size_alone():

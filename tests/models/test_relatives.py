@@ -67,7 +67,7 @@ def pixels(generated):
 def state(pipe):
     """Everything attaching could leave behind."""
     transformer = pipe.transformer
-    name = adapter_for(pipe).positions
+    name = adapter_for(pipe).rotary_name
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in transformer.modules()]
     processors = [m.processor for m in transformer.modules() if hasattr(m, "processor")]
     return set(vars(transformer)), set(vars(pipe.scheduler)), getattr(transformer, name), hooks, processors

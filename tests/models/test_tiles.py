@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sega.models import adapter_for
+from sega.models.flux import FluxAdapter
 from sega.models.tiles import OVERLAP, spans, tiled, weights
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "sega" / "embedded" / "weights" / "pipeline"
@@ -90,21 +90,21 @@ def test_tiles_leave_no_seam(which, kind, request):
 
 
 def test_only_sides_beyond_the_limit_are_tiled(tiny_pipe, monkeypatch):
-    adapter, seen = adapter_for(tiny_pipe), []
+    adapter, seen = FluxAdapter(tiny_pipe), []
     original = tiny_pipe.vae.decode
     monkeypatch.setattr(tiny_pipe.vae, "decode", lambda z, **how: seen.append(tuple(z.shape)) or original(z, **how))
     latent = torch.randn(1, 8, 64, 160)
     whole = adapter.decode(latent)
-    adapter.tile = 160 * 4
+    adapter.configure(tile=160 * 4)
     assert torch.equal(adapter.decode(latent), whole) and {shape[-1] for shape in seen} == {160}
-    adapter.tile = 512
+    adapter.configure(tile=512)
     seen.clear()
     assert adapter.decode(latent).shape == whole.shape
     tile = spans(160, 128, OVERLAP // 4)[0][1]
     assert {shape[-1] for shape in seen} == {tile} and len(seen) == 2
     picture = whole.clamp(-1, 1)
     seen.clear()
-    adapter.tile = None
+    adapter.configure(tile=None)
     mode = adapter.encode(picture, None)
-    adapter.tile = 512
+    adapter.configure(tile=512)
     assert adapter.encode(picture, None).shape == mode.shape == latent.shape
