@@ -16,6 +16,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,9 +41,11 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
 
     from sega import load_method
     from sega.engine.attachment import Attachment
+    from sega.engine.flow import Steering
+    from sega.engine.recorder import Observation
     from sega.methods.types import Request
     from sega.models import adapter_for
-    from sega.models.flux import image_ids
+    from sega.models.row_ids import image_ids
 
     name, overrides = CASES[case]
     method = load_method(name, "flux", overrides)
@@ -64,10 +67,11 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
         .to(device)
     )
     stages = method.stages(Request((size, size), 28, 4.5))
-    index, run = (
-        len(stages) - 1,
-        SimpleNamespace(generator=torch.Generator().manual_seed(0), adapter=adapter_for(transformer), stages=stages),
-    )
+    index, adapter = len(stages) - 1, adapter_for(transformer)
+    generation = SimpleNamespace(generator=torch.Generator().manual_seed(0), stages=stages, double_layers=1)
+    # The transformer alone: no loop of steps, so no flow and no shifted windows.
+    stage, start = replace(stages[index], windows=False), torch.zeros(1, 16, 2 * side, 2 * side)
+    steering = Steering(adapter, stage, index, start, None, {}, keep=False, on_step=None)
     inputs = {
         "hidden_states": torch.randn(1, side * side, 64),
         "encoder_hidden_states": torch.randn(1, text, 64),
@@ -78,7 +82,8 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
     }
     inputs = {key: value.to(device) for key, value in inputs.items()}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    with torch.no_grad(), Attachment(transformer, method, stage=stages[index], index=index, run=run) as attachment:
+    attention = method.attention(index, generation)
+    with torch.no_grad(), Attachment(adapter, method, Observation(), attention, steering) as attachment:
         transformer(**inputs)
         rehearsals = [step.seconds for step in attachment.steps if "rehearsal" in step.details]
         seconds = attachment.steps[-1].seconds

@@ -2,15 +2,17 @@
 
 What is touched, all on the instance: what makes rotary tables (`transformer.pos_embed`), the call of the transformer
 (`_call_impl`, what `transformer(...)` runs; `forward` belongs to offloading and caches), `transformer.cache_context`
-and `scheduler.set_timesteps`; where a method has a flow, also `scheduler.step`. Only while the transformer runs there
+and `scheduler.set_timesteps`; where a stage is steered, also `scheduler.step`. Only while the transformer runs there
 are a hook on the input projection and other attention processors, so that between calls adapters come and go freely.
-The hook gets its tokens in time because every transformer embeds the latent before it makes rotary tables.
+
+Positions that follow the content need the embedded tokens of the running call. This works because the stock forward
+calls the input projection before `pos_embed`: the hook has seen the tokens when rotary tables are asked for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,19 +24,20 @@ from sega import compat
 from sega.engine.clock import Clock
 from sega.engine.flow import Steering
 from sega.engine.patches import Patches, is_patched
-from sega.engine.recorder import Watch, latent_spectrum
-from sega.engine.timeshift import pin_shift
+from sega.engine.processors import Processors
+from sega.engine.recorder import Observation, Recorder
+from sega.engine.running import RunningCall
+from sega.engine.timeshift import Schedule, pin_shift
 from sega.errors import RequestError
 from sega.loading import parallel
 from sega.methods.base import Attention, Method
-from sega.methods.types import Call, Rope, Stage, Step
+from sega.methods.types import PositionSource, Step
 from sega.models import adapter_for, check_whole
-
-DETAILS = ("profiles", "magnitudes", "tokens", "latent", "spectrum", "attention")
+from sega.models.base import Adapter
 
 
 def attach(
-    target,
+    target: Any,
     method: Method,
     record: Iterable[str] = (),
     exact_time: bool = False,
@@ -43,7 +46,7 @@ def attach(
     """Attach a method to a pipeline or a transformer; `with attach(pipe, method): ...`, or call `.remove()`.
 
     `record` asks for more in the records of `.steps`: any of profiles, magnitudes, tokens, latent, spectrum, attention
-    (of the token at `query`, a place (x, y) as fractions of the picture). The time a method sees is the one the
+    (of the token at `query`, a position (x, y) as fractions of the image). The sigma a method sees is the one the
     transformer receives, rounded to its dtype; `exact_time` reads it from the scheduler instead.
     """
     if method.staged:
@@ -51,7 +54,9 @@ def attach(
             f"{method.name} goes through several stages and can't be attached by hand; "
             "use sega.engine.sampling.generate(pipe, method, prompt, ...)"
         )
-    return Attachment(target, method, record=record, exact_time=exact_time, query=query)
+    observation, adapter = Observation(tuple(record), query, exact_time), adapter_for(target)
+    adapter.read(method.sentences())
+    return Attachment(adapter, method, observation, method.attention(0, None))
 
 
 class Attachment:
@@ -59,23 +64,43 @@ class Attachment:
 
     def __init__(
         self,
-        target,
+        adapter: Adapter,
         method: Method,
-        record: Iterable[str] = (),
-        exact_time: bool = False,
-        stage: Stage | None = None,
-        index: int = 0,
-        run: Any = None,
-        query: tuple[float, float] = (0.5, 0.5),
+        observation: Observation,
+        attention: Attention | None,
+        steering: Steering | None = None,
     ):
-        self.record = tuple(record)
-        for item in self.record:
-            if item not in DETAILS:
-                raise RequestError(f"record={item!r} is unknown; it can be any of {', '.join(DETAILS)}")
-        self.adapter = adapter_for(target) if run is None else run.adapter
-        self.transformer = self.adapter.transformer
-        self.scheduler = getattr(self.adapter.pipe, "scheduler", None)
-        if exact_time and self.scheduler is None:
+        """`attention` is the method's part for this stage; `steering` names the stage, None when attached by hand."""
+        self.adapter, self.method, self.steering = adapter, method, steering
+        self.transformer = adapter.transformer
+        self.scheduler = getattr(adapter.pipe, "scheduler", None)
+        self.exact_time = observation.exact_time
+        self._check(attention, observation)
+        self.source: PositionSource = method
+        if steering is not None and steering.stage.positions is not None:
+            self.source = steering.stage.positions
+        self.steps: list[Step] = []
+        self.clock = Clock(self.scheduler)
+        self.running: RunningCall | None = None
+        self.recorder = Recorder(observation, adapter)
+        self.attention = attention
+        if attention is None and self.recorder.watch is not None:
+            self.attention = Attention()  # the stock attention, through the seam where it can be watched
+        self.processors: Processors | None = None
+        if self.attention is not None:
+            self.processors = Processors(adapter, self.attention, self.recorder.watch, self.current)
+        self.original_call = getattr(self.transformer, compat.CALL)
+        self.original_rotary = getattr(self.transformer, adapter.rotary_name)
+        self.patches = Patches()
+        try:
+            self._patch()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _check(self, attention: Attention | None, observation: Observation) -> None:
+        """Refuse what can't work, before anything is touched."""
+        if self.exact_time and self.scheduler is None:
             raise RequestError("exact_time reads the scheduler: attach to the pipeline, not to the transformer alone")
         if is_patched(self.transformer, compat.CALL):
             raise RequestError("a method is already attached to this model; remove it first")
@@ -84,49 +109,29 @@ class Attachment:
                 "a method is attached to another pipeline with this scheduler; remove it, or give this one its own: "
                 "pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config)"
             )
-        self.adapter.check(method.geometry)
-        self.method, self.stage, self.index, self.exact_time = method, stage, index, exact_time
-        self.positions = (stage and stage.positions) or method
-        self.attention = method.attention(index, run)
-        self.adapter.read(method.sentences())
-        if self.attention is not None and parallel.is_split(self.transformer):
-            raise RequestError(parallel.refusal(method.name))
-        self.watch = Watch(query) if "attention" in self.record else None
-        if self.watch and parallel.is_split(self.transformer):
+        self.adapter.check(self.method.geometry)
+        if attention is not None and parallel.is_split(self.transformer):
+            raise RequestError(parallel.refusal(self.method.name))
+        if "attention" in observation.record and parallel.is_split(self.transformer):
             raise RequestError("record=attention sees a part of the sequence only; use model.parallel=blocks")
-        if self.watch and self.attention is None:
-            self.attention = Attention()  # the stock attention, through the seam where it can be watched
-        self.steps: list[Step] = []
-        self.clock = Clock(self.scheduler)
-        self.rope, self.call = None, {}
-        self._processors: dict[int, tuple] = {}  # layer -> the model's processor and the one that stands in for it
-        for layer, module in self._attention_layers():
-            self._processor(layer, module)  # what can't be carried is refused now
-        self.steering = None
-        self.patches = Patches()
-        try:
-            self._attach(run)
-        except BaseException:
-            self.remove()
-            raise
 
-    def _attach(self, run) -> None:
+    def _patch(self) -> None:
         transformer, patches = self.transformer, self.patches
-        self.original_call = getattr(transformer, compat.CALL)
         patches.method(transformer, compat.CALL, self._call)
         patches.method(transformer, "compile", lambda *_, **__: check_whole(transformer, compiling=True))
         if hasattr(transformer, "cache_context"):
             patches.method(transformer, "cache_context", self._follow_branch(transformer.cache_context))
-        self.original_positions = getattr(transformer, self.adapter.rotary_name)
-        patches.part(transformer, self.adapter.rotary_name, Positions(self))
-        if self.scheduler is not None:
-            schedule = self.stage.schedule if self.stage else self.method.hand_schedule
-            line, steps = self.adapter.shift(self.method.geometry), self.stage and self.stage.steps
-            shift = pin_shift(self.scheduler, schedule, self._start, line, steps)
-            patches.method(self.scheduler, "set_timesteps", shift)
-            if run is not None:
-                self.steering = Steering(self, run)
-                patches.method(self.scheduler, "step", self.steering.wrap(self.scheduler.step))
+        patches.part(transformer, self.adapter.rotary_name, RotaryStandIn(self))
+        if self.scheduler is None:
+            return
+        schedule: Schedule = self.method.hand_schedule
+        steps = None
+        if self.steering is not None:
+            schedule, steps = self.steering.stage.schedule, self.steering.stage.steps
+        line = self.adapter.shift(self.method.geometry)
+        patches.method(self.scheduler, "set_timesteps", pin_shift(self.scheduler, schedule, self._start, line, steps))
+        if self.steering is not None:
+            patches.method(self.scheduler, "step", self.steering.wrap(self.scheduler))
 
     def remove(self) -> None:
         """Take the method off. Doing it twice is harmless."""
@@ -135,11 +140,11 @@ class Attachment:
     def __enter__(self) -> Attachment:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
     def _start(self) -> None:
-        """A generation begins: the pipeline asks the scheduler for its times."""
+        """A generation begins: the pipeline asks the scheduler for its timesteps."""
         self._check_pipeline()
         self.steps.clear()
         self.clock.start()
@@ -163,176 +168,120 @@ class Attachment:
         if getattr(self.transformer, "is_cache_enabled", False):
             raise RequestError(f"{self.method.name} {reason}, or switch the cache off: transformer.disable_cache()")
 
-    def _follow_branch(self, original):
+    def _follow_branch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`cache_context(name)` tells the two calls of true classifier-free guidance apart."""
 
-        def cache_context(name: str, *args, **kwargs):
+        def cache_context(name: str, *args: Any, **kwargs: Any) -> Any:
             self.clock.branch = name
             return original(name, *args, **kwargs)
 
         return cache_context
 
-    def _call(self, *args, **kwargs):
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        """A call of the transformer: one or several calls of the original, each of them a Step."""
         self._check_pipeline()
         call = self.adapter.bind(args, kwargs)
         if self.steering is not None:
             call = self.steering.inputs(call)
-        needs = self.positions.needs()
-        joint = getattr(self.positions, "batch", "sample") == "joint"
-        content = bool(needs & {"tokens", "latent"}) and not joint and self._beyond(self.adapter.grid(call))
-        # Rotary tables have no batch dimension, so what depends on the content runs one sample at a time.
-        single = content or (self.adapter.alone and self.attention is not None)
-        calls = self.adapter.samples(call) if single and len(call["hidden_states"]) > 1 else [call]
-        if len(calls) > 1:
-            self._check_cache("runs the samples of a batch one at a time; give one prompt at a time")
-        sigma, last, outputs = self.adapter.sigma(call), self.steps[-1] if self.steps else None, []
+        samples = self._samples(call)
+        sigma, last = self.adapter.sigma(call), self.steps[-1] if self.steps else None
         index, branch = self.clock.locate(sigma, last)
         if self.clock.begins(sigma, last):
             self.steps.clear()
+        branches = self.adapter.branches(branch, len(samples))
         with self._while_running():
-            for sample, name in zip(calls, self.adapter.branches(branch, len(calls)), strict=True):
-                outputs.append(self._one(sample, index, needs, name))
+            outputs = [self._one(sample, index, name) for sample, name in zip(samples, branches, strict=True)]
         return outputs[0] if len(outputs) == 1 else self.adapter.join(outputs)
+
+    def _samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
+        """The call; as one call per sample where what a method does depends on the sample."""
+        alone = self.adapter.alone and self.attention is not None
+        if len(call["hidden_states"]) == 1 or not (alone or self._follows_content(call)):
+            return [call]
+        samples = self.adapter.samples(call)
+        self._check_cache("runs the samples of a batch one at a time; give one prompt at a time")
+        return samples
+
+    def _follows_content(self, call: dict[str, Any]) -> bool:
+        """Whether positions follow the content of each sample: rotary tables have no batch dimension."""
+        if not self.source.needs() & {"tokens", "latent"} or getattr(self.source, "batch", "sample") == "joint":
+            return False
+        geometry = self.method.geometry
+        return max(self.adapter.grid(call)) > min(geometry.train_tokens, geometry.sega_train_tokens)
 
     @contextmanager
     def _while_running(self) -> Iterator[None]:
         """The parts that others may replace between calls: attention processors, and the input projection (a LoRA)."""
         with ExitStack() as undo:
-            for layer, module in self._attention_layers():
-                undo.callback(module.set_processor, module.processor)
-                module.set_processor(self._processor(layer, module))
+            if self.processors is not None:
+                undo.enter_context(self.processors.installed())
             undo.enter_context(self.adapter.input_layer.register_forward_hook(self._see_tokens))
             yield
 
-    def _attention_layers(self) -> list[tuple[int, torch.nn.Module]]:
-        """Attention modules by number, where the method has a part in them."""
-        return [] if self.attention is None else list(enumerate(self.adapter.attention_layers()))
-
-    def _beyond(self, grid: tuple[int, int]) -> bool:
-        geometry = self.method.geometry
-        return max(grid) > min(geometry.train_tokens, geometry.sega_train_tokens)
-
-    def _one(self, call: dict[str, Any], index: int, needs: set[str], branch: str):
-        grid = self.adapter.grid(call)
-        places = self.method.text_places(grid, self.index)
+    def _one(self, call: dict[str, Any], index: int, branch: str) -> Any:
+        """One call that is not divided further, and the measuring pass before it where the method asks for one."""
+        grid, stage = self.adapter.grid(call), 0 if self.steering is None else self.steering.index
+        places = self.method.text_places(grid, stage)
         if places != [(0, 0)]:
             call = self.adapter.put_text(call, places)
         sigma = self.clock.sigma(index) if self.exact_time else self.adapter.sigma(call)
-        step = Step(index, sigma, grid, self.index, branch, len(call["hidden_states"]))
+        step = Step(index, sigma, grid, stage, branch, len(call["hidden_states"]))
         if self.attention is not None and self.attention.rehearse(step):
             self._check_cache("runs the transformer twice in a step, to measure")
             sentence = self.attention.rehearsal_text(step)
             measured = call if sentence is None else self.adapter.put_sentence(call, sentence)
-            self._timed(measured, replace(step, details={"rehearsal": True}), needs)
-        return self._timed(call, step, needs)
+            self._run(measured, replace(step, details={"rehearsal": True}))
+        return self._run(call, step)
 
-    def _timed(self, call: dict[str, Any], step: Step, needs: set[str]):
-        if "latent" in needs or "latent" in self.record:
+    def _run(self, call: dict[str, Any], step: Step) -> Any:
+        """Run the original call and record it as a step."""
+        if "latent" in self.source.needs() or "latent" in self.recorder.record:
             step.latent = _squeeze(self.adapter.latent(call, step.grid).detach())
         self.steps.append(step)
-        self.rope, self.call = None, call
-        if self.watch:
-            self.watch.clear()
+        self.running = running = RunningCall(self.adapter, self.source, self.method.geometry, step, call)
+        self.recorder.begin()
         started = time.perf_counter()
         out = self.adapter.run(self.original_call, call)
         if call["hidden_states"].is_cuda:
             torch.cuda.synchronize(call["hidden_states"].device)
         step.seconds = time.perf_counter() - started
-        if "spectrum" in self.record:
-            self._spectra(step, self.adapter.latent(call, step.grid), self.adapter.velocity(out, step.grid))
-        self._keep(step)
+        self.recorder.keep(step, running.rope, call, out)
         return out
 
-    def _spectra(self, step: Step, packed: Tensor, velocity: Tensor) -> None:
-        """Record the spectra of the latent and of the clean prediction x - sigma v of this call."""
-        clean = packed.float() - step.sigma * velocity.float()
-        step.details["spectrum"] = latent_spectrum(self.adapter.unpack(packed, step.grid))
-        step.details["spectrum_clean"] = latent_spectrum(self.adapter.unpack(clean, step.grid))
+    def _see_tokens(self, module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
+        """The hook on the input projection."""
+        if "tokens" in self.recorder.record or "tokens" in self.source.needs():
+            running = self.current()
+            output = parallel.gather_tokens(output.detach(), self.transformer, running.image_length)
+            tokens = self.adapter.embedded(output, running.call, running.step.grid)
+            running.step.tokens = _squeeze(tokens).float()
 
-    def _see_tokens(self, module, inputs, output: Tensor) -> None:
-        step = self.steps[-1]
-        if "tokens" in self.record or "tokens" in self.positions.needs():
-            output = parallel.gather_tokens(output.detach(), self.transformer, self.call["hidden_states"].shape[1])
-            step.tokens = _squeeze(self.adapter.embedded(output, self.call, step.grid)).float()
+    def current(self) -> RunningCall:
+        """The call of the transformer that is running."""
+        if self.running is None:
+            raise RuntimeError("rotary tables were asked for, and the transformer has not been called yet")
+        return self.running
 
-    def current_rope(self) -> Rope:
-        """The positions of the call that is running."""
-        if self.rope is None:
-            step = self.steps[-1]
-            content = step.latent if "latent" in self.positions.needs() else step.tokens
-            self.rope = self.positions.positions(step.grid, step.sigma, content)
-        return self.rope
-
-    def rotary(self, *args, **kwargs):
+    def rotary(self, *args: Any, **kwargs: Any) -> Any:
         """What `pos_embed` answers to these arguments; the model's own module does it where positions are stock."""
-        rope = self.current_rope()
+        rope = self.current().rope
         if rope.stock:
-            return self.original_positions(*args, **kwargs)
+            return self.original_rotary(*args, **kwargs)
         table = self.adapter.table(rope, self.method.geometry, *args, **kwargs)
-        return parallel.as_split(table, self.original_positions)
-
-    def _processor(self, layer: int, module):
-        """What stands in for the processor that the layer has now."""
-        stock, made = self._processors.get(layer, (None, None))
-        if made is None or stock is not module.processor:
-            stock = module.processor
-            made = self.adapter.processor(self._attend(layer, stock), stock)
-            self._processors[layer] = (stock, made)
-        return made
-
-    def _attend(self, layer: int, stock):
-        """The attention of a layer, by the method."""
-        layers, geometry = len(self.adapter.attention_layers()), self.method.geometry
-
-        def attend(q, k, v, table, dispatch):
-            # Blocks may lie on other devices than the inputs.
-            step, ids = self.steps[-1], self.adapter.ids(self.call).to(q.device)
-            text = q.shape[1] - self.call["hidden_states"].shape[1]
-
-            def rotate(x, ids=ids, rope=None):
-                if ids is call.ids and rope is None:
-                    return self.adapter.rotate(x, table)
-                # Not every `pos_embed` takes ids, so the model's own module is not asked, even where it would know.
-                return self.adapter.rotate(x, self.adapter.table(rope or self.current_rope(), geometry, ids))
-
-            def dense(q, k, v, scale=None):
-                if self.watch:
-                    self.watch.see(call, q, k, scale)
-                return dispatch(q, k, v, scale=scale, backend=compat.attention_backend(stock))
-
-            def text_ids(place, size):
-                return self.adapter.text_ids(self.call, place, size).to(q.device)
-
-            call = Call(q, k, v, text, step.grid, layer, layers, step, ids, rotate, text_ids, dense)
-            return self.attention.attend(call)
-
-        return attend
-
-    def _keep(self, step: Step) -> None:
-        """Reduce a step to what is recorded."""
-        for key, value in self.current_rope().details.items():
-            if not isinstance(value, Tensor) or value.dim() == 0 or "profiles" in self.record:
-                step.details[key] = value
-        if "magnitudes" in self.record:
-            step.details["magnitudes"] = (self.rope.height.magnitudes, self.rope.width.magnitudes)
-        if self.watch:
-            step.details |= self.watch.found()
-        if "tokens" not in self.record:
-            step.tokens = None
-        if "latent" not in self.record:
-            step.latent = None
+        return parallel.as_split(table, self.original_rotary)
 
 
-class Positions(torch.nn.Module):
+class RotaryStandIn(torch.nn.Module):
     """Stands in for `pos_embed`; without parameters, so loading, offload and casting pass it by."""
 
     def __init__(self, attachment: Attachment):
         super().__init__()
         self.rotary = attachment.rotary
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.rotary(*args, **kwargs)
 
 
 def _squeeze(x: Tensor) -> Tensor:
+    """The one sample of a batch of one."""
     return x[0] if len(x) == 1 else x

@@ -7,54 +7,68 @@ pipeline's loop only carries a copy of the requested size along. Elsewhere the p
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from sega.errors import RequestError
-from sega.methods.types import Point, align
+from sega.methods.types import Point, Stage, align
+from sega.models.base import Adapter
 
 
 class Steering:
     """The steps of one stage."""
 
-    def __init__(self, attachment, run):
-        self.attachment, self.adapter, self.run = attachment, attachment.adapter, run
-        self.stage, self.index = attachment.stage, attachment.index
-        self.correct = attachment.method.flow(self.index, run)
-        self.windows = self.stage.windows
-        if self.windows and not self.adapter.windows:
+    def __init__(
+        self,
+        adapter: Adapter,
+        stage: Stage,
+        index: int,
+        start: Tensor,
+        correct: Callable[[Point], Tensor] | None,
+        predictions: dict[float, Tensor],
+        keep: bool,
+        on_step: Callable[[int, int], None] | None,
+    ):
+        """`start` [1, C, 2H, 2W] is what stage `index` starts from, `correct` the flow part of the method.
+
+        `predictions` holds the clean predictions of earlier stages by sigma, and with `keep` gets those of this one.
+        `on_step(index, taken)` is called after each step. Raises RequestError where windows can't be shifted.
+        """
+        if stage.windows and not adapter.windows:
             raise RequestError(
                 "the pipeline of this model cuts the velocity to the size asked for, so borders of tokens can't be "
                 "shifted; set shift_windows=false"
             )
-        self.own = self.correct is not None or self.windows
-        # Read by later stages, or by those of other methods that share this one.
-        self.keep = run.keep and (self.stage.plain or self.index + 1 < len(run.stages))
-        self.x: Tensor | None = None
+        self.adapter, self.stage, self.index, self.start = adapter, stage, index, start
+        self.correct, self.predictions, self.keep, self.on_step = correct, predictions, keep, on_step
+        self.own = correct is not None or stage.windows
+        self.x = start  # the latent, where it is our own
         self.done = 0
         self.shifted = -1  # the step whose window shift has been made; two branches share it
 
-    def inputs(self, call: dict) -> dict:
+    def inputs(self, call: dict[str, Any]) -> dict[str, Any]:
         """The transformer's inputs with the latent of this stage in place of the pipeline's copy."""
         if not self.own:
             return call
-        if self.x is None:
-            self.x = self.run.start.to(call["hidden_states"].device)
-        if self.windows and self.shifted != self.done:
+        self.x = self.x.to(call["hidden_states"].device)
+        if self.stage.windows and self.shifted != self.done:
             self.shifted = self.done
             border = 1 if self.done % 2 == 0 else -1
-            self.x = align(self.x, tuple(side + 2 * border for side in self.x.shape[-2:]))
+            height, width = self.x.shape[-2:]
+            self.x = align(self.x, (height + 2 * border, width + 2 * border))
         return self.adapter.put_latent(call, self.x)
 
-    def wrap(self, original):
+    def wrap(self, scheduler: Any) -> Callable[..., Any]:
         """A `scheduler.step` that corrects the velocity before the scheduler's own Euler step."""
-        scheduler = self.attachment.scheduler
+        original = scheduler.step
 
         @functools.wraps(original)
-        def step(*args, **kwargs):
+        def step(*args: Any, **kwargs: Any) -> Any:
             result = advance(*args, **kwargs)
-            if self.run.on_step is not None:
-                self.run.on_step(self.index, self.done)
+            if self.on_step is not None:
+                self.on_step(self.index, self.done)
             return result
 
         def advance(model_output, timestep, sample, *args, return_dict: bool = True, **kwargs):
@@ -64,24 +78,19 @@ class Steering:
             if not self.own:
                 if self.keep:
                     clean = sample.float() - sigma * model_output.float()
-                    self.run.predictions[sigma] = self.adapter.from_scheduler(clean, self.attachment.steps[-1].grid)
+                    self.predictions[sigma] = self.adapter.from_scheduler(clean, _grid(self.start))
                 return original(model_output, timestep, sample, *args, return_dict=return_dict, **kwargs)
-            velocity = self.adapter.from_scheduler(model_output.float(), (self.x.shape[-2] // 2, self.x.shape[-1] // 2))
-            stored = self.run.predictions.get(sigma)
+            grid = _grid(self.x)
+            velocity = self.adapter.from_scheduler(model_output.float(), grid)
+            stored = self.predictions.get(sigma)
             point = Point(self.x, velocity, sigma, after, number, steps, self.index, stored)
             if self.keep:
-                self.run.predictions[sigma] = point.clean
+                self.predictions[sigma] = point.clean
             if self.correct is not None:
                 velocity = self.correct(point)
-            result = original(
-                self.adapter.to_scheduler(velocity),
-                timestep,
-                self.adapter.to_scheduler(self.x),
-                *args,
-                return_dict=True,
-                **kwargs,
-            )
-            self.x = self.adapter.from_scheduler(result.prev_sample, (self.x.shape[-2] // 2, self.x.shape[-1] // 2))
+            velocity, x = self.adapter.to_scheduler(velocity), self.adapter.to_scheduler(self.x)
+            result = original(velocity, timestep, x, *args, return_dict=True, **kwargs)
+            self.x = self.adapter.from_scheduler(result.prev_sample, grid)
             result.prev_sample = self.adapter.to_scheduler(self.latent()).to(sample.dtype)
             return result if return_dict else (result.prev_sample,)
 
@@ -89,4 +98,9 @@ class Steering:
 
     def latent(self) -> Tensor:
         """The latent at the size of the stage."""
-        return align(self.x, self.run.start.shape[-2:])
+        height, width = self.start.shape[-2:]
+        return align(self.x, (height, width))
+
+
+def _grid(latent: Tensor) -> tuple[int, int]:
+    return latent.shape[-2] // 2, latent.shape[-1] // 2

@@ -125,7 +125,7 @@ class _Worker:
         parallel.tell("load")
         loading = progress.note if self.placement.matters else None
         mode = "gpu" if cell.model["parallel"] else self.placement.mode
-        self.pipe = self.maker.open(cell, self.device, mode, loading)
+        self.pipe = self.maker.open(cell, self.device, self.texts, mode, loading)
         for problem in folder.open(_record(cell, self.maker.describe(self.device))):
             progress.warn(problem)
         self.bases = None
@@ -189,7 +189,7 @@ class _Worker:
         try:
             with memory.explained(self.placement, request.size):
                 options = _options(self.cell, self) | {"on_step": self.progress.step}
-                done = self.maker.generate(self.pipe, self.cell.method, prompt.text, seed, **options)
+                done = self.maker.generate(self.pipe, self.cell.method, prompt.text, seed=seed, **options)
         except FailedImageError as reason:
             self.progress.warn(f"{self.folder.path / name} failed: {reason}")
             end = {"reason": str(reason), "finished": _now(), "code": provenance.code()}
@@ -214,18 +214,16 @@ class _Worker:
 
 def _options(cell: Cell, worker) -> dict[str, Any]:
     """What `generate` is told besides pipeline, method, prompt and seed."""
+    from sega.engine.recorder import Observation
+
     config, request = cell.config, cell.request
     return {
         "size": request.size,
         "steps": request.steps,
         "guidance": request.guidance,
         "negative_prompt": cell.model["negative_prompt"],
+        "observe": Observation(tuple(config["record"]), tuple(config["query"]), config["exact_time"]),
         "bases": worker.bases,
-        "record": tuple(config["record"]),
-        "exact_time": config["exact_time"],
-        "query": tuple(config["query"]),
-        "texts": worker.texts,
-        "tile": memory.tile(cell.model),
     }
 
 
@@ -234,7 +232,7 @@ class _Helper:
 
     def __init__(self, cell: Cell, maker: Maker):
         self.texts = text_cache.prepare(cell, [], cell.folder.identity, _device(cell), "gpu", maker.free)
-        self.pipe = maker.open(cell, _device(cell), "gpu")
+        self.pipe = maker.open(cell, _device(cell), self.texts, "gpu")
         self.bases = parallel.Together() if cell.method.staged else None
 
 
@@ -245,7 +243,8 @@ def _help(cell: Cell, maker: Maker) -> None:
             helper = _Helper(cell, maker)
             continue
         with contextlib.suppress(FailedImageError):  # the first process meets it too, and says so
-            maker.generate(helper.pipe, cell.method, *job, **_options(cell, helper))
+            prompt, seed = job
+            maker.generate(helper.pipe, cell.method, prompt, seed=seed, **_options(cell, helper))
 
 
 def _record(cell: Cell, device: str | None) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def test_flux_stages():
 
 def picture(pipe, *overrides, size=(256, 256), seed=0):
     short = ["base_steps=3", "steps=[2]", "spa_steps=[1]", *overrides]
-    return generate(pipe, load("hrdit", *short), PROMPT, seed, size, steps=2, guidance=1.0)
+    return generate(pipe, load("hrdit", *short), PROMPT, seed=seed, size=size, steps=2, guidance=1.0)
 
 
 def same(a, b):
@@ -142,7 +142,7 @@ def test_an_image_depends_on_its_seed_alone(tiny_pipe):
 def test_without_its_additions_it_is_hiflow(tiny_pipe):
     own = picture(tiny_pipe, "spa_steps=[0]", "hap=false", "ntk_factors=[4.0]")
     settings = ["base_steps=3", "steps=[2]", "ntk_factors=[4.0]", "shift_windows=false"]
-    plain = generate(tiny_pipe, load("hiflow", *settings), PROMPT, 0, (256, 256), steps=2, guidance=1.0)
+    plain = generate(tiny_pipe, load("hiflow", *settings), PROMPT, seed=0, size=(256, 256), steps=2, guidance=1.0)
     assert same(own, plain)
 
 
@@ -155,7 +155,7 @@ def test_pruning(tiny_pipe):
 
 @pytest.mark.parametrize("size", [(128, 128)])
 def test_the_training_size_is_left_alone(tiny_pipe, size):
-    plain = generate(tiny_pipe, load("vanilla"), PROMPT, 0, size, steps=3, guidance=3.5)
+    plain = generate(tiny_pipe, load("vanilla"), PROMPT, seed=0, size=size, steps=3, guidance=3.5)
     assert same(picture(tiny_pipe, size=size), plain)
 
 

@@ -58,7 +58,7 @@ def picture(pipe, size, *overrides):
     geometry = replace(load_geometry("tiny"), theta=theta, train_tokens=16, sega_train_tokens=16)
     settings = {"base_steps": 2, "steps": 2, "base_guidance": 1.0} | dict(item.split("=") for item in overrides)
     method = build_method({"name": "imax", **settings}, geometry)
-    return np.asarray(generate(pipe, method, PROMPT, 0, size, steps=2, guidance=1.0).image).astype(int)
+    return np.asarray(generate(pipe, method, PROMPT, seed=0, size=size, steps=2, guidance=1.0).image).astype(int)
 
 
 def test_a_picture_with_a_small_first_image_changes_and_a_square_one_does_not(tiny_pipe):

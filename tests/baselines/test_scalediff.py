@@ -185,7 +185,7 @@ def test_flux_stages():
 
 def picture(pipe, *overrides, size=(256, 256), seed=0, **arguments):
     method = load("scalediff", "base_steps=3", *overrides)
-    return generate(pipe, method, PROMPT, seed, size, steps=2, guidance=1.0, **arguments)
+    return generate(pipe, method, PROMPT, seed=seed, size=size, steps=2, guidance=1.0, **arguments)
 
 
 def same(a, b):
@@ -218,7 +218,7 @@ def test_odd_sizes(tiny_pipe, size):
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 96)])
 def test_no_doubling_is_the_model_as_it_is(tiny_pipe, size):
-    plain = generate(tiny_pipe, load("vanilla"), PROMPT, 0, size, steps=3, guidance=3.5)
+    plain = generate(tiny_pipe, load("vanilla"), PROMPT, seed=0, size=size, steps=3, guidance=3.5)
     assert same(picture(tiny_pipe, size=size), plain)
 
 

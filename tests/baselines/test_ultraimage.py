@@ -131,7 +131,7 @@ def test_pairs_are_checked():
 
 def picture(pipe, *overrides, size=(256, 256), seed=0, **arguments):
     method = load("ultraimage", "steps=2", "base_steps=2", *overrides)
-    return generate(pipe, method, PROMPT, seed, size, **({"steps": 2, "guidance": 1.0} | arguments))
+    return generate(pipe, method, PROMPT, seed=seed, size=size, **({"steps": 2, "guidance": 1.0} | arguments))
 
 
 def same(a, b):
@@ -161,7 +161,7 @@ def test_direct_mode_is_one_stage_and_one_measuring_pass(tiny_pipe):
 
 @pytest.mark.parametrize("size", [(128, 128), (128, 96), (64, 192)])
 def test_the_training_size_is_left_alone(tiny_pipe, size):
-    plain = generate(tiny_pipe, load("vanilla"), PROMPT, 0, size, steps=2, guidance=1.0)
+    plain = generate(tiny_pipe, load("vanilla"), PROMPT, seed=0, size=size, steps=2, guidance=1.0)
     assert same(picture(tiny_pipe, size=size), plain)
 
 

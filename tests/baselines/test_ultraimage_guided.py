@@ -45,7 +45,7 @@ def watched(pipe, monkeypatch, size=(SIZE, SIZE), **settings):
 
     monkeypatch.setattr(focus.Focus, "attend", watch)
     monkeypatch.setattr(type(small(pipe)), "factors", keep)
-    made = generate(pipe, small(pipe, **settings), PROMPT, 0, size, steps=2, guidance=1.0)
+    made = generate(pipe, small(pipe, **settings), PROMPT, seed=0, size=size, steps=2, guidance=1.0)
     return calls, scales, factors, made
 
 
@@ -114,7 +114,7 @@ def test_up_to_the_training_size_there_is_one_plain_stage(size):
 
 
 def test_a_wide_picture_is_guided_by_a_square_one(tiny_pipe):
-    made = generate(tiny_pipe, small(tiny_pipe), PROMPT, 0, (288, 144), steps=2, guidance=1.0)
+    made = generate(tiny_pipe, small(tiny_pipe), PROMPT, seed=0, size=(288, 144), steps=2, guidance=1.0)
     assert made.image.size == (288, 144)
     assert [step.grid for step in made.steps] == [(16, 16)] * 2 + [(19, 37)] * 2 + [(18, 36)]
 
@@ -145,7 +145,11 @@ def test_a_reference_length_of_other_runs_is_refused():
 
 def test_pictures_of_the_two_reference_lengths_differ(tiny_pipe):
     pictures = [
-        np.asarray(generate(tiny_pipe, small(tiny_pipe, **settings), PROMPT, 0, (SIZE, SIZE), 2, 1.0).image)
+        np.asarray(
+            generate(
+                tiny_pipe, small(tiny_pipe, **settings), PROMPT, seed=0, size=(SIZE, SIZE), steps=2, guidance=1.0
+            ).image
+        )
         for settings in ({"focus": False}, {"focus": False, "proportional_length": "native"}, {})
     ]
     assert not np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])

@@ -16,6 +16,7 @@ from sega.loading.text_cache import sentences
 from sega.methods.registry import build_method
 from sega.methods.types import Stage
 from sega.testing import qwen as qwen_tiny
+from sega.models import adapter_for
 
 PROMPT, NEGATIVE = "a photo of a red boat", "a house on the sand at night"
 SIZE = (256, 192)  # 12 x 16 tokens, of 10 in training
@@ -29,13 +30,13 @@ def pipe():
 @pytest.fixture
 def seen(monkeypatch):
     """(branch, whether it measures, embedded text) of every transformer call."""
-    calls, timed = [], Attachment._timed
+    calls, run = [], Attachment._run
 
-    def watch(self, call, step, needs):
+    def watch(self, call, step):
         calls.append((step.branch, "rehearsal" in step.details, call["encoder_hidden_states"]))
-        return timed(self, call, step, needs)
+        return run(self, call, step)
 
-    monkeypatch.setattr(Attachment, "_timed", watch)
+    monkeypatch.setattr(Attachment, "_run", watch)
     return calls
 
 
@@ -45,7 +46,9 @@ def method(*overrides):
 
 
 def made(pipe, negative=NEGATIVE, **options):
-    return generate(pipe, method(), PROMPT, 0, SIZE, 2, 4.0, negative_prompt=negative, **options)
+    return generate(
+        pipe, method(), PROMPT, seed=0, size=SIZE, steps=2, guidance=4.0, negative_prompt=negative, **options
+    )
 
 
 def encoded(pipe, sentence):
@@ -98,7 +101,9 @@ def test_embeddings_made_before_hold_the_empty_prompt(pipe, seen):
         return {"prompt_embeds": encoded(pipe, sentence)}
 
     before = np.asarray(made(pipe).image)
-    after = np.asarray(made(pipe, texts=texts).image)
+    adapter_for(pipe).configure(texts=texts)
+    after = np.asarray(made(pipe).image)
+    adapter_for(pipe).configure()
     assert np.array_equal(before, after) and set(asked) == {PROMPT, NEGATIVE, ""}
     stage = Stage((64, 64), 2, 4.0)
     assert sentences([PROMPT], [stage], NEGATIVE, 1.0, method().sentences()) == [PROMPT, NEGATIVE, ""]

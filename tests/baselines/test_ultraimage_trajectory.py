@@ -154,7 +154,7 @@ def test_the_guided_run(pipe, monkeypatch, focus):
     latents, factors, factors_of = [], [], UltraImage.factors
     monkeypatch.setattr(UltraImage, "factors", lambda *args: factors.extend(factors_of(*args)) or factors)
     monkeypatch.setattr(UltraImage, "finish", lambda self, run: latents.append(run.latent) or run.decode(run.latent))
-    generate(pipe, method, PROMPT, 0, SIZES["target"], steps=2, guidance=1.0)
+    generate(pipe, method, PROMPT, seed=0, size=SIZES["target"], steps=2, guidance=1.0)
 
     written = Written(pipe, list(method.pairs), focus)
     layers = [block.attn for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks)]

@@ -65,7 +65,7 @@ def test_the_trained_folder_loads_and_guidance_changes_what_it_makes(trained):
             return pipe(PROMPT, height=96, width=96, output_type="latent", **options).images
 
     assert torch.equal(latent(1.0), latent(1.0)) and not torch.equal(latent(1.0), latent(4.5))
-    image = generate(pipe, method, PROMPT, 0, (96, 96), 2, guidance=3.5).image
+    image = generate(pipe, method, PROMPT, seed=0, size=(96, 96), steps=2, guidance=3.5).image
     assert image.size == (96, 96)
 
 

@@ -1,5 +1,6 @@
 """The private names of torch and diffusers in `sega.compat` exist in the installed releases."""
 
+import pytest
 import torch
 
 from sega import compat
@@ -57,3 +58,23 @@ def test_hooks_of_diffusers_come_in_their_order():
     for name, hook in zip("ba", hooks, strict=True):
         registry.register_hook(hook, name)
     assert compat.hooks_of(layer) == hooks
+
+
+@pytest.mark.parametrize("room", ["engine", "models", "loading", "methods"])
+def test_private_names_stand_in_one_place(room):
+    """Nothing else reads an attribute of another object whose name begins with one underscore."""
+    import ast
+    from pathlib import Path
+
+    found = []
+    for path in Path(compat.__file__).parent.joinpath(room).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            private = isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+            own = (
+                private
+                and isinstance(node.value, ast.Name | ast.Call)
+                and ast.unparse(node.value) in ("self", "super()")
+            )
+            if private and not own:
+                found.append(f"{path.name}:{node.lineno} {ast.unparse(node)}")
+    assert found == []

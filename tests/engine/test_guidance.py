@@ -90,7 +90,10 @@ def test_the_model_that_ships_reads_it():
     method, pipe = load_method("vanilla", "tiny"), shipped(PIPELINE)
     set_theta(pipe.transformer, method.geometry.theta)
     with read_by(pipe.transformer) as seen:
-        done = [generate(pipe, method, PROMPT, 0, (NATIVE, NATIVE), 8, guidance) for guidance in SWEEP]
+        done = [
+            generate(pipe, method, PROMPT, seed=0, size=(NATIVE, NATIVE), steps=8, guidance=guidance)
+            for guidance in SWEEP
+        ]
     assert torch.cat(seen).tolist() == pytest.approx([guidance for guidance in SWEEP for _ in range(8)])
     pictures = np.stack([np.asarray(image.image) for image in done])
     for a, b in itertools.combinations(pictures.astype(int), 2):

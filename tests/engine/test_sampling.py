@@ -8,8 +8,8 @@ import pytest
 import torch
 from small import GEOMETRY, PROMPT, VANILLA, load, made, pixels
 
+from sega.engine.generation import ImageGeneration, seeded
 from sega.engine.noise import noise_seed
-from sega.engine.sampling import Run, seeded
 from sega.engine.timeshift import stage_sigmas
 from sega.errors import RequestError
 from sega.methods.base import Method
@@ -132,11 +132,11 @@ def test_aligning_pads_with_zeros_and_crops():
 
 
 def test_the_generator_of_an_image_is_its_own(tiny_pipe):
-    def run(seed):
-        request = None
-        return Run(FluxAdapter(tiny_pipe), VANILLA, PROMPT, seed, request, [], False, seeded(seed, PROMPT, (8, 8), "m"))
+    def image(seed):
+        request, generator = Request((8, 8), 1, 1.0), seeded(seed, PROMPT, (8, 8), "method")
+        return ImageGeneration(FluxAdapter(tiny_pipe), VANILLA, PROMPT, seed, request, [], generator)
 
-    assert run(0).random((4,)).equal(run(0).random((4,))) and not run(0).random((4,)).equal(run(1).random((4,)))
+    assert image(0).random((4,)).equal(image(0).random((4,))) and not image(0).random((4,)).equal(image(1).random((4,)))
 
 
 def test_a_point_is_aligned_to_its_latent():

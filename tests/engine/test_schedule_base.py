@@ -62,7 +62,7 @@ def small(pipe, name, **settings):
 
 
 def picture(pipe, method, size, steps=4):
-    return generate(pipe, method, "a photo of a red boat", 0, size, steps=steps, guidance=1.0)
+    return generate(pipe, method, "a photo of a red boat", seed=0, size=size, steps=steps, guidance=1.0)
 
 
 def test_all_stages_run_at_the_shift_of_the_base(tiny_pipe):

@@ -21,7 +21,7 @@ from sega.run.cli import main
 class Fake:
     """Makes images of coloured noise."""
 
-    def open(self, cell, device, mode, say=None):
+    def open(self, cell, device, texts, mode, say=None):
         return None
 
     def free(self):

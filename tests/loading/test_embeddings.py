@@ -63,19 +63,20 @@ def test_the_model_is_loaded_without_text_encoders(line, tmp_path, monkeypatch, 
 def test_qwen_and_its_negative_prompt(tmp_path):
     from sega.engine.sampling import generate
     from sega.methods.registry import build_method
-    from sega.models import text_encoder_of
+    from sega.models import adapter_for, text_encoder_of
     from sega.testing.qwen import build_pipeline, small_geometry
 
     pipe = build_pipeline()
     method = build_method({"name": "sega"}, small_geometry())
-    arguments = (PROMPT, 0, (256, 128), 2, 4.0, " ")
-    expected = np.asarray(generate(pipe, method, *arguments).image)
+    options = {"size": (256, 128), "steps": 2, "guidance": 4.0, "negative_prompt": " "}
+    expected = np.asarray(generate(pipe, method, PROMPT, **options).image)
     cache = TextCache(tmp_path, {"weights": "random"})
     encode = text_encoder_of(pipe)
     with torch.no_grad():
         cache.fill([PROMPT, " "], lambda sentence: encode(pipe, sentence, 64))
     pipe.text_encoder = pipe.tokenizer = None
-    assert np.array_equal(np.asarray(generate(pipe, method, *arguments, texts=cache).image), expected)
+    adapter_for(pipe).configure(texts=cache)
+    assert np.array_equal(np.asarray(generate(pipe, method, PROMPT, **options).image), expected)
 
 
 def test_the_key_is_sentence_weights_and_length(tmp_path):

@@ -69,7 +69,7 @@ def test_blocks_with_hooks_give_the_same_picture(tiny_folder, monkeypatch):
             parallel.spread(pipe, "cpu")
             assert any(hasattr(module, "_hf_hook") for module in pipe.transformer.modules())
         for name in ("sega", "ultraimage"):
-            made = generate(pipe, load(name), PROMPT, 0, (192, 128), steps=1, guidance=1.0)
+            made = generate(pipe, load(name), PROMPT, seed=0, size=(192, 128), steps=1, guidance=1.0)
             pictures.append(np.asarray(made.image))
     assert np.array_equal(pictures[0], pictures[2]) and np.array_equal(pictures[1], pictures[3])
 

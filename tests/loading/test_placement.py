@@ -29,7 +29,7 @@ def pipe(tiny_folder):
 
 def made(pipe, name="sega", size=(256, 128), **options):
     method = load(name)
-    return np.asarray(generate(pipe, method, PROMPT, 0, size, 2, 1.0, **options).image)
+    return np.asarray(generate(pipe, method, PROMPT, seed=0, size=size, steps=2, guidance=1.0, **options).image)
 
 
 @pytest.mark.parametrize("mode", ["offload", "group"])

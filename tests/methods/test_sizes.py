@@ -39,7 +39,7 @@ def small(name):
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_at_every_ratio(tiny_pipe, name, size):
-    done = generate(tiny_pipe, small(name), PROMPT, 0, size, 2, 1.0)
+    done = generate(tiny_pipe, small(name), PROMPT, seed=0, size=size, steps=2, guidance=1.0)
     assert done.image.size == size
     pixels = np.asarray(done.image)
     assert pixels.std() > 0
@@ -63,7 +63,7 @@ def test_qwen_at_every_ratio(qwen_pipe, name, size):
     from sega.testing.qwen import small_geometry
 
     method = build_method({"name": name}, small_geometry(train=5, sega=5))
-    done = generate(qwen_pipe, method, PROMPT, 0, size, 2, 1.0)
+    done = generate(qwen_pipe, method, PROMPT, seed=0, size=size, steps=2, guidance=1.0)
     assert done.image.size == size and np.asarray(done.image).std() > 0
 
 

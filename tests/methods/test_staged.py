@@ -44,7 +44,7 @@ class Counted(BaseFolder):
 
 def made(pipe, name, *overrides, size=(192, 192), seed=0, prompt=PROMPT, bases=None):
     method = load(name, *SMALL[name], *overrides)
-    return generate(pipe, method, prompt, seed, size, steps=2, guidance=1.0, bases=bases)
+    return generate(pipe, method, prompt, seed=seed, size=size, steps=2, guidance=1.0, bases=bases)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_target_no_larger_than_the_base_is_the_plain_model(pipe, name, size):
     steps = int(SMALL[name][0].split("=")[1])
     vanilla = load("vanilla")
     overrides = ["schedule=pinned"] if name != "upsample" else []
-    expected = generate(pipe, vanilla, PROMPT, 0, size, steps=steps, guidance=3.5)
+    expected = generate(pipe, vanilla, PROMPT, seed=0, size=size, steps=steps, guidance=3.5)
     actual = made(pipe, name, *overrides, size=size)
     assert same(actual, expected) and actual.calls == steps
 
@@ -177,7 +177,7 @@ def test_a_uniform_picture_stays_uniform_when_enlarged(pipe):
     from sega.models import adapter_for
 
     class Through:
-        """Stands in for a Run whose autoencoder repeats each cell 4 x 4 times."""
+        """Stands in for a generation whose autoencoder repeats each cell 4 x 4 times."""
 
         generator = torch.Generator().manual_seed(0)
 

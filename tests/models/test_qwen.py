@@ -10,6 +10,7 @@ from doubles import Watching, state
 from method_table import METHODS
 
 from sega import attach, load_method
+from sega.engine.recorder import Observation
 from sega.engine.sampling import generate, seeded
 from sega.errors import RequestError
 from sega.methods.base import Attention, Method, uniform_axis
@@ -52,7 +53,9 @@ def stock(pipe, size, guidance=GUIDANCE, prompt=PROMPT):
 
 
 def made(pipe, method, size, guidance=GUIDANCE, **arguments):
-    return generate(pipe, method, PROMPT, 0, size, STEPS, guidance, negative_prompt=" ", **arguments)
+    return generate(
+        pipe, method, PROMPT, seed=0, size=size, steps=STEPS, guidance=guidance, negative_prompt=" ", **arguments
+    )
 
 
 def pixels(generated):
@@ -96,8 +99,10 @@ def test_guidance_of_a_stage_is_true_guidance(pipe):
     plain = made(pipe, method("hiflow", "base_steps=2", "steps=[2]", "guidance=[1.0]"), (320, 320))
     assert [step.branch for step in plain.steps if step.stage == 1] == ["cond"] * 2
     with pytest.raises(RequestError, match="negative_prompt"):
-        generate(pipe, method("vanilla"), PROMPT, 0, (128, 128), STEPS, GUIDANCE)
-    alone = generate(pipe, method("vanilla", "schedule=stock"), PROMPT, 0, (128, 128), STEPS, 1.0)
+        generate(pipe, method("vanilla"), PROMPT, seed=0, size=(128, 128), steps=STEPS, guidance=GUIDANCE)
+    alone = generate(
+        pipe, method("vanilla", "schedule=stock"), PROMPT, seed=0, size=(128, 128), steps=STEPS, guidance=1.0
+    )
     assert alone.calls == STEPS and np.array_equal(pixels(alone), stock(pipe, (128, 128), guidance=1.0))
 
 
@@ -119,7 +124,7 @@ def test_the_shift_is_pinned_and_the_last_time_kept(pipe):
     from sega.formulas.schedules import linear_grid, mu_for_tokens
 
     for schedule, mu in (("pinned", 0.9), ("stock", mu_for_tokens(400, 0.5, 0.9, 256, 8192))):
-        done = made(pipe, method("vanilla", f"schedule={schedule}"), (320, 320), exact_time=True)
+        done = made(pipe, method("vanilla", f"schedule={schedule}"), (320, 320), observe=Observation(exact_time=True))
         expected = stretch_terminal(shift_exponential(linear_grid(STEPS), mu))
         assert [step.sigma for step in done.steps[::2]] == pytest.approx(expected, abs=1e-6)
     assert done.steps[-1].sigma == pytest.approx(0.02, abs=1e-6)
@@ -164,7 +169,7 @@ def test_sega_without_its_spectral_part_is_its_uniform_base(pipe):
 
 def test_sega_ties_the_height_to_the_width(pipe):
     def magnitudes(size, *overrides):
-        done = made(pipe, method("sega", *overrides), size, record=("magnitudes",))
+        done = made(pipe, method("sega", *overrides), size, observe=Observation(("magnitudes",)))
         return [step.details["magnitudes"] for step in done.steps], pixels(done)
 
     tall, tied = magnitudes((128, 256))
@@ -287,7 +292,7 @@ def test_what_does_not_fit_is_refused(pipe):
     with torch.no_grad(), attach(transformer, method("ultraimage")), pytest.raises(RequestError, match="one prompt"):
         transformer(**inputs(pipe, [PROMPT, LONGER], (256, 128)))
     with pytest.raises(RequestError, match="steps=2 or more"), pytest.warns(RuntimeWarning, match="invalid value"):
-        generate(pipe, method("vanilla"), PROMPT, 0, (128, 128), 1, 1.0)
+        generate(pipe, method("vanilla"), PROMPT, seed=0, size=(128, 128), steps=1, guidance=1.0)
     call = inputs(pipe, [PROMPT], (128, 128))
     with attach(transformer, method("vanilla")), pytest.raises(RequestError, match="one frame"):
         transformer(**call | {"img_shapes": [[(4, 4, 4)]]})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sega import attach, load_method
+from sega.engine.running import RunningCall
 from sega.errors import RequestError
 from sega.methods.registry import build_method
 from sega.methods.types import Step
@@ -99,7 +100,8 @@ def golden(file, case):
 def asked(transformer, method, grid, text, sigma=1.0, tokens=None):
     """What an attached `pos_embed` answers for a grid too large to run here, in both calls that releases make."""
     with attach(transformer, method) as attachment:
-        attachment.steps.append(Step(0, sigma, grid, tokens=tokens))
+        step = Step(0, sigma, grid, tokens=tokens)
+        attachment.running = RunningCall(attachment.adapter, method, method.geometry, step, {})
         new = transformer.pos_embed([[(1, *grid)]], max_txt_seq_len=text, device=CPU)
         old = transformer.pos_embed([[(1, *grid)]] * 2, [text - 3, text], device=CPU)
     assert all(torch.equal(a, b) for a, b in zip(new, old, strict=True))

@@ -57,7 +57,7 @@ def stock(pipe, family, size, guidance=None):
 
 def made(pipe, family, method, size, guidance=None, **arguments):
     guidance = GUIDANCE[family] if guidance is None else guidance
-    return generate(pipe, method, PROMPT, 0, size, STEPS, guidance, **arguments)
+    return generate(pipe, method, PROMPT, seed=0, size=size, steps=STEPS, guidance=guidance, **arguments)
 
 
 def pixels(generated):

@@ -108,7 +108,7 @@ def test_the_counted_operations_are_those_of_the_run(line, monkeypatch, capsys, 
 
     monkeypatch.setattr(type(tiny_pipe.transformer), "forward", counted)
     with torch.no_grad():
-        generate(tiny_pipe, load("vanilla"), "a boat", 0, (128, 64), 1, 1.0)
+        generate(tiny_pipe, load("vanilla"), "a boat", seed=0, size=(128, 64), steps=1, guidance=1.0)
     assert sum(counts) == pytest.approx(told, rel=1e-3)
 
 

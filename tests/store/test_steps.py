@@ -8,7 +8,7 @@ import torch
 from small import load
 
 from sega import attach
-from sega.engine.recorder import Watch, latent_spectrum
+from sega.engine.recorder import AttentionWatch, Observation, latent_spectrum
 from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.methods.types import Call
@@ -33,7 +33,7 @@ def test_attention_of_one_token_equals_the_row_of_the_whole_map():
     text, grid, heads = 3, (4, 6), 2
     q, k = (torch.randn(1, text + 24, heads, 8) for _ in range(2))
     call = Call(q, k, k, text, grid, 0, 2, None, None, None, None, None)
-    watch = Watch((0.99, 0.5))
+    watch = AttentionWatch((0.99, 0.5))
     assert watch.token(grid) == (2, 5)
     watch.see(call, q, k, None)
     watch.see(call, q, k, 0.1)
@@ -55,7 +55,7 @@ def test_attention_of_one_token_equals_the_row_of_the_whole_map():
 def test_recording_changes_no_picture(tiny_pipe, name):
     words = {"method": load(name), "prompt": PROMPT, "size": (256, 128), "steps": 2, "guidance": 1.0}
     plain = generate(tiny_pipe, **words)
-    done = generate(tiny_pipe, **words, record=("spectrum", "attention"), query=(0.25, 0.5))
+    done = generate(tiny_pipe, **words, observe=Observation(("spectrum", "attention"), query=(0.25, 0.5)))
     assert np.array_equal(np.asarray(done.image), np.asarray(plain.image))
     for step in done.steps:
         height, width = step.grid
@@ -85,7 +85,9 @@ def test_the_last_clean_prediction_is_the_latent_that_was_decoded(tiny_pipe):
 
 def test_layers_that_do_not_attend_densely_are_left_out(tiny_pipe):
     method = load("scalediff")
-    done = generate(tiny_pipe, method, PROMPT, 0, (256, 256), steps=2, guidance=1.0, record=("attention",))
+    done = generate(
+        tiny_pipe, method, PROMPT, seed=0, size=(256, 256), steps=2, guidance=1.0, observe=Observation(("attention",))
+    )
     patched = [step for step in done.steps if step.grid == (32, 32)]
     assert patched and all("attention" not in step.details for step in patched)
 
@@ -93,7 +95,14 @@ def test_layers_that_do_not_attend_densely_are_left_out(tiny_pipe):
 def test_steps_come_back_from_disk_and_damage_is_named(tiny_pipe, tmp_path):
     method = load("sega")
     done = generate(
-        tiny_pipe, method, PROMPT, 0, (256, 128), steps=2, guidance=1.0, record=("magnitudes", "spectrum", "attention")
+        tiny_pipe,
+        method,
+        PROMPT,
+        seed=0,
+        size=(256, 128),
+        steps=2,
+        guidance=1.0,
+        observe=Observation(("magnitudes", "spectrum", "attention")),
     )
     image = tmp_path / "a.b-0.png"
     assert read_steps(image) == []

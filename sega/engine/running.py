@@ -1,0 +1,40 @@
+"""One transformer call while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from sega.methods.geometry import Geometry
+from sega.methods.types import PositionSource, Rope, Step
+from sega.models.base import Adapter
+
+
+@dataclass
+class RunningCall:
+    """What positions and attention need of the call that is running."""
+
+    adapter: Adapter
+    source: PositionSource
+    geometry: Geometry
+    step: Step
+    call: dict[str, Any]
+    """The arguments of the transformer by name."""
+
+    @property
+    def image_length(self) -> int:
+        """Image tokens, those of reference images included."""
+        return self.call["hidden_states"].shape[1]
+
+    @cached_property
+    def rope(self) -> Rope:
+        """The positions, computed when they are first asked for: by then the tokens of the call are embedded."""
+        content = self.step.latent if "latent" in self.source.needs() else self.step.tokens
+        return self.source.positions(self.step.grid, self.step.sigma, content)
+
+    def rotate(self, x: Tensor, ids: Tensor, rope: Rope | None = None) -> Tensor:
+        """x [B, N, heads, d] rotated at position ids [N, 3], by the positions of this call or by `rope`."""
+        return self.adapter.rotate(x, self.adapter.table(rope or self.rope, self.geometry, ids))
