@@ -1,13 +1,38 @@
 """SEGA-bench: training-free resolution extrapolation of diffusion transformers."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = ["RequestError", "attach", "generate", "load_method", "load_pipeline"]
+if TYPE_CHECKING:
+    from sega.engine.attachment import attach
+    from sega.engine.recorder import Observation
+    from sega.engine.sampling import generate
+    from sega.errors import RequestError
+    from sega.loading.methods import load_method
+    from sega.loading.pipeline import load_pipeline
+    from sega.methods.base import Method
+    from sega.methods.types import Axis, Rope, Step
+
+__all__ = [
+    "Axis",
+    "Method",
+    "Observation",
+    "RequestError",
+    "Rope",
+    "Step",
+    "attach",
+    "generate",
+    "load_method",
+    "load_pipeline",
+]
 
 _HOMES = {
+    "Axis": "sega.methods.types",
+    "Method": "sega.methods.base",
+    "Observation": "sega.engine.recorder",
     "RequestError": "sega.errors",
+    "Rope": "sega.methods.types",
+    "Step": "sega.methods.types",
     "attach": "sega.engine.attachment",
     "generate": "sega.engine.sampling",
     "load_method": "sega.loading.methods",
@@ -15,18 +40,8 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # Resolved on first use, so that `import sega` costs nothing and never pulls in torch.
     if name not in _HOMES:
         raise AttributeError(f"module 'sega' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        # Importing the module sega.attach would otherwise put it where the function of that name belongs.
-        if not (name == "attach" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
