@@ -2,8 +2,8 @@
 
 import sys
 
-from eval.protocols import check_values
+from eval.hooks import HOOKS
 from sega.run.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], check_values))
+    sys.exit(main(sys.argv[1:], HOOKS))

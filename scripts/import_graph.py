@@ -14,6 +14,9 @@ from pathlib import Path
 PACKAGES = ("sega", "baselines", "eval")
 LAYERS = (
     "sega.errors",
+    "sega.home",
+    "sega.plugins",
+    "sega.compat",
     "sega.formulas",
     "sega.store",
     "sega.methods",
@@ -28,6 +31,10 @@ ASIDE = {
     "sega": (),  # its names are loaded when they are asked for
     "sega.embedded": ("sega.errors", "sega.store"),
     "baselines": ("sega.errors", "sega.formulas", "sega.methods"),
+    "sega.testing": (*LAYERS[:-1], "sega.embedded"),
+    "sega.doctor": LAYERS[:-1],
+    "sega.new_method": LAYERS[:-1],
+    "sega.command": LAYERS[:-1],  # the modules of its commands are loaded by name
 }
 """Rooms beside the layers, and all that each may import besides itself."""
 

@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "run":
         from sega.run.cli import main as run
 
-        protocols = import_module(f"{package('eval')}.protocols")
-        return run(rest, protocols.check_values, program="sega-bench run")
+        hooks = import_module(f"{package('eval')}.hooks").HOOKS
+        return run(rest, hooks, program="sega-bench run")
     module, _ = COMMANDS[command]
     room, _, inside = module.partition(".")
     module = f"{package(room)}.{inside}" if room == "eval" else module

@@ -35,8 +35,8 @@ def method_class(name: Any) -> type[Method]:
     if name in METHODS:
         module, attribute = METHODS[name].split(":")
         room, _, rest = module.partition(".")
-        found: type[Method] = getattr(import_module(f"{package(room)}.{rest}" if room == "baselines" else module), attribute)
-        return found
+        module = f"{package(room)}.{rest}" if room == "baselines" else module
+        return _checked(getattr(import_module(module), attribute), f"the method {name}")
     found = plugins.entries("methods")
     if name not in found:
         raise RequestError(f"unknown method {name!r}{near(name, [*METHODS, *found])}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from sega.errors import FULL_OR_FORBIDDEN, IN_THE_WAY, RequestError, answer, output_closed, shortened
 from sega.home import CONF
-from sega.run.request import GROUPS, Check, Request, compose_all, plain, read_request
+from sega.run.request import GROUPS, NO_HOOKS, Hooks, Request, compose_all, plain, read_request
 
 EXAMPLES = """\
   python run.py model=tiny method=sega res=2x
@@ -40,20 +40,20 @@ ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--experimental-rer
 """Options of Hydra that would take another configuration, which nothing here has checked."""
 
 
-def main(arguments: list[str], check_protocol: Check | None = None, maker: Any = None, program: str = "run.py") -> int:
+def main(arguments: list[str], hooks: Hooks = NO_HOOKS, maker: Any = None, program: str = "run.py") -> int:
     """Exit status: 0 done; 2 the request is wrong; 1 anything else, failed or missing images included.
 
-    `check_protocol` checks the `eval` block of a cell (see `read_request`); `maker` makes the images, a `Maker` of
+    `hooks` is what the evaluation offers; `maker` makes the images, a `Maker` of
     `sega.run.maker` unless given. `program` begins the lines that say what is wrong.
     """
     try:
-        return answer(program, partial(_command, arguments, check_protocol, maker, program))
+        return answer(program, partial(_command, arguments, hooks, maker, program))
     except KeyboardInterrupt:
         print(f"{program}: interrupted; run the same command again to resume", file=sys.stderr)
         return 1
 
 
-def _command(arguments: list[str], check_protocol: Check | None, maker: Any, program: str) -> int:
+def _command(arguments: list[str], hooks: Hooks, maker: Any, program: str) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text())
         return 0
@@ -65,14 +65,14 @@ def _command(arguments: list[str], check_protocol: Check | None, maker: Any, pro
             raise RequestError("--shell-completion takes install=<shell> or uninstall=<shell>, such as install=bash")
         return 2 if _hydra([*words, *shown], _nothing) else 0
     try:
-        request = read_request(words, check_protocol)
+        request = read_request(words, hooks)
     except OSError as error:
         raise RequestError(f"{shortened(error.filename or 'a file')}: {error.strerror}") from error
     if any(cell.config["dry_run"] for cell in request.cells):
         from sega.run.dryrun import show
 
         return show(request.cells)
-    return _run(request, maker, program)
+    return _run(request, hooks, maker, program)
 
 
 def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -108,20 +108,21 @@ def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
     return words, shown
 
 
-def _run(request: Request, maker: Any, program: str) -> int:
+def _run(request: Request, hooks: Hooks, maker: Any, program: str) -> int:
     """Make the images of a request: in this process or, with a launcher, in others that this one waits for."""
+    from sega.run.maker import Maker
     from sega.run.progress import watched
     from sega.run.sweep import sweep_of
     from sega.run.worker import Session
 
     sweep = sweep_of(request.cells)
-    session = Session(sweep=sweep) if maker is None else Session(maker, sweep=sweep)
+    session = Session(hooks, maker or Maker(), sweep=sweep)
     with session.stop.handled(patient=request.launcher is not None):
         if request.launcher is None:
             status = max(run_cell(cell, session, program) for cell in request.cells)
         else:
             with watched(sweep):
-                status = _hydra(request.words, partial(_launched, maker=maker, program=program))
+                status = _hydra(request.words, partial(_launched, hooks=hooks, maker=maker, program=program))
     if session.stop.requested and not status:
         raise KeyboardInterrupt
     now = sweep.count()
@@ -180,12 +181,13 @@ def _nothing(config: Any) -> None:
     """The task of an option that only shows something."""
 
 
-def _launched(config: Any, maker: Any, program: str) -> int:
+def _launched(config: Any, hooks: Hooks, maker: Any, program: str) -> int:
     """One cell, in the process that a launcher has chosen."""
     from sega.run.cell import build_cell
+    from sega.run.maker import Maker
     from sega.run.worker import Session
 
-    session = Session(plain=True) if maker is None else Session(maker, plain=True)
+    session = Session(hooks, maker or Maker(), plain=True)
     return run_cell(build_cell(plain(config)), session, program)
 
 

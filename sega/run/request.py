@@ -20,7 +20,13 @@ BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 PUBLISHED = 1024
 """The smallest training side, in px, that the sizes of presets are meant for. Smaller models get them in proportion."""
 
-Check = Callable[[dict[str, Any]], None]
+
+@dataclass(frozen=True)
+class Hooks:
+    """What others may offer to runs. The evaluation does (`eval.hooks`), and runs know nothing of it."""
+
+    check_protocol: Callable[[dict[str, Any]], None] | None = None  # raises RequestError for a wrong `eval` block
+    scaling_map: Callable[[Path], Any] | None = None  # a figure of the run in a folder, or None
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,16 @@ class Request:
     launcher: str | None  # dotted name of the class of a launcher; None: this process makes the images
 
 
-def read_request(arguments: list[str], check_protocol: Check | None = None) -> Request:
-    """The request of a command line. Raises RequestError for the first thing that can't work.
+NO_HOOKS = Hooks()
 
-    `check_protocol` is given the `eval` block of each cell and raises RequestError for what is wrong with it.
-    """
+
+def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
+    """The request of a command line. Raises RequestError for the first thing that can't work."""
     words, configs, launcher = compose_all(arguments)
     cells = []
     for config in configs:
-        if check_protocol is not None:
-            check_protocol(config["eval"])
+        if hooks.check_protocol is not None:
+            hooks.check_protocol(config["eval"])
         cells.append(build_cell(config))
     return Request(cells, words, launcher)
 

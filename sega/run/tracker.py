@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,17 @@ class Wandb(Tracker):
     last one is enough.
     """
 
-    def __init__(self, options: dict[str, Any], name: str, group: str, identity: str, config: dict[str, Any]):
+    def __init__(
+        self,
+        options: dict[str, Any],
+        name: str,
+        group: str,
+        identity: str,
+        config: dict[str, Any],
+        scaling_map: Callable[[Path], Any] | None = None,
+    ):
         _check(options)
+        self._scaling_map = scaling_map
         self.options, self.folder, self.run = options, None, None
         self.scored: dict[tuple[str, int], dict[str, Any]] = {}  # (prompt id, seed) -> values
         self._arguments = {
@@ -96,7 +107,7 @@ class Wandb(Tracker):
     def close(self) -> None:
         if self.folder is not None:
             self._try(lambda: self.run.log({"made": self._told, "pictures": self._pictures()}))
-            self._try(self._maps)
+            self._try(self._map)
         self._try(lambda: self.run.finish())
         self.run = None
 
@@ -127,19 +138,13 @@ class Wandb(Tracker):
             table.add_data(row["prompt_id"], row["seed"], row["prompt"], picture, *timing, *numbers)
         return table
 
-    def _maps(self) -> None:
-        """The scaling map of the first image whose magnitudes were recorded."""
+    def _map(self) -> None:
+        """The scaling map of the cell, where one can be drawn."""
         import wandb
         from PIL import Image
 
-        from eval.figures.steps import scaling
-        from eval.output.manifest import NothingError
-        from eval.records.steps import of_run
-
-        recorded = of_run(self.folder)
-        try:
-            figure = scaling(recorded[:1], recorded, "")
-        except NothingError:
+        figure = self._scaling_map(self.folder) if self._scaling_map else None
+        if figure is None:
             return
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=100)
@@ -149,9 +154,10 @@ class Wandb(Tracker):
         """Do something with the run; trouble with the service ends the tracking, not the sweep."""
         if self.run is None and not what:
             return None
+        known = trouble()
         try:
             return action()
-        except trouble() as error:
+        except known as error:
             text = str(error).strip() or type(error).__name__
             print(f"warning: W&B: {what or 'tracking ends here'}: {text.splitlines()[0]}", file=sys.stderr, flush=True)
             self.run = None
@@ -165,15 +171,28 @@ def _free() -> None:
     wandb.teardown()
 
 
+PRIVATE = (
+    "wandb.sdk.lib.service.service_token:WandbServiceConnectionError",
+    "wandb.sdk.mailbox:MailboxClosedError",
+    "wandb.sdk.mailbox.mailbox_handle:HandleAbandonedError",
+    "wandb.sdk.mailbox.mailbox_handle:ServerResponseError",
+)
+"""Private errors of W&B, which other versions may not have."""
+
+
+@functools.cache
 def trouble() -> tuple[type[Exception], ...]:
     """What W&B raises when the service or its own process can't be reached."""
     from wandb.errors import Error
-    from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
-    from wandb.sdk.mailbox import MailboxClosedError
-    from wandb.sdk.mailbox.mailbox_handle import HandleAbandonedError, ServerResponseError
 
-    private = (WandbServiceConnectionError, MailboxClosedError, HandleAbandonedError, ServerResponseError)
-    return Error, OSError, *private
+    found: list[type[Exception]] = [Error, OSError]
+    for place in PRIVATE:
+        module, name = place.split(":")
+        try:
+            found.append(getattr(import_module(module), name))
+        except (ImportError, AttributeError):
+            continue
+    return tuple(found)
 
 
 def group_of(config: dict[str, Any]) -> str:
@@ -183,12 +202,22 @@ def group_of(config: dict[str, Any]) -> str:
     return f"{model.get('name', 'model')}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
 
 
-def open_tracker(options: dict[str, Any], name: str, group: str, identity: str, config: dict[str, Any]) -> Tracker:
+def open_tracker(
+    options: dict[str, Any],
+    name: str,
+    group: str,
+    identity: str,
+    config: dict[str, Any],
+    scaling_map: Callable[[Path], Any] | None = None,
+) -> Tracker:
     """The tracker a cell's config asks for.
 
     `group` is the method, `identity` the hash of the cell, and `config` holds `identity` and the resolved `config`.
+    `scaling_map` draws a figure from the folder of a run, or says None.
     """
-    return Wandb(options, name, group, identity, config) if options["name"] == "wandb" else Tracker()
+    if options["name"] != "wandb":
+        return Tracker()
+    return Wandb(options, name, group, identity, config, scaling_map)
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -201,7 +230,7 @@ def _check(options: dict[str, Any]) -> None:
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     """Rows of images.jsonl, the last of each file; damaged lines are left out."""
-    from eval.records.runs import read_rows
+    from sega.store.rows import read_rows
 
     rows, _ = read_rows(folder / "images.jsonl", ("file", "prompt_id", "prompt", "seed"))
     return list({row["file"]: row for row in rows}.values())

@@ -19,6 +19,7 @@ from sega.run.cost import stage_work
 from sega.run.maker import Maker
 from sega.run.progress import Progress
 from sega.run.prompts import Prompt
+from sega.run.request import NO_HOOKS, Hooks
 from sega.run.stopping import Stop
 from sega.run.sweep import Share, Sweep
 from sega.run.tracker import open_tracker
@@ -32,6 +33,7 @@ from sega.store.step_files import is_recorded, write_steps
 class Session:
     """What the cells of one command share in this process."""
 
+    hooks: Hooks = NO_HOOKS
     maker: Maker = field(default_factory=Maker)
     stop: Stop = field(default_factory=Stop)
     sweep: Sweep | None = None  # all that the command asks for, where this process works through it
@@ -121,7 +123,9 @@ class _Worker:
         for line in cell.unused:
             progress.note(line, once=True)
         progress.wait("loading")
-        self.texts = text_cache.prepare(cell, items, folder.identity, self.device, self.placement.text_mode, self.maker.free)
+        self.texts = text_cache.prepare(
+            cell, items, folder.identity, self.device, self.placement.text_mode, self.maker.free
+        )
         parallel.tell("load")
         loading = progress.note if self.placement.matters else None
         mode = "gpu" if cell.model["parallel"] else self.placement.mode
@@ -146,6 +150,7 @@ class _Worker:
             self.cell.method.name,
             self.folder.hash,
             {"identity": self.folder.identity, "config": self.cell.config},
+            self.session.hooks.scaling_map,
         )
         pause = 0.02
         self.progress.begin()

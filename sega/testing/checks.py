@@ -102,7 +102,9 @@ def training_size_is_stock(cls: type[Method], families: tuple[str, ...], **param
         method = cls(small.geometry, **parameters)
         guidance = small.options.get("guidance_scale", small.options.get("true_cfg_scale"))
         (stage,) = method.stages(Request(small.native, 2, guidance))
-        made = generate(small.pipe, method, PROMPT, 0, small.native, 2, guidance, _negative(small)).image
+        made = generate(
+            small.pipe, method, PROMPT, size=small.native, steps=2, guidance=guidance, **_negative(small)
+        ).image
         expected = stock_image(small, small.native, stage.steps, stage.guidance)
         same = np.array_equal(np.asarray(made), expected)
         assert same, f"{cls.name}: not the stock image at the training size ({family})"
@@ -136,9 +138,9 @@ def larger_images_are_made(cls: type[Method], families: tuple[str, ...], **param
         small = small_pipeline(family)
         method = cls(small.geometry, **parameters)
         for size in ((2 * small.native[0],) * 2, (2 * small.native[0], small.native[1])):
-            image = generate(small.pipe, method, PROMPT, 1, size, 2, 4.0, _negative(small)).image
+            image = generate(small.pipe, method, PROMPT, size=size, steps=2, guidance=4.0, **_negative(small)).image
             assert image.size == size, f"{cls.name}: an image of {image.size} for {size} ({family})"
-        again = generate(small.pipe, method, PROMPT, 1, size, 2, 4.0, _negative(small)).image
+        again = generate(small.pipe, method, PROMPT, size=size, steps=2, guidance=4.0, **_negative(small)).image
         assert np.array_equal(np.asarray(image), np.asarray(again)), f"{cls.name}: two runs differ ({family})"
 
 
@@ -205,5 +207,6 @@ def state(pipe: Any) -> tuple[Any, ...]:
     )
 
 
-def _negative(small: Small) -> str | None:
-    return small.options.get("negative_prompt")
+def _negative(small: Small) -> dict[str, Any]:
+    """The negative prompt for `generate`, where the pipeline takes one."""
+    return {key: small.options[key] for key in ("negative_prompt",) if key in small.options}

@@ -15,8 +15,8 @@ from sega.home import CONF
 from sega.loading.text_cache import sentences
 from sega.methods.registry import build_method
 from sega.methods.types import Stage
-from sega.testing import qwen as qwen_tiny
 from sega.models import adapter_for
+from sega.testing import qwen as qwen_tiny
 
 PROMPT, NEGATIVE = "a photo of a red boat", "a house on the sand at night"
 SIZE = (256, 192)  # 12 x 16 tokens, of 10 in training

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from eval.protocols import check_values
+from eval.hooks import HOOKS
 from sega.errors import FailedImageError
 from sega.run.cli import main
 
@@ -45,4 +45,4 @@ class Fake:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], check_values, Fake()))
+    sys.exit(main(sys.argv[1:], HOOKS, Fake()))

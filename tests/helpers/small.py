@@ -44,10 +44,10 @@ def pixels(generated):
 
 def run(monkeypatch, capsys, *words):
     """Exit status, stdout, stderr of a line."""
-    from eval.protocols import check_values
+    from eval.hooks import HOOKS
     from sega.run.cli import main
 
     monkeypatch.setattr(sys, "argv", ["run.py", *words])
-    status = main(list(words), check_values)
+    status = main(list(words), HOOKS)
     out, err = capsys.readouterr()
     return status, out, err

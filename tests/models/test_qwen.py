@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from doubles import Watching, state
+from doubles import Watching
 from method_table import METHODS
 
 from sega import attach, load_method
@@ -16,6 +16,7 @@ from sega.errors import RequestError
 from sega.methods.base import Attention, Method, uniform_axis
 from sega.methods.registry import build_method
 from sega.models import adapter_for
+from sega.testing.checks import state
 from sega.testing.qwen import build_pipeline, small_geometry
 
 PROMPT, LONGER, STEPS, GUIDANCE = "a red boat in the sea", "a photo of a house on the sand at night", 2, 4.0

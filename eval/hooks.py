@@ -1,0 +1,26 @@
+"""What the evaluation offers to runs, which know nothing of it: `run.py` hands it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sega.run.request import Hooks
+
+from .protocols import check_values
+
+
+def scaling_map(folder: Path) -> Any:
+    """The scaling map of the first image of a run whose magnitudes were recorded, as a matplotlib figure, or None."""
+    from .figures.steps import scaling
+    from .output.manifest import NothingError
+    from .records.steps import of_run
+
+    recorded = of_run(folder)
+    try:
+        return scaling(recorded[:1], recorded, "")
+    except NothingError:
+        return None
+
+
+HOOKS = Hooks(check_protocol=check_values, scaling_map=scaling_map)
