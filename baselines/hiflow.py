@@ -16,7 +16,7 @@ from sega.errors import RequestError
 from sega.methods.base import Attention, Method
 from sega.methods.parameters import choice, flag, number, numbers
 from sega.methods.staged import FactorNTK, ProportionalAttention, Staged, base_size, fit
-from sega.methods.types import Point, Request, Rope, Stage
+from sega.methods.types import ImageRequest, Point, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,14 +91,14 @@ class Guidance:
         return velocity
 
 
-def enlarged(run: Generation, latent: Tensor, size: tuple[int, int], std: float | None) -> Tensor:
+def enlarged(generation: Generation, latent: Tensor, size: tuple[int, int], std: float | None) -> Tensor:
     """A clean latent through pixels: decoded, bicubic to `size` (rows, columns of the latent), sharpened, encoded."""
     from sega.formulas.filters import bicubic, sharpen
 
-    picture = run.decode(latent)
+    picture = generation.decode(latent)
     cell = picture.shape[-1] // latent.shape[-1]
     picture = bicubic(picture, (size[0] * cell, size[1] * cell))
-    return run.encode(sharpen(picture, std, run.generator))
+    return generation.encode(sharpen(picture, std, generation.generator))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class HiFlow(Staged):
         middle = [tuple(fit(side * value / ratio, self.geometry.token_pixels) for side in size) for value in between]
         return [base, *(item for item in middle if item != base and item != tuple(size)), tuple(size)]
 
-    def stages(self, request: Request) -> list[Stage]:
+    def stages(self, request: ImageRequest) -> list[Stage]:
         base, *upscales = self.sizes(request.size)
         schedule = self.shift(base)
         stages = [self.base_stage(base, schedule)]
@@ -232,18 +232,18 @@ class HiFlow(Staged):
         upscales = len(self.sizes(size)) - 1
         return self.stretched(upscales - 1).positions(grid) if upscales else super().own_positions(grid)
 
-    def begin(self, index: int, run: Generation) -> Tensor:
+    def begin(self, index: int, generation: Generation) -> Tensor:
         if index == 0:
-            return run.noise(run.stages[0].size)
-        noise = run.noise(run.stages[index].size)
-        clean = enlarged(run, run.latent, tuple(noise.shape[-2:]), self.sharpening)
-        entry = run.sigmas(index)[0]
+            return generation.noise(generation.stages[0].size)
+        noise = generation.noise(generation.stages[index].size)
+        clean = enlarged(generation, generation.latent, tuple(noise.shape[-2:]), self.sharpening)
+        entry = generation.sigmas(index)[0]
         return (1 - entry) * clean + entry * noise
 
-    def attention(self, index: int, run: Generation | None) -> Attention | None:
+    def attention(self, index: int, generation: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if self.proportional_attention else None
 
-    def flow(self, index: int, run: Generation) -> Guidance | None:
+    def flow(self, index: int, generation: Generation) -> Guidance | None:
         from sega.formulas.filters import bicubic, butterworth_lowpass, haar_lowpass
 
         def lowpass(x):
@@ -252,7 +252,7 @@ class HiFlow(Staged):
         def reference(stored, size):
             if self.upsampling == "latent":
                 return bicubic(stored, size)
-            return enlarged(run, stored, size, self.sharpening)
+            return enlarged(generation, stored, size, self.sharpening)
 
         return Guidance(_at(self.alphas, index - 1), _at(self.betas, index - 1), self.weights, lowpass, reference)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sega.methods.base import Attention, Method
 from sega.methods.parameters import choice, count, flag, number, numbers
 from sega.methods.staged import ProportionalAttention
-from sega.methods.types import Call
+from sega.methods.types import AttentionCall
 
 from .hiflow import HiFlow
 from .kernels.pruned import band_blocks, flex_attention, hap_chunked
@@ -63,7 +63,7 @@ class BundledAttention(Attention):
         self.inner = ProportionalAttention(method.geometry) if method.proportional_attention else Attention()
         self.base = Method(method.geometry)
 
-    def attend(self, call: Call) -> Tensor:
+    def attend(self, call: AttentionCall) -> Tensor:
         if self.method.hap:
             call = replace(call, dense=self.pruned(call))
         if call.step.index >= self.spa_steps:
@@ -73,7 +73,7 @@ class BundledAttention(Attention):
             total = total + self.inner.attend(replace(call, rotate=self.turned(call, ids))).float()
         return (total / len(variants)).to(call.v.dtype)
 
-    def bundled(self, call: Call) -> list[Tensor]:
+    def bundled(self, call: AttentionCall) -> list[Tensor]:
         """Ids [S, 3] of every variant; text is to the bundles as it is to the tokens of a picture of their number."""
         import torch
 
@@ -88,12 +88,12 @@ class BundledAttention(Attention):
             result.append(ids)
         return result
 
-    def turned(self, call: Call, ids: Tensor) -> Callable[[Tensor], Tensor]:
+    def turned(self, call: AttentionCall, ids: Tensor) -> Callable[[Tensor], Tensor]:
         """Rotation by ids at base frequencies."""
         rope = self.base.positions(call.grid)
         return lambda x: call.rotate(x, ids=ids, rope=rope)
 
-    def pruned(self, call: Call) -> Callable[..., Tensor]:
+    def pruned(self, call: AttentionCall) -> Callable[..., Tensor]:
         """`dense` over the pairs that HAP keeps."""
         method, length = self.method, call.q.shape[1]
         half = (band_blocks(length, method.hap_alpha, method.hap_beta, method.hap_block) - 1) // 2
@@ -172,5 +172,5 @@ class HRDiT(HiFlow):
     def attends_densely(self) -> bool:
         return not self.hap
 
-    def attention(self, index: int, run: Generation | None) -> Attention:
+    def attention(self, index: int, generation: Generation | None) -> Attention:
         return BundledAttention(self, self.spa_steps[min(index, len(self.spa_steps)) - 1])

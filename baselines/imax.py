@@ -13,7 +13,7 @@ from sega.errors import RequestError
 from sega.methods.base import Attention, Method, check_grid, check_sigma, uniform_axis
 from sega.methods.parameters import choice, count, flag, number
 from sega.methods.staged import ProportionalAttention, Staged
-from sega.methods.types import Point, Request, Rope, Stage
+from sega.methods.types import ImageRequest, Point, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def clipped_ntk(
     return torch.maximum(base_frequencies(dim, theta * factor), base_frequencies(dim, theta) / rho)
 
 
-def copy_places(grid: tuple[int, int], side: int) -> list[tuple[int, int]]:
+def copy_positions(grid: tuple[int, int], side: int) -> list[tuple[int, int]]:
     """Where the copies of the text sit: (side i, side j) for i < max(1, H // side), j < max(1, W // side)."""
     rows, columns = (max(1, n // side) for n in grid)
     return [(side * i, side * j) for i in range(rows) for j in range(columns)]
@@ -113,7 +113,7 @@ class ClippedNTK(Method):
     def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
         (height, width), _ = check_grid(grid), check_sigma(sigma)
         geometry = self.geometry
-        copies = len(copy_places((height, width), geometry.train_tokens)) if self.duplicated else 1
+        copies = len(copy_positions((height, width), geometry.train_tokens)) if self.duplicated else 1
         sizes = height * width + copies * geometry.text_tokens, geometry.text_tokens, geometry.train_tokens**2
         bounded = self.clip == "bounded"
         axes = (
@@ -175,7 +175,7 @@ class IMax(Staged):
                 "this model's text follow from its place in the prompt; set text_duplication=false"
             )
 
-    def stages(self, request: Request) -> list[Stage]:
+    def stages(self, request: ImageRequest) -> list[Stage]:
         native = self.geometry.train_tokens * self.geometry.token_pixels
         first, second = (value if self.schedule == "own" else self.schedule for value in (self.base_shift, self.shift))
         small = low_size(request.size, native, self.geometry.token_pixels)
@@ -200,17 +200,17 @@ class IMax(Staged):
 
     # A first stage that is not plain has index 0: of the method only its positions apply there.
 
-    def text_places(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
-        return copy_places(grid, self.geometry.train_tokens) if index and self.text_duplication else [(0, 0)]
+    def text_positions(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
+        return copy_positions(grid, self.geometry.train_tokens) if index and self.text_duplication else [(0, 0)]
 
-    def attention(self, index: int, run: Generation | None) -> Attention | None:
+    def attention(self, index: int, generation: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if index and self.proportional_attention else None
 
-    def flow(self, index: int, run: Generation) -> Projection | None:
+    def flow(self, index: int, generation: Generation) -> Projection | None:
         if index == 0 or self.projection == "disable":
             return None
         from sega.formulas.filters import bicubic
 
-        width, height = run.stages[index].size
-        guide = run.encode(bicubic(run.decode(run.latent), (height, width)), sample=True)
+        width, height = generation.stages[index].size
+        guide = generation.encode(bicubic(generation.decode(generation.latent), (height, width)), sample=True)
         return Projection(guide, self.projection, self.level)

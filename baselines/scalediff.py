@@ -13,7 +13,7 @@ from sega.errors import RequestError
 from sega.methods.base import Attention
 from sega.methods.parameters import choice, count, flag, number, text
 from sega.methods.staged import Staged, fit
-from sega.methods.types import Call, Point, Request, Stage
+from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
 
 from .kernels.neighbourhood import Layout, fitted, neighbourhood_attention
 
@@ -72,7 +72,7 @@ class Neighbourhood(Attention):
         _, patch = fitted(grid, self.method.windows, self.method.patches)
         return tuple(int(torch.randint(0, side + 1, (), generator=self.generator)) for side in patch)
 
-    def attend(self, call: Call) -> Tensor:
+    def attend(self, call: AttentionCall) -> Tensor:
         import torch
 
         text, (window, _) = call.text, fitted(call.grid, self.method.windows, self.method.patches)
@@ -154,7 +154,7 @@ class ScaleDiff(Staged):
     def patches(self) -> tuple[int, int]:
         return self.patch, self.patch
 
-    def stages(self, request: Request) -> list[Stage]:
+    def stages(self, request: ImageRequest) -> list[Stage]:
         geometry = self.geometry
         native = geometry.train_tokens * geometry.token_pixels
         base, *targets = stage_sizes(request.size, native, geometry.token_pixels)
@@ -164,22 +164,22 @@ class ScaleDiff(Staged):
             for size in targets
         ]
 
-    def begin(self, index: int, run: Generation) -> Tensor:
+    def begin(self, index: int, generation: Generation) -> Tensor:
         from sega.formulas.filters import bicubic
 
-        width, height = run.stages[index].size
-        noise, latent = run.noise((width, height)), run.latent.float()
-        pixels = run.encode(bicubic(run.decode(run.latent), (height, width)), sample=True)
-        run.guide = refine(pixels, bicubic(latent, tuple(noise.shape[-2:])), 1.0, self.lowpass)
-        entry = run.sigmas(index)[0]
-        return (1 - entry) * run.guide + entry * noise
+        width, height = generation.stages[index].size
+        noise, latent = generation.noise((width, height)), generation.latent.float()
+        pixels = generation.encode(bicubic(generation.decode(generation.latent), (height, width)), sample=True)
+        generation.guide = refine(pixels, bicubic(latent, tuple(noise.shape[-2:])), 1.0, self.lowpass)
+        entry = generation.sigmas(index)[0]
+        return (1 - entry) * generation.guide + entry * noise
 
     @property
     def attends_densely(self) -> bool:
         return False
 
-    def attention(self, index: int, run: Generation) -> Attention:
-        return Neighbourhood(self, run.generator)
+    def attention(self, index: int, generation: Generation) -> Attention:
+        return Neighbourhood(self, generation.generator)
 
-    def flow(self, index: int, run: Generation) -> StructureGuidance:
-        return StructureGuidance(run.guide, self.lowpass)
+    def flow(self, index: int, generation: Generation) -> StructureGuidance:
+        return StructureGuidance(generation.guide, self.lowpass)

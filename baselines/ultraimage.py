@@ -14,7 +14,7 @@ from sega.errors import RequestError
 from sega.methods.base import Attention, Method, base_axis, check_grid, check_sigma, uniform_axis
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, flag, number, numbers
-from sega.methods.types import Axis, Point, Request, Rope, Stage
+from sega.methods.types import Axis, ImageRequest, Point, Rope, Stage
 
 from .kernels.focus import Focus, LayeredProportion, focus_factor
 
@@ -274,7 +274,7 @@ class UltraImage(Method):
             return "stock"
         return self.shift if beyond else "pinned"
 
-    def steps_and_guidance(self, request: Request) -> tuple[int, float]:
+    def steps_and_guidance(self, request: ImageRequest) -> tuple[int, float]:
         return (
             request.steps if self.steps == "run" else self.steps,
             request.guidance if self.guidance == "run" else self.guidance,
@@ -284,7 +284,7 @@ class UltraImage(Method):
         """Tokens (height, width) of a picture of (width, height) pixels."""
         return tuple(side // self.geometry.token_pixels for side in reversed(size))
 
-    def stages(self, request: Request) -> list[Stage]:
+    def stages(self, request: ImageRequest) -> list[Stage]:
         grid = self.grid(request.size)
         beyond = self.beyond(grid)
         steps, guidance = self.steps_and_guidance(request) if beyond else (request.steps, request.guidance)
@@ -304,16 +304,16 @@ class UltraImage(Method):
     def attends_densely(self) -> bool:
         return not self.focus  # the entropies of all heads are measured besides
 
-    def attention(self, index: int, run: Generation | None) -> Attention | None:
-        layers = run.double_layers if self.proportional_length == "code" else 0
+    def attention(self, index: int, generation: Generation | None) -> Attention | None:
+        layers = generation.double_layers if self.proportional_length == "code" else 0
         proportional = LayeredProportion(self.geometry, layers)
         if self.focus:
-            return Focus(self, proportional, self.grid(run.stages[index].size) if self.staged else None)
+            return Focus(self, proportional, self.grid(generation.stages[index].size) if self.staged else None)
         return proportional if self.proportional_attention else None
 
-    def flow(self, index: int, run: Generation) -> Callable[[Point], Tensor] | None:
+    def flow(self, index: int, generation: Generation) -> Callable[[Point], Tensor] | None:
         from .imax import IMax
 
         if not self.staged:
             return None
-        return IMax(self.geometry, projection="cosine_decay", text_duplication=False).flow(index, run)
+        return IMax(self.geometry, projection="cosine_decay", text_duplication=False).flow(index, generation)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sega.methods.staged import FromBase, base_size
-from sega.methods.types import Request, Stage
+from sega.methods.types import ImageRequest, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,11 +23,11 @@ class Upsample(FromBase):
 
     name: ClassVar[str] = "upsample"
 
-    def stages(self, request: Request) -> list[Stage]:
+    def stages(self, request: ImageRequest) -> list[Stage]:
         return [self.base_stage(base_size(request.size, self.geometry), self.schedule)]
 
-    def finish(self, run: Generation) -> Tensor:
+    def finish(self, generation: Generation) -> Tensor:
         from sega.formulas.filters import bicubic
 
-        width, height = run.request.size
-        return bicubic(run.decode(run.latent), (height, width))
+        width, height = generation.request.size
+        return bicubic(generation.decode(generation.latent), (height, width))

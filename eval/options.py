@@ -41,7 +41,7 @@ def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def whole(options: dict[str, Any], key: str, least: int = 1) -> int:
+def whole_number(options: dict[str, Any], key: str, least: int = 1) -> int:
     """A whole number among the options."""
     if not re.fullmatch("[0-9]{1,9}", str(options[key])) or int(options[key]) < least:
         raise RequestError(f"{key}={options[key]} must be a whole number of at least {least}")

@@ -89,20 +89,20 @@ def check_values(config: dict) -> None:
         "bootstrap.distance_samples",
         "reference.least",
     ):
-        _whole(config, key)
+        _whole_number(config, key)
     if option(config, "reference.count") is not None:
-        _whole(config, "reference.count")
+        _whole_number(config, "reference.count")
     for key in ("patch.size", "kid.subset_size", "repetition.period", "seam.period", "reference.per_prompt"):
         if option(config, key) != "auto":
-            _whole(config, key)
+            _whole_number(config, key)
     for key in ("workers", "patch.seed", "kid.seed", "bootstrap.seed"):
-        _whole(config, key, least=0)
+        _whole_number(config, key, least=0)
     level = option(config, "bootstrap.level")
     if not isinstance(level, float) or not 0 < level < 1:
         raise RequestError(f"bootstrap.level={level} must lie between 0 and 1")
 
 
-def _whole(config: dict, key: str, least: int = 1) -> None:
+def _whole_number(config: dict, key: str, least: int = 1) -> None:
     value = option(config, key)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise RequestError(f"{key}={value} must be a whole number of at least {least}")

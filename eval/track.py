@@ -52,7 +52,7 @@ def track(words: list[str]) -> int:
     if found["mode"] not in ("offline", "online"):
         raise RequestError(f"mode={found['mode']} is unknown{near(found['mode'], ('offline', 'online'))}")
     tracker = {key: found[key] for key in OPTIONS} | {"name": "wandb"}
-    tracker |= {"images": options.whole(found, "images", 0), "timeout": options.whole(found, "timeout")}
+    tracker |= {"images": options.whole_number(found, "images", 0), "timeout": options.whole_number(found, "timeout")}
     for row in options.scored(found):
         if not row.is_reference:
             send(row.run, row.protocol, tracker)

@@ -43,7 +43,7 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
     from sega.engine.attachment import Attachment
     from sega.engine.flow import Steering
     from sega.engine.recorder import Observation
-    from sega.methods.types import Request
+    from sega.methods.types import ImageRequest
     from sega.models import adapter_for
     from sega.models.row_ids import image_ids
 
@@ -66,7 +66,7 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
         .eval()
         .to(device)
     )
-    stages = method.stages(Request((size, size), 28, 4.5))
+    stages = method.stages(ImageRequest((size, size), 28, 4.5))
     index, adapter = len(stages) - 1, adapter_for(transformer)
     generation = SimpleNamespace(generator=torch.Generator().manual_seed(0), stages=stages, double_layers=1)
     # The transformer alone: no loop of steps, so no flow and no shifted windows.
@@ -85,7 +85,7 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
     attention = method.attention(index, generation)
     with torch.no_grad(), Attachment(adapter, method, Observation(), attention, steering) as attachment:
         transformer(**inputs)
-        rehearsals = [step.seconds for step in attachment.steps if "rehearsal" in step.details]
+        rehearsals = [step.seconds for step in attachment.steps if "probe" in step.details]
         seconds = attachment.steps[-1].seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result = {"case": case, "tokens": side * side + text, "seconds": seconds, "measuring_seconds": sum(rehearsals)}

@@ -108,7 +108,7 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
             started = clock(device)
             transformer(**inputs, timestep=torch.full((1,), 1 - index / (options.repeats + 1), device=device))
             taken.append(clock(device) - started)
-        measured = any("rehearsal" in step.details for step in attachment.steps)
+        measured = any("probe" in step.details for step in attachment.steps)
     usual = statistics.median(taken[1:])
     operations = call_flops({"_class_name": "FluxTransformer2DModel", **transformer.config}, side * side, options.text)
     return {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sega.methods.base import Attention
 from sega.methods.geometry import Geometry
 from sega.methods.staged import ProportionalAttention, proportional_factor
-from sega.methods.types import Call
+from sega.methods.types import AttentionCall
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +102,7 @@ class LayeredProportion(ProportionalAttention):
         super().__init__(geometry)
         self.double, self.longer = double, (2 * geometry.train_tokens) ** 2 + geometry.text_tokens
 
-    def factor(self, call: Call) -> float:
+    def factor(self, call: AttentionCall) -> float:
         native = self.longer if call.layer < self.double else self.native_tokens
         return proportional_factor(call.q.shape[1], native)
 
@@ -126,7 +126,7 @@ class Focus(Attention):
         self.entropies: dict[str, list[Tensor]] = {}  # branch -> per layer [B, heads]
         self.factors: dict[str, list[Tensor]] = {}
 
-    def rehearse(self, step: Step) -> bool:
+    def probes(self, step: Step) -> bool:
         if not self.method.beyond(step.grid):
             return False
         if step.index == 0:
@@ -134,10 +134,10 @@ class Focus(Attention):
             self.factors.pop(step.branch, None)
         return step.index == 0
 
-    def rehearsal_text(self, step: Step) -> str | None:
+    def probe_text(self, step: Step) -> str | None:
         return self.method.sentences()[0] if step.branch == "uncond" and self.method.sentences() else None
 
-    def factor(self, call: Call) -> Tensor | None:
+    def factor(self, call: AttentionCall) -> Tensor | None:
         if not self.method.beyond(call.grid):
             return None
         branch = call.step.branch
@@ -148,8 +148,8 @@ class Focus(Attention):
         factor = self.factors[branch][call.layer]
         return factor * self.proportional.factor(call) if self.method.proportional_attention else factor
 
-    def attend(self, call: Call) -> Tensor:
-        if "rehearsal" not in call.step.details:
+    def attend(self, call: AttentionCall) -> Tensor:
+        if "probe" not in call.step.details:
             return super().attend(call)
         import torch
 

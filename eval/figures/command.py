@@ -58,7 +58,7 @@ def _cost(found: dict[str, Any], key: str) -> str:
 
 
 def _seed(found: dict[str, Any], key: str) -> int | None:
-    return None if found[key] is None else options.whole(found, key, least=0)
+    return None if found[key] is None else options.whole_number(found, key, least=0)
 
 
 def _as_given(found: dict[str, Any], key: str) -> Any:

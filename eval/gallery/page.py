@@ -24,7 +24,7 @@ from ..output.manifest import Made
 from ..output.numbers import number
 from ..records.files import digest, write_text
 from ..records.rows import EMBEDDED, Row, is_embedded
-from ..records.runs import Picture, Run
+from ..records.runs import Run, RunImage
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
@@ -52,7 +52,7 @@ def main(words: list[str]) -> int:
 def gallery(words: list[str]) -> int:
     """Write the gallery that the words ask for."""
     found = options.parse(words, KEYS)
-    workers, out = options.whole(found, "workers"), Path(found["out"])
+    workers, out = options.whole_number(found, "workers"), Path(found["out"])
     made = build(options.scored(found), out, workers)
     for what, why in made.skipped.items():
         print(f"no {what}: {why}")
@@ -99,7 +99,7 @@ def cut_all(rows: list[Row], out: Path, workers: int) -> tuple[int, dict[Path, s
     return len(jobs) - len(missing), missing
 
 
-def identity(picture: Picture) -> str:
+def identity(picture: RunImage) -> str:
     """Name of a picture's files."""
     return picture.sha[:20] if picture.sha else digest([str(picture.path), picture.path.stat().st_mtime_ns])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..records.schema import Interval, MetricCell
+from ..records.schema import Interval, MetricScore
 
 
 def number(value: float, digits: int) -> str:
@@ -25,6 +25,6 @@ def measured(value: float, low: float | None, high: float | None, digits: int) -
     return f"{text} ±{(high - low) / 2:.{len(text.partition('.')[2])}f}"
 
 
-def with_interval(cell: MetricCell | Interval, digits: int) -> str:
+def with_interval(cell: MetricScore | Interval, digits: int) -> str:
     """The value of a cell, as `measured` writes it."""
     return measured(cell["value"], cell["low"], cell["high"], digits)

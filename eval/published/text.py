@@ -7,7 +7,7 @@ from typing import cast
 from ..metrics.registry import metrics
 from ..output.markup import BOOKTABS, align, booktabs, csv_text, tex
 from ..output.numbers import number, with_interval
-from ..records.schema import MetricCell
+from ..records.schema import MetricScore
 from .values import Joined
 
 READ_WITH_CARE = (
@@ -66,14 +66,14 @@ def _table(chosen: list[Joined], paper: str) -> tuple[list[str], list[list[str]]
     return ["metric", *data, "method", "ours", f"ours − {paper or 'published'}", *names, "spread"], body
 
 
-def our_cell(j: Joined) -> MetricCell | None:
+def our_cell(j: Joined) -> MetricScore | None:
     """Our cell of this metric, None where there is no value of ours."""
     if j.ours is None:
         return None
     if j.metric == "latency_s":
         seconds = j.ours.block["cost"]["seconds"]
         found = {"value": seconds, "low": None, "high": None, "digits": 1, "n": j.ours.block["n"]}
-        return None if seconds is None else cast(MetricCell, found)
+        return None if seconds is None else cast(MetricScore, found)
     cell = j.ours.cell(j.metric) if j.metric in metrics() else None
     return cell if cell and "value" in cell else None
 

@@ -20,7 +20,7 @@ from sega.store.rows import read_rows
 
 from . import images
 from .files import digest, read_json
-from .runs import Picture, Run
+from .runs import Run, RunImage
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")
@@ -48,7 +48,7 @@ def load_folder(folder: Path, prompts: Path | None = None) -> Run:
         rest = [p for p in files if p not in set(samples) and not _is_grid(p)]
         notes += [f"{p.relative_to(folder)} is no sample of GenEval's layout" for p in rest]
     else:
-        pictures = [Picture(p, str(p.relative_to(folder)), 0) for p in files]
+        pictures = [RunImage(p, str(p.relative_to(folder)), 0) for p in files]
     done = Counter(change for p in pictures for change in images.changes(p.path))
     return Run(
         folder,
@@ -86,9 +86,9 @@ def _is_grid(path: Path) -> bool:
     return path.stem == "grid" and (path.parent / "metadata.jsonl").is_file()
 
 
-def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[Picture]:
+def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[RunImage]:
     """Samples by folder and place in it; metadata that hold no prompt are named in `notes`."""
-    pictures: list[Picture] = []
+    pictures: list[RunImage] = []
     folders: dict[Path, list[Path]] = {}
     for path in samples:
         folders.setdefault(path.parent, []).append(path)
@@ -98,11 +98,11 @@ def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[Pictur
         if not rows:
             notes.append(f"{metadata.relative_to(folder)} holds no prompt; its samples are scored without one")
         prompt, name = rows[0]["prompt"] if rows else None, str(parent.parent.relative_to(folder))
-        pictures += [Picture(path, name, number, prompt) for number, path in enumerate(sorted(paths))]
+        pictures += [RunImage(path, name, number, prompt) for number, path in enumerate(sorted(paths))]
     return pictures
 
 
-def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Picture]:
+def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[RunImage]:
     if prompts.suffix == ".txt":
         lines = [line.removesuffix("\r") for line in read_text(prompts, f"prompts={prompts}").split("\n")]
         while lines and not lines[-1].strip():
@@ -110,7 +110,7 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Pictur
         if len(lines) != len(files):
             counts = f"{len(lines)} lines for {len(files)} pictures"
             raise RequestError(f"{prompts} has {counts}; give a .csv with file,prompt")
-        return [Picture(p, str(p.relative_to(folder)), 0, line) for p, line in zip(files, lines, strict=True)]
+        return [RunImage(p, str(p.relative_to(folder)), 0, line) for p, line in zip(files, lines, strict=True)]
     rows = _table(prompts)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"file", "prompt"} <= set(row):
@@ -129,7 +129,7 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[Pictur
             raise RequestError(f"{prompts}: seed {shortened(row['seed'])} of {name} is no whole number") from None
         if not isinstance(row.get("prompt", ""), str | None):
             raise RequestError(f"{prompts}: the prompt of {name} is no sentence")
-        found.append(Picture(path, str(row.get("prompt_id") or name), seed, row.get("prompt")))
+        found.append(RunImage(path, str(row.get("prompt_id") or name), seed, row.get("prompt")))
     keys = [picture.key for picture in found]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)

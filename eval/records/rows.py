@@ -12,8 +12,8 @@ from sega.errors import RequestError
 
 from .files import read_arrays
 from .labels import method_label, method_place, short
-from .runs import Key, Picture, Run, find_runs, select
-from .schema import MetricCell, ScoreBlock, ScoreRow
+from .runs import Key, Run, RunImage, find_runs, select
+from .schema import MetricScore, ScoreBlock, ScoreRow
 from .scores import are_rows_sound, read_blocks, score_rows
 
 RENDERS = "true renders"
@@ -23,7 +23,7 @@ EMBEDDED = (
 """Stands with every table and figure of rows for which `is_embedded` holds."""
 
 
-NOT_ASKED = cast(MetricCell, {"reason": "not part of the protocol when this run was scored"})
+NOT_ASKED = cast(MetricScore, {"reason": "not part of the protocol when this run was scored"})
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ class Row:
         """Rows of one group are compared with each other."""
         return self.run.model, self.protocol, self.size
 
-    def cell(self, metric: str) -> MetricCell:
+    def cell(self, metric: str) -> MetricScore:
         """The cell of a metric; one with a reason alone when it was not asked for."""
         return self.block["metrics"].get(metric, NOT_ASKED)
 
@@ -82,7 +82,7 @@ class Row:
         return found
 
     @property
-    def pictures(self) -> dict[Key, Picture]:
+    def pictures(self) -> dict[Key, RunImage]:
         """Pictures by (prompt id, seed), without the damaged ones."""
         damaged = {item["file"] for item in self.block["damaged"]}
         return {p.key: p for p in self.run.pictures if self.run.file_of(p) not in damaged}

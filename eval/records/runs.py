@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near
-from sega.store.cell_folder import cells
+from sega.store.cell_folder import run_folders
 from sega.store.files import read_record
 from sega.store.rows import ROW_KEYS, read_rows
 
@@ -22,7 +22,7 @@ _told: set[str] = set()  # warnings of this command
 
 
 @dataclass(frozen=True)
-class Picture:
+class RunImage:
     """One picture of a run or of any folder."""
 
     path: Path
@@ -50,7 +50,7 @@ class Run:
     hash: str
     identity: dict[str, Any]
     config: dict[str, Any]
-    pictures: list[Picture]
+    pictures: list[RunImage]
     damaged_rows: list[str] = field(default_factory=list)  # lines of images.jsonl that can't be read
     notes: list[str] = field(default_factory=list)  # what of a folder of pictures is left out, and why
     changes: list[str] = field(default_factory=list)  # what is done to pictures of a folder when they are read
@@ -73,7 +73,7 @@ class Run:
         model = self.identity.get("model")
         return isinstance(model, dict) and model.get("id") == EMBEDDED_ID
 
-    def file_of(self, picture: Picture) -> str:
+    def file_of(self, picture: RunImage) -> str:
         """A picture's file, relative to the folder of the run."""
         return str(picture.path.relative_to(self.folder))
 
@@ -105,7 +105,7 @@ def load_run(folder: Path) -> Run:
     latest = {row["file"]: row for row in rows}
     links = [file for file in latest if (folder / file).is_symlink()]  # what they name is not of this cell
     pictures = [
-        Picture(
+        RunImage(
             folder / row["file"],
             row["prompt_id"],
             row["seed"],
@@ -145,7 +145,7 @@ def is_cell(folder: Path) -> bool:
 def find_runs(store: Path) -> list[Run]:
     """Every run with pictures under a store, in order of its folders. A cell that can't be read is named."""
     found = []
-    for folder in filter(is_cell, cells(store)):
+    for folder in filter(is_cell, run_folders(store)):
         try:
             found.append(load_run(folder))
         except RequestError as error:

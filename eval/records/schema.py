@@ -15,7 +15,7 @@ class Interval(TypedDict):
     n: Annotated[int, "Number of images the value is made of."]
 
 
-class MetricCell(TypedDict):
+class MetricScore(TypedDict):
     """One metric of a scored run: a value with its interval, or the reason why there is none."""
 
     title: Annotated[str, "Name of the column, with what a reader must know to compare it."]
@@ -97,7 +97,7 @@ class ScoreBlock(TypedDict):
     damaged: Annotated[list[DamagedFile], "Images that were left out, and why."]
     cost: Annotated[Cost, "What an image cost."]
     settings: Annotated[dict[str, Any], "The options of the protocol, as they were resolved."]
-    metrics: Annotated[dict[str, MetricCell], "The metrics of the protocol by name."]
+    metrics: Annotated[dict[str, MetricScore], "The metrics of the protocol by name."]
     files: Annotated[dict[str, list[Any]], "Size in bytes, time of change in ns and sha256 of each image, by file."]
     seal: NotRequired[Annotated[Seal, "Hashes of this block and its rows; added when it is written."]]
 

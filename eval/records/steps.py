@@ -11,7 +11,7 @@ from sega.errors import RequestError
 from sega.store.step_files import maps_file, read_steps, rows_file
 
 from .labels import method_label, method_place
-from .runs import Picture, Run, find_runs, load_run, select
+from .runs import Run, RunImage, find_runs, load_run, select
 
 MAKE = "python run.py ... record=[magnitudes,spectrum,attention] records them"
 
@@ -22,7 +22,7 @@ class Recorded:
 
     run: Run
     label: str
-    picture: Picture
+    picture: RunImage
 
     @property
     def size(self) -> str:
@@ -37,7 +37,7 @@ class Recorded:
     def steps(self, maps: bool = True) -> list[dict[str, Any]]:
         """Rows of the last stage in order, without rehearsals and unguided branches."""
         rows = read_steps(self.picture.path, maps)
-        rows = [row for row in rows if row["branch"] == "cond" and "rehearsal" not in row]
+        rows = [row for row in rows if row["branch"] == "cond" and "probe" not in row]
         return [row for row in rows if row["stage"] == rows[-1]["stage"]]
 
 

@@ -53,7 +53,7 @@ def report(words: list[str]) -> int:
     for name in wanted:
         if name not in PARTS:
             raise RequestError(f"unknown part {name} in parts={found['parts']}{near(name, PARTS)}")
-    chosen, workers = figures.Options.read(found), options.whole(found, "workers")
+    chosen, workers = figures.Options.read(found), options.whole_number(found, "workers")
     rows = options.scored(found)
     made: list[Made] = []
     if "tables" in wanted:

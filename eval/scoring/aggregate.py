@@ -14,8 +14,8 @@ from ..metrics.measures import crop_size
 from ..metrics.registry import measures, metrics
 from ..metrics.statistics import Estimate, mean_interval
 from ..metrics.types import Metric, title, version
-from ..records.runs import Picture
-from ..records.schema import Interval, MetricCell
+from ..records.runs import RunImage
+from ..records.schema import Interval, MetricScore
 from .references import References
 
 
@@ -23,7 +23,7 @@ from .references import References
 class Scored:
     """Undamaged pictures in order of (prompt id, seed), their values, and the references."""
 
-    pictures: list[Picture]
+    pictures: list[RunImage]
     values: list[dict[str, Any]]
     reference: References | None
     rings: tuple[int, int] | None = None  # shorter side and bands of the spectra, where all are of one size
@@ -54,9 +54,9 @@ class Scored:
 
 def cells(
     scored: Scored, config: dict[str, Any], reasons: dict[str, str], no_reference: str, native: int | None
-) -> dict[str, MetricCell]:
+) -> dict[str, MetricScore]:
     """A cell for each metric of the protocol: value, low, high, n and settings, or `reason`."""
-    found: dict[str, MetricCell] = {}
+    found: dict[str, MetricScore] = {}
     for name in config["metrics"]:
         metric = metrics()[name]
         head = {
@@ -76,7 +76,7 @@ def cells(
             body = _mean(metric, scored, config)
         text = json.dumps(head | body, sort_keys=True)
         identity = hashlib.sha256(text.encode()).hexdigest()[:16]
-        found[name] = cast(MetricCell, head | body | {"identity": identity})
+        found[name] = cast(MetricScore, head | body | {"identity": identity})
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..metrics.registry import measures
-from ..records.runs import Picture
+from ..records.runs import RunImage
 from ..records.schema import Cost, ScoreBlock, ScoreRow
 from .aggregate import Scored, cells
 from .departures import departures, unstated
@@ -42,7 +42,7 @@ def build_block(job: Job, scored: Scored, damaged: dict[int, str]) -> ScoreBlock
     }
 
 
-def cost(pictures: list[Picture]) -> Cost:
+def cost(pictures: list[RunImage]) -> Cost:
     """What a picture cost; None where it was not recorded."""
     found = {
         key: [p.cost[key] for p in pictures if p.cost.get(key) is not None]

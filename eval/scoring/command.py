@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, check_folder
-from sega.store.cell_folder import cells
+from sega.store.cell_folder import run_folders
 
 from ..metrics.registry import metrics
 from ..options import command, existing, split_words
@@ -76,7 +76,7 @@ def evaluate(words: list[str]) -> int:
         if prompts:
             raise RequestError(f"{path} is a run and knows its prompts; leave prompts= out")
         runs = [load_run(path)]
-    elif path and not any(map(is_cell, cells(path))):
+    elif path and not any(map(is_cell, run_folders(path))):
         check_folder("path", path)  # scores are written there, so this is said before an hour of work
         runs = [load_folder(path, prompts)]
     else:

@@ -221,16 +221,16 @@ class Attachment:
     def _one(self, call: dict[str, Any], index: int, branch: str) -> Any:
         """One call that is not divided further, and the measuring pass before it where the method asks for one."""
         grid, stage = self.adapter.grid(call), 0 if self.steering is None else self.steering.index
-        places = self.method.text_places(grid, stage)
+        places = self.method.text_positions(grid, stage)
         if places != [(0, 0)]:
             call = self.adapter.put_text(call, places)
         sigma = self.clock.sigma(index) if self.exact_time else self.adapter.sigma(call)
         step = Step(index, sigma, grid, stage, branch, len(call["hidden_states"]))
-        if self.attention is not None and self.attention.rehearse(step):
+        if self.attention is not None and self.attention.probes(step):
             self._check_cache("runs the transformer twice in a step, to measure")
-            sentence = self.attention.rehearsal_text(step)
+            sentence = self.attention.probe_text(step)
             measured = call if sentence is None else self.adapter.put_sentence(call, sentence)
-            self._run(measured, replace(step, details={"rehearsal": True}))
+            self._run(measured, replace(step, details={"probe": True}))
         return self._run(call, step)
 
     def _run(self, call: dict[str, Any], step: Step) -> Any:
@@ -253,7 +253,7 @@ class Attachment:
         if "tokens" in self.recorder.record or "tokens" in self.source.needs():
             running = self.current()
             output = parallel.gather_tokens(output.detach(), self.transformer, running.image_length)
-            tokens = self.adapter.embedded(output, running.call, running.step.grid)
+            tokens = self.adapter.image_tokens(output, running.call, running.step.grid)
             running.step.tokens = _squeeze(tokens).float()
 
     def current(self) -> RunningCall:

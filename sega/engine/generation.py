@@ -10,7 +10,7 @@ from torch import Tensor
 from sega.engine.noise import noise_seed
 from sega.engine.timeshift import stage_sigmas
 from sega.methods.base import Method
-from sega.methods.types import Request, Stage
+from sega.methods.types import ImageRequest, Stage
 from sega.models.base import Adapter
 
 
@@ -27,7 +27,7 @@ class ImageGeneration:
     method: Method
     prompt: str
     seed: int
-    request: Request
+    request: ImageRequest
     stages: list[Stage]
     generator: torch.Generator
     latent: Tensor | None = None
@@ -52,8 +52,8 @@ class ImageGeneration:
     def sigmas(self, index: int) -> list[float]:
         stage, adapter = self.stages[index], self.adapter
         _, _, height, width = adapter.latent_shape(stage.size)
-        line, times = adapter.shift(self.method.geometry), adapter.times(stage)
-        return stage_sigmas(adapter.pipe.scheduler, stage, height * width // 4, line, times)
+        line, unshifted = adapter.shift(self.method.geometry), adapter.unshifted_sigmas(stage)
+        return stage_sigmas(adapter.pipe.scheduler, stage, height * width // 4, line, unshifted)
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.adapter.decode(latent)

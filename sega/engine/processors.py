@@ -12,7 +12,7 @@ from sega.compat import attention_backend
 from sega.engine.recorder import AttentionWatch
 from sega.engine.running import RunningCall
 from sega.methods.base import Attention
-from sega.methods.types import Call, Rope
+from sega.methods.types import AttentionCall, Rope
 from sega.models.base import Adapter
 
 
@@ -74,7 +74,7 @@ class Processors:
                 return dispatch(q, k, v, scale=scale, backend=attention_backend(stock))
 
             text, step = q.shape[1] - running.image_length, running.step
-            call = Call(q, k, v, text, step.grid, layer, layers, step, own_ids, rotate, text_ids, dense)
+            call = AttentionCall(q, k, v, text, step.grid, layer, layers, step, own_ids, rotate, text_ids, dense)
             return self.attention.attend(call)
 
         return attend

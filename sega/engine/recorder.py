@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
-from sega.methods.types import Call, Rope, Step
+from sega.methods.types import AttentionCall, Rope, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +117,7 @@ class AttentionWatch:
         (height, width), (x, y) = grid, self.query
         return min(int(y * height), height - 1), min(int(x * width), width - 1)
 
-    def see(self, call: Call, q: Tensor, k: Tensor, scale: float | None) -> None:
+    def see(self, call: AttentionCall, q: Tensor, k: Tensor, scale: float | None) -> None:
         """Add one layer from its rotated q and k [B, S, heads, d]; ignored where they are not the joint sequence."""
         import torch
 

@@ -21,7 +21,7 @@ from sega.engine.recorder import Observation
 from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.methods.sizes import check_size, parse_size
-from sega.methods.types import Request, Stage, Step
+from sega.methods.types import ImageRequest, Stage, Step
 from sega.models import adapter_for
 
 
@@ -102,7 +102,7 @@ def generate(
 
 def _request(
     pipe: Any, method: Method, size: tuple[int, int] | str | None, steps: int | None, guidance: float | None
-) -> Request:
+) -> ImageRequest:
     """What is asked for, with the model's own size, steps and guidance where they were left out."""
     token = method.geometry.token_pixels
     if size is None or isinstance(size, str) or steps is None or guidance is None:
@@ -114,7 +114,7 @@ def _request(
         steps = steps or model["steps"]
         guidance = model["guidance"] if guidance is None else guidance
     check_size(size, token)
-    return Request(size, steps, guidance)
+    return ImageRequest(size, steps, guidance)
 
 
 @dataclass
@@ -157,7 +157,7 @@ class _Passes:
         # Read by later stages, or by those of other methods that share this one.
         keep = image.method.staged and (stage.plain or index + 1 < len(image.stages))
         steering = Steering(adapter, stage, index, start, correct, image.predictions, keep, self.on_step)
-        times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": adapter.times(stage)}
+        times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": adapter.unshifted_sigmas(stage)}
         with Attachment(adapter, method, self.observation, attention, steering) as attachment:
             latent = adapter.sample(
                 image.prompt + stage.suffix,

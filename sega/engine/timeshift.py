@@ -27,7 +27,7 @@ def pin_shift(
     "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a name
     by `shift_of` takes that of so many tokens; a number h is the static shift h u / (1 + (h - 1) u). A function is
     asked for one of these, given whether the size is beyond the training size. `line` is how the pipeline draws mu;
-    `steps` those of the whole list of times, where a stage takes only a part of it.
+    `steps` those of the whole list of sigmas, where a stage takes only a part of it.
     """
     line = line or TokenLine(scheduler.config)
     original = scheduler.set_timesteps
@@ -74,16 +74,16 @@ def _mu(config: Mapping[str, Any], schedule: str | float, stock: float, line: To
 
 
 def stage_sigmas(
-    scheduler: Any, stage: Stage, tokens: int, line: TokenLine | None = None, times: list[float] | None = None
+    scheduler: Any, stage: Stage, tokens: int, line: TokenLine | None = None, unshifted: list[float] | None = None
 ) -> list[float]:
-    """The times of a stage of `tokens` image tokens as the pipeline will run them, and the final 0.
+    """The sigmas of a stage of `tokens` image tokens as the pipeline will run them, and the final 0.
 
-    `line` and `times` are how the pipeline draws mu and lists its unshifted times; FLUX's by default.
+    `line` and `unshifted` are how the pipeline draws mu and lists its unshifted sigmas; FLUX's by default.
     """
     fresh = type(scheduler).from_config(scheduler.config)
     if hasattr(scheduler, "shift"):
         fresh.set_shift(scheduler.shift)
-    line, times = line or TokenLine(scheduler.config), stage.grid() if times is None else times
+    line, unshifted = line or TokenLine(scheduler.config), stage.grid() if unshifted is None else unshifted
     shift = pin_shift(fresh, stage.schedule, line=line, steps=stage.steps)
-    shift(sigmas=times, mu=line.mu(tokens, stage.taken))
+    shift(sigmas=unshifted, mu=line.mu(tokens, stage.taken))
     return [float(sigma) for sigma in fresh.sigmas]

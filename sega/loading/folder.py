@@ -19,7 +19,7 @@ WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast", "TokenizersBackend
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """Weights of one part of a pipeline."""
 
     parameters: int
@@ -73,12 +73,12 @@ def _parts(index: dict[str, Any]) -> dict[str, list[str]]:
     return {part: entry for part, entry in entries.items() if entry[0]}
 
 
-def read_parts(folder: Path) -> dict[str, Part]:
+def read_parts(folder: Path) -> dict[str, Component]:
     """The parts with weights, by name."""
     found = {}
     for place in sorted(path for path in folder.iterdir() if any(path.glob("*.safetensors"))):
         config = read_json(place / "config.json") if (place / "config.json").is_file() else {}
-        found[place.name] = Part(sum(math.prod(shape) for shape in _tensors(place)), config)
+        found[place.name] = Component(sum(math.prod(shape) for shape in _tensors(place)), config)
     return found
 
 

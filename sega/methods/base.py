@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sega.errors import RequestError
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, parameters_of
-from sega.methods.types import Axis, Call, Generation, Point, Request, Rope, Stage, Step
+from sega.methods.types import AttentionCall, Axis, Generation, ImageRequest, Point, Rope, Stage, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 class Attention:
     """An attention part; dense attention with a factor unless `attend` is overridden."""
 
-    def rehearse(self, step: Step) -> bool:
+    def probes(self, step: Step) -> bool:
         """Whether the transformer is to run once more before this step, on the same inputs, to measure something.
 
-        That call is a Step of its own, with `details["rehearsal"]`, and its output is dropped.
+        That call is a Step of its own, with `details["probe"]`, and its output is dropped.
         """
         return False
 
-    def rehearsal_text(self, step: Step) -> str | None:
+    def probe_text(self, step: Step) -> str | None:
         """The sentence that a measuring pass reads in place of the call's text, one of the method's `sentences`."""
         return None
 
-    def factor(self, call: Call) -> Tensor | float | None:
+    def factor(self, call: AttentionCall) -> Tensor | float | None:
         """What the logits are multiplied by: a number, [heads], or [B, heads]. None leaves them alone."""
         return None
 
-    def attend(self, call: Call) -> Tensor:
+    def attend(self, call: AttentionCall) -> Tensor:
         """The attention output [B, S, heads, d]."""
         factor = self.factor(call)
         q = call.q
@@ -129,7 +129,7 @@ class Method:
         )
         return Rope(height, width, text, stock, details or {})
 
-    def stages(self, request: Request) -> list[Stage]:
+    def stages(self, request: ImageRequest) -> list[Stage]:
         """The passes that lead to an image of the requested size; one at that size by default."""
         return [Stage(request.size, request.steps, request.guidance, self.schedule)]
 
@@ -137,20 +137,20 @@ class Method:
         """The time shift when attached by hand, where no stage names one; `beyond`: larger than the training size."""
         return self.schedule
 
-    def begin(self, index: int, run: Generation) -> Tensor:
+    def begin(self, index: int, generation: Generation) -> Tensor:
         """The latent [1, C, 2H, 2W] that stage `index` starts from; the image's noise of its size by default."""
-        return run.noise(run.stages[index].size)
+        return generation.noise(generation.stages[index].size)
 
     @property
     def attends_densely(self) -> bool:
         """Whether every layer attends from all tokens to all tokens, once, so that its cost is the stock one."""
         return True
 
-    def attention(self, index: int, run: Generation | None) -> Attention | None:
-        """The attention part of stage `index`. `run` is None when the method is attached by hand."""
+    def attention(self, index: int, generation: Generation | None) -> Attention | None:
+        """The attention part of stage `index`. `generation` is None when the method is attached by hand."""
         return None
 
-    def flow(self, index: int, run: Generation) -> Callable[[Point], Tensor] | None:
+    def flow(self, index: int, generation: Generation) -> Callable[[Point], Tensor] | None:
         """What turns each step's Point of stage `index` into the velocity to follow, [B, C, 2H, 2W]."""
         return None
 
@@ -158,14 +158,14 @@ class Method:
         """Sentences a measuring pass may read besides prompt and negative prompt; they are encoded beforehand."""
         return ()
 
-    def text_places(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
+    def text_positions(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
         """Positions (row, column) of the copies of the text; one copy at the origin by default."""
         return [(0, 0)]
 
-    def finish(self, run: Generation) -> Tensor:
+    def finish(self, generation: Generation) -> Tensor:
         """The picture [1, 3, H, W] in -1..1 from the last stage's latent."""
-        assert run.latent is not None  # a stage is done
-        return run.decode(run.latent)
+        assert generation.latent is not None  # a stage is done
+        return generation.decode(generation.latent)
 
 
 def base_axis(dim: int, theta: float) -> Axis:

@@ -15,7 +15,7 @@ from sega.methods.base import Attention, Method, check_grid, check_sigma, unifor
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, number
 from sega.methods.registry import build_method
-from sega.methods.types import Axis, Call, Rope, Stage
+from sega.methods.types import AttentionCall, Axis, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,7 @@ class ProportionalAttention(Attention):
     def __init__(self, geometry: Geometry):
         self.native_tokens = geometry.train_tokens**2 + geometry.text_tokens
 
-    def factor(self, call: Call) -> float:
+    def factor(self, call: AttentionCall) -> float:
         return proportional_factor(call.q.shape[1], self.native_tokens)
 
 

@@ -59,7 +59,7 @@ class PositionSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class ImageRequest:
     """What is asked of a generation."""
 
     size: tuple[int, int]  # pixels (width, height)
@@ -137,7 +137,7 @@ def align(latent: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @dataclass
-class Call:
+class AttentionCall:
     """One attention layer in one transformer call; q, k, v are [B, S, heads, d], text first, normalised, unrotated."""
 
     q: Tensor
@@ -165,7 +165,7 @@ class Generation(Protocol):
     Latents are [1, C, 2H, 2W], images [1, 3, H, W] in -1..1.
     """
 
-    request: Request
+    request: ImageRequest
     stages: list[Stage]
     generator: torch.Generator  # for all randomness besides the noise, seeded by the image
     latent: Tensor | None  # of the last stage done

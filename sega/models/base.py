@@ -163,7 +163,7 @@ class Adapter(ABC):
 
     # What the transformer makes of a call
 
-    def embedded(self, output: Tensor, call: dict[str, Any], grid: tuple[int, int]) -> Tensor:
+    def image_tokens(self, output: Tensor, call: dict[str, Any], grid: tuple[int, int]) -> Tensor:
         """The embedded tokens [B, H*W, D] of the image in the output of the input projection."""
         return output[:, : grid[0] * grid[1]]
 
@@ -199,7 +199,7 @@ class Adapter(ABC):
         """How the pipeline draws the time shift from the size of the image."""
         return TokenLine(self.pipe.scheduler.config)
 
-    def times(self, stage: Stage) -> list[float]:
+    def unshifted_sigmas(self, stage: Stage) -> list[float]:
         """The sigmas of a stage before the shift, as the pipeline itself would list them."""
         return stage.grid()
 

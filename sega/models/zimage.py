@@ -52,7 +52,7 @@ class ZImageAdapter(PackedLatents, TiledAutoencoder):
     def rotary_axes(self) -> tuple[tuple[int, ...], float]:
         return tuple(self.transformer.config.axes_dims), float(self.transformer.config.rope_theta)
 
-    def times(self, stage: Stage) -> list[float]:
+    def unshifted_sigmas(self, stage: Stage) -> list[float]:
         """As in the interface, in the float32 of the pipeline."""
         return get_default_z_image_sigmas(stage.steps)[stage.first : stage.last]
 
@@ -108,7 +108,7 @@ class ZImageAdapter(PackedLatents, TiledAutoencoder):
         images = [image for out in outputs for image in out[0]]
         return (images,) if isinstance(outputs[0], tuple) else type(outputs[0])(sample=images)
 
-    def embedded(self, output: Tensor, call: dict[str, Any], grid: tuple[int, int]) -> Tensor:
+    def image_tokens(self, output: Tensor, call: dict[str, Any], grid: tuple[int, int]) -> Tensor:
         return output.unflatten(0, (len(call["hidden_states"]), -1))[:, : grid[0] * grid[1]]
 
     def velocity(self, out: Any, grid: tuple[int, int]) -> Tensor:

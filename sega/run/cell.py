@@ -17,7 +17,7 @@ from sega.methods.base import Method
 from sega.methods.geometry import build_geometry
 from sega.methods.registry import build_method
 from sega.methods.sizes import check_size, parse_size
-from sega.methods.types import Request, Stage
+from sega.methods.types import ImageRequest, Stage
 from sega.run.checks import check_machine, check_model, check_sweep, check_tracker, parse_part, whole_number
 from sega.run.prompts import Prompt, load_prompts
 from sega.store.cell_folder import RunFolder
@@ -31,7 +31,7 @@ class Cell:
     model: dict[str, Any]
     method: Method
     weights: Weights | None  # None: not on this machine, which only a dry run accepts
-    request: Request
+    request: ImageRequest
     stages: list[Stage]
     prompts: list[Prompt]
     seeds: list[int]
@@ -100,7 +100,7 @@ def build_cell(config: dict[str, Any]) -> Cell:
     check_machine(config, model)
     check_tracker(config["tracker"])
     prompts = load_prompts(config["prompts"])
-    request = Request(size, steps, float(guidance))
+    request = ImageRequest(size, steps, float(guidance))
     weights = _weights(model, config["dry_run"])
     return Cell(config, model, method, weights, request, method.stages(request), prompts, seeds)
 

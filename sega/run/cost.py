@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sega.formulas.flops import call_flops
-from sega.loading.folder import Part, read_parts
+from sega.loading.folder import Component, read_parts
 from sega.models import GUIDED
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def stage_costs(cell: Cell, config: dict[str, Any]) -> list[Cost]:
     for index, stage in enumerate(cell.stages):
         width, height = (side // geometry["token_pixels"] for side in stage.size)
         taken = stage.taken * (2 if stage.guidance > plain else 1)
-        copies = 1 if stage.plain else len(cell.method.text_places((height, width), index))
+        copies = 1 if stage.plain else len(cell.method.text_positions((height, width), index))
         each = call_flops(config, height * width, geometry["text_tokens"] * copies)
         found.append(Cost(taken, None if each is None else float(taken * each)))
     return found
@@ -65,5 +65,5 @@ def stage_work(cell: Cell) -> list[float]:
 
 
 @cache
-def _parts(folder: Path) -> dict[str, Part]:
+def _parts(folder: Path) -> dict[str, Component]:
     return read_parts(folder)  # headers of files, but for every cell of a sweep

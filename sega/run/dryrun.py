@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.loading import memory
-from sega.loading.folder import Part, read_parts
+from sega.loading.folder import Component, read_parts
 from sega.loading.weights import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
 from sega.run.cell import Cell, file_name
@@ -72,7 +72,7 @@ def _stage(cell: Cell, number: int, stage: Stage) -> str:
     return f"  stage {number}  {width}x{height}: {words}, {times}, guidance {stage.guidance:g}, {stage.schedule} shift"
 
 
-def _memory(cell: Cell, parts: dict[str, Part]) -> list[str]:
+def _memory(cell: Cell, parts: dict[str, Component]) -> list[str]:
     expected = memory.estimate(cell.model, parts, cell.stages) if {"transformer", "vae"} <= set(parts) else None
     if expected is None:
         return ["  memory   not known for this class"]
@@ -89,10 +89,10 @@ def _device(wish: str, budget_gb: float | None) -> str:
     return "cuda" if budget_gb is not None or memory.free("cuda", None) is not None else "cpu"
 
 
-def published(model: dict[str, Any]) -> dict[str, Part]:
+def published(model: dict[str, Any]) -> dict[str, Component]:
     """The parts of the published checkpoint, from the model's config."""
     block = model["published"] or {}
-    return {name: Part(int(part["parameters"]), part.get("config") or {}) for name, part in block.items()}
+    return {name: Component(int(part["parameters"]), part.get("config") or {}) for name, part in block.items()}
 
 
 def count_there(cell: Cell) -> int | None:

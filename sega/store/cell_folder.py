@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def cells(store: Path) -> list[Path]:
+def run_folders(store: Path) -> list[Path]:
     """Folders of cells by their place `<model>/<method>/<W>x<H>/<name>`, with or without records."""
     return [path for path in _folders(store) if path.parts[-3] != "base"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sega.errors import RequestError, answer, near
-from sega.store.cell_folder import base_folders, cells
+from sega.store.cell_folder import base_folders, run_folders
 from sega.store.claims import Claims, clock_difference
 from sega.store.files import digest, file_sha, read_record, set_aside
 from sega.store.mending import FAILED, ROWS, Finding, append_row, busy_files, drop_rows, row_findings, settle
@@ -93,7 +93,7 @@ def _report(findings: Iterator[Finding], apply: bool) -> int:
 
 def _list(store: Path) -> int:
     rows = []
-    for cell in cells(store):
+    for cell in run_folders(store):
         model, method, size, name = cell.parts[-4:]
         done, failed = read_rows(cell / ROWS, ROW_KEYS)[0], read_rows(cell / FAILED, FAILED_KEYS)[0]
         latest = {row["file"]: row for row in done}
@@ -129,7 +129,7 @@ def _verify(store: Path, apply: bool, meaning: Meaning) -> Iterator[Finding]:
             f"the clock of this machine is {abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} "
             f"that of {store}: times in records are off by that; claims do not depend on clocks"
         )
-    for cell in cells(store):
+    for cell in run_folders(store):
         yield from _verify_record(cell, meaning)
         yield from _verify_rows(cell)
         if apply:
@@ -229,7 +229,7 @@ def _verify_bases(folder: Path) -> Iterator[Finding]:
 
 
 def _garbage(store: Path, apply: bool) -> Iterator[Finding]:
-    places = [*cells(store), *base_folders(store)]
+    places = [*run_folders(store), *base_folders(store)]
     away = partial(set_aside, root=store)
     to = f"moved to {store / '.removed'}"
     for folder in places:
@@ -240,7 +240,7 @@ def _garbage(store: Path, apply: bool) -> Iterator[Finding]:
                 yield Finding(f"{path}: left by a worker that died", to, partial(away, path))
         for name in dead:
             yield Finding(f"{folder / '.claims' / name}: its worker has died", "removed", claims.sweep)
-    for cell in cells(store):
+    for cell in run_folders(store):
         yield from _orphans(cell, away, to)
         if apply and (cell / ROWS).exists():
             settle(cell, Claims(cell))

@@ -15,7 +15,7 @@ from sega.methods.base import Method
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import parameters_of
 from sega.methods.registry import method_class
-from sega.methods.types import Request
+from sega.methods.types import ImageRequest
 from sega.testing import flux, qwen
 
 PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
@@ -101,7 +101,7 @@ def training_size_is_stock(cls: type[Method], families: tuple[str, ...], **param
         small = small_pipeline(family)
         method = cls(small.geometry, **parameters)
         guidance = small.options.get("guidance_scale", small.options.get("true_cfg_scale"))
-        (stage,) = method.stages(Request(small.native, 2, guidance))
+        (stage,) = method.stages(ImageRequest(small.native, 2, guidance))
         made = generate(
             small.pipe, method, PROMPT, size=small.native, steps=2, guidance=guidance, **_negative(small)
         ).image

@@ -16,7 +16,7 @@ from sega.formulas.filters import bicubic
 from sega.formulas.schedules import linear_grid
 from sega.methods import staged
 from sega.methods.geometry import load_geometry
-from sega.methods.types import Point, Request
+from sega.methods.types import ImageRequest, Point
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {"hiflow_steps": ("fft", 3), "hiflow_steps_dwt": ("dwt", 2)}
@@ -96,12 +96,12 @@ def test_a_time_without_a_prediction_is_an_error():
 
 
 def summary(size, *overrides, model="flux"):
-    stages = load_method("hiflow", model, overrides).stages(Request(size, 28, 4.5))
+    stages = load_method("hiflow", model, overrides).stages(ImageRequest(size, 28, 4.5))
     return [(stage.size, stage.taken, stage.guidance) for stage in stages]
 
 
 def test_stages_of_the_published_run():
-    base, first, second = load_method("hiflow").stages(Request((4096, 4096), 28, 4.5))
+    base, first, second = load_method("hiflow").stages(ImageRequest((4096, 4096), 28, 4.5))
     assert summary((4096, 4096)) == [((1024, 1024), 30, 3.5), ((2048, 2048), 16, 4.5), ((4096, 4096), 10, 6.0)]
     assert base.plain and not base.windows and first.windows and second.windows
     assert [stage.positions.factor for stage in (first, second)] == [10.0, 10.0]
@@ -129,7 +129,7 @@ def test_stages_of_other_requests():
 
 @pytest.mark.parametrize("size", [(1024, 1024), (512, 512), (1360, 768), (640, 1536)])
 def test_a_target_no_larger_than_the_base_is_the_base(size):
-    (only,) = load_method("hiflow").stages(Request(size, 28, 4.5))
+    (only,) = load_method("hiflow").stages(ImageRequest(size, 28, 4.5))
     assert only.plain and only.size == size and only.taken == 30
 
 

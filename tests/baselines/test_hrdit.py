@@ -16,7 +16,7 @@ from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.methods.staged import FactorNTK
-from sega.methods.types import Request
+from sega.methods.types import ImageRequest
 from sega.models.flux import image_ids
 from sega.models.flux_tables import rotary_table
 
@@ -104,12 +104,12 @@ def test_hap_is_on_unless_switched_off():
     method = load_method("hrdit")
     assert method.hap is True and method.variant == "code" and method.parameters()["hap"] is True
     assert load_method("hrdit", overrides=["hap=false"]).hap is False
-    assert method.stages(Request((4096, 4096), 28, 4.5))[0].plain  # the first image is never pruned
+    assert method.stages(ImageRequest((4096, 4096), 28, 4.5))[0].plain  # the first image is never pruned
 
 
 def test_flux_stages():
     method = load_method("hrdit", "flux")
-    base, *upscales = method.stages(Request((4096, 4096), 28, 4.5))
+    base, *upscales = method.stages(ImageRequest((4096, 4096), 28, 4.5))
     assert base.plain and base.steps == 30
     assert [(stage.size[0], stage.taken, stage.windows) for stage in upscales] == [(2048, 17, False), (4096, 10, False)]
     assert [stage.positions.factor for stage in upscales] == [4.0, 10.0]

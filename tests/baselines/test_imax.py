@@ -13,7 +13,7 @@ from sega.formulas import rope
 from sega.methods import staged
 from sega.methods.geometry import load_geometry
 from sega.methods.registry import METHODS
-from sega.methods.types import Point, Request
+from sega.methods.types import ImageRequest, Point
 
 VALUES = np.load(Path(__file__).parents[1] / "golden" / "imax.npz")
 ROPES = ["S4608_ntk1", "S16896_ntk10", "S66048_ntk10", "S73728_ntk10"]
@@ -93,24 +93,24 @@ def test_low_size(size, parts, low):
 
 def test_stages():
     method = load_method("imax")
-    low, high = method.stages(Request((4096, 4096), 28, 4.5))
+    low, high = method.stages(ImageRequest((4096, 4096), 28, 4.5))
     assert (low.size, low.steps, low.guidance, low.schedule, low.plain) == ((1024, 1024), 30, 3.5, 3.0, True)
     assert (high.size, high.steps, high.guidance, high.schedule) == ((4096, 4096), 30, 7.0, 6.0)
     assert high.windows and not low.windows and high.taken == 30
     for size in ((1024, 1024), (512, 512), (1280, 1280)):
-        (only,) = method.stages(Request(size, 28, 4.5))
+        (only,) = method.stages(ImageRequest(size, 28, 4.5))
         assert only.plain and only.size == size
-    pinned = load_method("imax", overrides=["schedule=pinned"]).stages(Request((2048, 2048), 28, 4.5))
+    pinned = load_method("imax", overrides=["schedule=pinned"]).stages(ImageRequest((2048, 2048), 28, 4.5))
     assert [stage.schedule for stage in pinned] == ["pinned", "pinned"]
 
 
 def test_copies_of_the_text():
     method = load_method("imax")
-    assert method.text_places((128, 128), 1) == [(0, 0), (0, 64), (64, 0), (64, 64)]
-    assert method.text_places((129, 129), 1) == method.text_places((128, 128), 1)
-    assert method.text_places((50, 200), 1) == [(0, 0), (0, 64), (0, 128)]
-    assert load_method("imax", overrides=["text_duplication=false"]).text_places((128, 128), 1) == [(0, 0)]
-    assert load_method("imax", "tiny").text_places((48, 48), 1) == [(0, 0), (0, 24), (24, 0), (24, 24)]
+    assert method.text_positions((128, 128), 1) == [(0, 0), (0, 64), (64, 0), (64, 64)]
+    assert method.text_positions((129, 129), 1) == method.text_positions((128, 128), 1)
+    assert method.text_positions((50, 200), 1) == [(0, 0), (0, 64), (0, 128)]
+    assert load_method("imax", overrides=["text_duplication=false"]).text_positions((128, 128), 1) == [(0, 0)]
+    assert load_method("imax", "tiny").text_positions((48, 48), 1) == [(0, 0), (0, 24), (24, 0), (24, 24)]
 
 
 def test_positions_count_duplicated_text():
@@ -135,7 +135,7 @@ def test_positions_of_a_direct_method(name):
     for axis in ("height", "width"):
         assert getattr(ours, axis).frequencies.equal(getattr(theirs, axis).frequencies)
         assert getattr(ours, axis).magnitudes.equal(getattr(theirs, axis).magnitudes)
-    assert method.stages(Request((2048, 2048), 28, 4.5))[1].positions == direct
+    assert method.stages(ImageRequest((2048, 2048), 28, 4.5))[1].positions == direct
 
 
 def test_direct_methods_are_those_without_stages():
@@ -163,7 +163,7 @@ def test_wrong_parameters(override, says):
 
 
 def test_text_that_has_no_place_on_the_grid_is_not_copied():
-    assert load_method("imax", "qwen").text_places((166, 166), 1) == [(0, 0)]
+    assert load_method("imax", "qwen").text_positions((166, 166), 1) == [(0, 0)]
     with pytest.raises(RequestError, match="text_duplication=false"):
         load_method("imax", "qwen", ["text_duplication=true"])
     wide = load_method("imax", "qwen").positions((332, 332)).height.frequencies

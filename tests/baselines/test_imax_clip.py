@@ -13,10 +13,10 @@ from sega.errors import RequestError
 from sega.formulas.rope import base_frequencies
 from sega.methods.geometry import load_geometry
 from sega.methods.registry import build_method
-from sega.methods.types import Request
+from sega.methods.types import ImageRequest
 
 PROMPT = "a photo of a red boat"
-WIDE = Request((4096, 2048), 28, 4.5)
+WIDE = ImageRequest((4096, 2048), 28, 4.5)
 
 
 def test_the_published_clip_raises_frequencies_below_the_training_tokens():
@@ -37,10 +37,10 @@ def test_stages():
     for axis in (rope.height, rope.width):
         torch.testing.assert_close(axis.frequencies, base_frequencies(56, 10000) * (4096 / (42 * 85)) ** 0.5)
     assert theirs[0].identity()["positions"]["clip"] == "code"
-    square = Request((4096, 4096), 28, 4.5)
+    square = ImageRequest((4096, 4096), 28, 4.5)
     code = load_method("imax", overrides=["clip=code"])
     assert code.stages(square) == load_method("imax").stages(square) and code.stages(square)[0].plain
-    (only,) = code.stages(Request((512, 512), 28, 4.5))
+    (only,) = code.stages(ImageRequest((512, 512), 28, 4.5))
     assert not only.plain and only.positions.positions((32, 32)).width.frequencies[0] == 2.0
     with pytest.raises(RequestError, match="did you mean 'code'"):
         load_method("imax", overrides=["clip=coded"])
@@ -49,7 +49,7 @@ def test_stages():
 def test_only_positions_apply_in_the_first_stage():
     method = load_method("imax", overrides=["clip=code"])
     assert method.attention(0, None) is None and method.flow(0, None) is None
-    assert method.text_places((256, 256), 0) == [(0, 0)] and len(method.text_places((256, 256), 1)) == 16
+    assert method.text_positions((256, 256), 0) == [(0, 0)] and len(method.text_positions((256, 256), 1)) == 16
     assert isinstance(method.attention(1, None), imax.ProportionalAttention)
 
 

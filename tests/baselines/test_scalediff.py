@@ -17,7 +17,7 @@ from sega.errors import RequestError
 from sega.formulas.filters import bicubic, resize_lowpass
 from sega.methods.base import Method, base_axis
 from sega.methods.geometry import Geometry
-from sega.methods.types import Point, Request, Rope
+from sega.methods.types import ImageRequest, Point, Rope
 from sega.models.flux import image_ids
 from sega.models.flux_tables import rotary_table
 
@@ -176,7 +176,7 @@ def test_structure_guidance():
 
 def test_flux_stages():
     method = load_method("scalediff", "flux", ["suffix=', best quality'"])
-    base, *doublings = method.stages(Request((4096, 4096), 28, 4.5))
+    base, *doublings = method.stages(ImageRequest((4096, 4096), 28, 4.5))
     assert (base.size, base.steps, base.guidance, base.plain, base.suffix) == ((1024, 1024), 30, 3.5, True, "")
     assert [stage.size for stage in doublings] == [(2048, 2048), (4096, 4096)]
     assert all((stage.first, stage.taken, stage.suffix) == (12, 18, ", best quality") for stage in doublings)

@@ -17,7 +17,7 @@ from sega.errors import RequestError
 from sega.formulas.rope import base_frequencies
 from sega.methods.base import Attention
 from sega.methods.geometry import Geometry, load_geometry
-from sega.methods.types import Request
+from sega.methods.types import ImageRequest
 from sega.models.flux import image_ids
 
 VALUES = np.load(Path(__file__).parents[1] / "golden" / "ultraimage.npz")
@@ -152,7 +152,7 @@ def test_an_image_depends_on_its_seed_alone(tiny_pipe, mode):
 def test_direct_mode_is_one_stage_and_one_measuring_pass(tiny_pipe):
     made = picture(tiny_pipe)
     assert made.calls == 3
-    assert ["rehearsal" in step.details for step in made.steps] == [True, False, False]
+    assert ["probe" in step.details for step in made.steps] == [True, False, False]
     sigma = made.steps[1].sigma, made.steps[2].sigma
     assert sigma == pytest.approx((1.0, 6 * 0.5 / (1 + 5 * 0.5)), abs=1e-3)
     assert picture(tiny_pipe, "focus=false").calls == 2
@@ -252,7 +252,7 @@ def test_largest_entropy():
 
 def test_guided_mode_keeps_imax_stages():
     method = load_method("ultraimage", "flux", ["mode=guided"])
-    base, target = method.stages(Request((4096, 4096), 28, 4.5))
+    base, target = method.stages(ImageRequest((4096, 4096), 28, 4.5))
     assert (base.size, base.plain, base.schedule, base.guidance) == ((1024, 1024), True, 3.0, 3.5)
     assert (target.steps, target.guidance, target.schedule, target.windows) == (30, 7.0, 6.0, True)
     assert target.positions.grid == (256, 256) and method.staged and not load_method("ultraimage", "flux").staged
@@ -260,7 +260,7 @@ def test_guided_mode_keeps_imax_stages():
 
 def test_qwen_keeps_the_settings_of_the_run():
     method = load_method("ultraimage", "qwen")
-    (stage,) = method.stages(Request((2048, 2048), 40, 4.0))
+    (stage,) = method.stages(ImageRequest((2048, 2048), 40, 4.0))
     assert (stage.steps, stage.guidance, stage.schedule) == (40, 4.0, "stock")
     assert (method.lambda_min, method.h_min) == (1.0, 0.04)
 

@@ -14,7 +14,7 @@ from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.methods.geometry import load_geometry
 from sega.methods.registry import build_method
-from sega.methods.types import Request
+from sega.methods.types import ImageRequest
 
 PROMPT = "a photo of a red boat"
 SETTINGS = {"mode": "guided", "steps": 2, "base_steps": 2, "guidance": 1.0, "base_guidance": 1.0}
@@ -54,7 +54,7 @@ def test_the_measuring_pass_attends_under_proportional_attention(tiny_pipe, monk
     length, width = 27 * 27 + 24, calls[0].q.shape[-1]
     native = {"double": (2 * 16) ** 2 + 24, "single": 16**2 + 24}
     expected = [math.sqrt(math.log(length) / math.log(n) / width) for n in native.values()]
-    measured = ["rehearsal" in call.step.details for call in calls]
+    measured = ["probe" in call.step.details for call in calls]
     assert measured == [True] * 2 + [False] * 4 and len(made.steps) == 2 + 3
     assert scales == pytest.approx([*expected, *[None] * 4])
 
@@ -89,7 +89,7 @@ def test_thresholds_are_those_of_the_picture_without_its_border(tiny_pipe, monke
 
 def test_flux_at_3600_px_has_the_published_thresholds_and_positions():
     method = load_method("ultraimage", "flux", ["mode=guided"])
-    base, target = method.stages(Request((3600, 3600), 28, 4.5))
+    base, target = method.stages(ImageRequest((3600, 3600), 28, 4.5))
     run = SimpleNamespace(stages=[base, target], double_layers=19)
     part = method.attention(1, run)
     assert part.target == (225, 225) and method.largest_entropy(part.target, 225**2 + 512) == 6.0
@@ -102,14 +102,14 @@ def test_flux_at_3600_px_has_the_published_thresholds_and_positions():
 
 @pytest.mark.parametrize("size", [(3600, 3600), (4096, 2048), (1280, 1024)])
 def test_the_first_stage_has_the_training_size_whatever_the_target(size):
-    base, target = load_method("ultraimage", "flux", ["mode=guided"]).stages(Request(size, 28, 4.5))
+    base, target = load_method("ultraimage", "flux", ["mode=guided"]).stages(ImageRequest(size, 28, 4.5))
     assert (base.size, base.plain, base.schedule, base.steps, base.guidance) == ((1024, 1024), True, 3.0, 30, 3.5)
     assert (target.size, target.windows, target.schedule, target.steps) == (size, True, 6.0, 30)
 
 
 @pytest.mark.parametrize("size", [(1024, 1024), (512, 1536)])
 def test_up_to_the_training_size_there_is_one_plain_stage(size):
-    (only,) = load_method("ultraimage", "flux", ["mode=guided"]).stages(Request(size, 28, 4.5))
+    (only,) = load_method("ultraimage", "flux", ["mode=guided"]).stages(ImageRequest(size, 28, 4.5))
     assert only.plain and only.size == size
 
 
@@ -120,7 +120,7 @@ def test_a_wide_picture_is_guided_by_a_square_one(tiny_pipe):
 
 
 def test_without_focus_the_reference_length_is_that_of_the_newest_code():
-    stages = load_method("ultraimage", "flux", ["mode=guided"]).stages(Request((3600, 3600), 28, 4.5))
+    stages = load_method("ultraimage", "flux", ["mode=guided"]).stages(ImageRequest((3600, 3600), 28, 4.5))
     run = SimpleNamespace(stages=stages, double_layers=19)
 
     def factors(*overrides):

@@ -33,7 +33,7 @@ def seen(monkeypatch):
     calls, run = [], Attachment._run
 
     def watch(self, call, step):
-        calls.append((step.branch, "rehearsal" in step.details, call["encoder_hidden_states"]))
+        calls.append((step.branch, "probe" in step.details, call["encoder_hidden_states"]))
         return run(self, call, step)
 
     monkeypatch.setattr(Attachment, "_run", watch)

@@ -307,7 +307,7 @@ def test_a_bare_transformer_measures_the_heads_of_every_generation(pipe):
             call = arguments(pipe, 1.0, prompt)
             call["img_ids"] = pipe._prepare_latent_image_ids(1, 32, 32, "cpu", torch.float32)
             answers.append(pipe.transformer(**call | {"hidden_states": noise(size=(256, 256))})[0])
-        assert [("rehearsal" in step.details, step.index) for step in attachment.steps] == [(True, 0), (False, 0)] * 2
+        assert [("probe" in step.details, step.index) for step in attachment.steps] == [(True, 0), (False, 0)] * 2
     with torch.no_grad(), attach(pipe.transformer, load_method("ultraimage", "tiny", ["block=8"])):
         assert torch.equal(pipe.transformer(**call | {"hidden_states": noise(size=(256, 256))})[0], answers[1])
 

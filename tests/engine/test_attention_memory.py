@@ -7,7 +7,7 @@ import torch
 from small import load
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sega.methods.types import Call, Request, Step
+from sega.methods.types import AttentionCall, ImageRequest, Step
 from sega.models.row_ids import image_ids
 
 TEXT, HEADS, DIM = 24, 2, 64
@@ -49,17 +49,17 @@ def turn(x, ids=None, rope=None):
 def largest(case, side):
     """Bytes of the largest tensor made in one attention call on side x side image tokens."""
     method = load(case.split("-")[0], *CASES[case])
-    stages = method.stages(Request((side * 8, side * 8), 2, 1.0))
+    stages = method.stages(ImageRequest((side * 8, side * 8), 2, 1.0))
     run = SimpleNamespace(generator=torch.Generator().manual_seed(0))
     part = method.attention(len(stages) - 1, run)
     length = TEXT + side * side
     q, k, v = torch.randn(3, 1, length, HEADS, DIM)
     ids = torch.cat([torch.zeros(TEXT, 3), image_ids((side, side), "cpu")])
     step = Step(0, 1.0, (side, side))
-    steps = [Step(0, 1.0, (side, side), details={"rehearsal": True}), step] if part.rehearse(step) else [step]
+    steps = [Step(0, 1.0, (side, side), details={"probe": True}), step] if part.probes(step) else [step]
     with Largest() as watch, torch.no_grad():
         for item in steps:
-            out = part.attend(Call(q, k, v, TEXT, (side, side), 0, 1, item, ids, turn, lambda *_: ids[:TEXT], dense))
+            out = part.attend(AttentionCall(q, k, v, TEXT, (side, side), 0, 1, item, ids, turn, lambda *_: ids[:TEXT], dense))
     assert out.shape == q.shape
     return watch.size
 

@@ -12,7 +12,7 @@ from method_table import METHODS
 from PIL import Image
 from small import PROMPT, load, made, pixels, words
 
-from sega.methods.types import Request
+from sega.methods.types import ImageRequest
 
 SWEEP = (1.0, 2.0, 3.5)
 
@@ -38,7 +38,7 @@ def test_every_stage_hands_its_guidance_to_the_transformer(tiny_pipe, row):
     method, size = load(row.name, *row.quick), (192, 192) if row.staged else (192, 128)
     with read_by(tiny_pipe.transformer) as seen:
         done = made(tiny_pipe, method, size, guidance=2.25)
-    stages = method.stages(Request(size, 2, 2.25))
+    stages = method.stages(ImageRequest(size, 2, 2.25))
     assert [value.tolist() for value in seen] == [[pytest.approx(stages[step.stage].guidance)] for step in done.steps]
     # Methods that name a guidance of their own for their last stage keep it; the others take the run's.
     own = {"ultraimage": 7.0, "upsample": 3.5, "imax": 7.0, "hiflow": 1.0, "scalediff": 3.5, "hrdit": 1.0}

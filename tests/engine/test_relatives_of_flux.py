@@ -94,7 +94,7 @@ def test_a_direct_method_on_a_relative_of_flux(named, method):
     with attach(pipe, load_method(method, "tiny")) as attachment:
         assert torch.equal(latent(pipe, name, NATIVE), native)
         changed = latent(pipe, name, LARGE)
-        steps = [step for step in attachment.steps if "rehearsal" not in step.details]
+        steps = [step for step in attachment.steps if "probe" not in step.details]
     assert [step.index for step in steps] == list(range(1 if "strength" in extra(name, LARGE) else 2))
     assert {step.grid for step in steps} == {(32, 32)}  # a reference does not count
     assert torch.equal(latent(pipe, name, LARGE), large) and state(pipe) == before

@@ -14,7 +14,7 @@ from sega.engine.timeshift import stage_sigmas
 from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.methods.sizes import check_size
-from sega.methods.types import Point, Request, Stage, align
+from sega.methods.types import ImageRequest, Point, Stage, align
 from sega.models.flux import FluxAdapter
 from sega.models.row_ids import image_ids
 
@@ -52,7 +52,7 @@ def test_each_step_of_each_stage_is_told(tiny_pipe):
     hiflow = load("hiflow", "base_steps=3", "steps=[2]")
     hiflow = replace(hiflow, geometry=replace(GEOMETRY, train_tokens=8, sega_train_tokens=8))
     made(tiny_pipe, hiflow, (128, 128), on_step=lambda *step: told.append(step))
-    stages = hiflow.stages(Request((128, 128), 2, 1.0))
+    stages = hiflow.stages(ImageRequest((128, 128), 2, 1.0))
     assert told == [(k, n + 1) for k, stage in enumerate(stages) for n in range(stage.taken)] and len(stages) == 2
 
 
@@ -133,7 +133,7 @@ def test_aligning_pads_with_zeros_and_crops():
 
 def test_the_generator_of_an_image_is_its_own(tiny_pipe):
     def image(seed):
-        request, generator = Request((8, 8), 1, 1.0), seeded(seed, PROMPT, (8, 8), "method")
+        request, generator = ImageRequest((8, 8), 1, 1.0), seeded(seed, PROMPT, (8, 8), "method")
         return ImageGeneration(FluxAdapter(tiny_pipe), VANILLA, PROMPT, seed, request, [], generator)
 
     assert image(0).random((4,)).equal(image(0).random((4,))) and not image(0).random((4,)).equal(image(1).random((4,)))

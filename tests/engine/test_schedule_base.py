@@ -14,7 +14,7 @@ from sega.formulas.schedules import linear_grid, mu_for_tokens, shift_of, tokens
 from sega.methods.base import Method
 from sega.methods.geometry import load_geometry
 from sega.methods.registry import build_method
-from sega.methods.types import Request, Stage
+from sega.methods.types import ImageRequest, Stage
 from sega.models import adapter_for
 
 NAMES = ("hiflow", "hrdit")
@@ -22,7 +22,7 @@ SHORT = {"base_steps": 4, "base_guidance": 1.0, "steps": [3], "guidance": [1.0]}
 
 
 def stages(name, size, *overrides, model="flux"):
-    return load_method(name, model, overrides).stages(Request(size, 28, 4.5))
+    return load_method(name, model, overrides).stages(ImageRequest(size, 28, 4.5))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,7 +67,7 @@ def picture(pipe, method, size, steps=4):
 
 def test_all_stages_run_at_the_shift_of_the_base(tiny_pipe):
     method, size = small(tiny_pipe, "hiflow", **SHORT), (224, 160)
-    base, target = method.stages(Request(size, 28, 1.0))
+    base, target = method.stages(ImageRequest(size, 28, 1.0))
     tokens = base.size[0] // 8 * (base.size[1] // 8)
     assert tokens != 256 and base.schedule == target.schedule == shift_of(tokens)
     made = picture(tiny_pipe, method, size)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval.metrics.artefacts import radial_spectrum, seam_energy, upper_octave
-from eval.records.runs import Picture
+from eval.records.runs import RunImage
 from eval.scoring.aggregate import Scored
 from eval.scoring.references import References
 
@@ -73,7 +73,7 @@ def test_high_frequency_energy_is_the_gain_over_the_reference(gain, decibel):
         pictures.append(radial_spectrum(np.fft.ifft2(spectrum).real, 24))
     reference = References({"spectrum": np.stack(references)}, ("",) * 8)
     scored = Scored(
-        [Picture(None, str(k), 0) for k in range(8)], [{"spectrum": s} for s in pictures], reference, (128, 24)
+        [RunImage(None, str(k), 0) for k in range(8)], [{"spectrum": s} for s in pictures], reference, (128, 24)
     )
     scored.add_spectrum_distance()
     assert np.mean([v["high_frequency"] for v in scored.values]) == pytest.approx(decibel, abs=0.4)

@@ -16,9 +16,9 @@ from sega.store.step_files import rows_file, write_steps
 
 
 def record(folder, number: int, spectral: bool, query=(4, 4), start: int = 0) -> None:
-    """Four steps of picture `number`: a base stage of another grid, a rehearsal, then the stage itself."""
+    """Four steps of picture `number`: a base stage of another grid, a probe, then the stage itself."""
     steps = [Step(0, 1.0, (4, 4), 0, details={"attention": torch.full((4, 4), 0.05), "spectrum": [1.0] * 5})]
-    steps.append(Step(0, 1.0, (8, 8), 1, details={"rehearsal": True}))
+    steps.append(Step(0, 1.0, (8, 8), 1, details={"probe": True}))
     for k in range(start, 3):
         attention = torch.full((8, 8), 0.01)
         attention[2, 6] = 0.3 + 0.01 * k

@@ -6,7 +6,7 @@ import pytest
 from eval_store import make_run
 
 from eval.records import frame
-from eval.records.schema import MetricCell, ScoreBlock, ScoreFile, ScoreRow
+from eval.records.schema import MetricScore, ScoreBlock, ScoreFile, ScoreRow
 from eval.scoring.command import main as score
 from sega.errors import RequestError
 
@@ -58,12 +58,12 @@ def test_what_is_written_is_what_is_declared(place):
             name: set(kind.__annotations__) for name, kind in kinds.items()
         }
         for cell in block["metrics"].values():
-            assert MetricCell.__required_keys__ <= set(cell)
+            assert MetricScore.__required_keys__ <= set(cell)
             cells |= set(cell)
-    assert cells == set(MetricCell.__annotations__) - {"crops"}  # of patch_fid and patch_kid only
+    assert cells == set(MetricScore.__annotations__) - {"crops"}  # of patch_fid and patch_kid only
 
 
-@pytest.mark.parametrize("kind", [MetricCell, ScoreBlock, ScoreRow, ScoreFile])
+@pytest.mark.parametrize("kind", [MetricScore, ScoreBlock, ScoreRow, ScoreFile])
 def test_every_key_has_a_sentence(kind):
     from typing import get_type_hints
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from sega.errors import RequestError
 from sega.home import CONF
 from sega.loading import memory
-from sega.loading.folder import Part
+from sega.loading.folder import Component
 from sega.methods.types import Stage
 
 BF16 = torch.bfloat16
@@ -64,7 +64,7 @@ def model(name, **changes):
 
 def expected(name, size, **changes):
     config = model(name, **changes)
-    parts = {key: Part(int(part["parameters"]), part.get("config") or {}) for key, part in config["published"].items()}
+    parts = {key: Component(int(part["parameters"]), part.get("config") or {}) for key, part in config["published"].items()}
     return memory.estimate(config, parts, [Stage(size, 20, 4.0)])
 
 

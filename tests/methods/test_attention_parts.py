@@ -122,12 +122,12 @@ def test_a_pattern_sees_what_it_needs_to_place_text(tiny_pipe):
 
 def test_rehearsing_runs_the_transformer_once_more(tiny_pipe):
     class Rehearsed(Watch):
-        def rehearse(self, step):
+        def probes(self, step):
             return step.index == 0
 
     part = Rehearsed()
     done = made(tiny_pipe, Attending(GEOMETRY, part=part), (64, 64), steps=2)
-    assert done.calls == 3 and ["rehearsal" in step.details for step in done.steps] == [True, False, False]
+    assert done.calls == 3 and ["probe" in step.details for step in done.steps] == [True, False, False]
     assert [step.index for step in done.steps] == [0, 0, 1]
     assert np.array_equal(pixels(done), pixels(made(tiny_pipe, VANILLA, (64, 64), steps=2)))
 
@@ -138,7 +138,7 @@ def test_copies_of_the_text(tiny_pipe):
 
     @dataclass(frozen=True, eq=False)
     class Copies(Attending):
-        def text_places(self, grid, index):
+        def text_positions(self, grid, index):
             return [(0, 0), (0, 16)]
 
     part = Text()

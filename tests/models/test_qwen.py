@@ -70,7 +70,7 @@ def test_up_to_the_training_size_a_method_is_the_stock_pipeline(pipe, name, shap
     size = tuple(int(native * side) * 16 for side in shape)
     done = made(pipe, method(name, "schedule=stock"), size)
     assert np.array_equal(pixels(done), stock(pipe, size))
-    assert [(step.index, step.branch) for step in done.steps if "rehearsal" not in step.details] == [
+    assert [(step.index, step.branch) for step in done.steps if "probe" not in step.details] == [
         (0, "cond"),
         (0, "uncond"),
         (1, "cond"),

@@ -111,7 +111,7 @@ def test_attaching_changes_a_larger_picture_and_removing_restores_it(pipe, famil
     before, untouched = state(pipe), stock(pipe, family, (192, 128))
     with attach(pipe, method(family, name, "schedule=stock")) as attachment:
         attached = stock(pipe, family, (192, 128))
-        assert [step.index for step in attachment.steps if "rehearsal" not in step.details] == [0, 1]
+        assert [step.index for step in attachment.steps if "probe" not in step.details] == [0, 1]
         assert attachment.steps[0].sigma == pytest.approx(1.0) and attachment.steps[0].grid == (8, 12)
     assert state(pipe) == before
     assert np.array_equal(stock(pipe, family, (192, 128)), untouched)

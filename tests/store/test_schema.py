@@ -63,7 +63,7 @@ def test_records_of_an_image_with_all_that_is_recorded_of_its_steps(made):
     steps = rows(cell / next(name for name in row["steps"] if name.endswith(".jsonl")))
     assert steps and all(fits(step, StepRow) for step in steps)
     seen = {key for step in read_steps(cell / row["file"]) for key in step}
-    assert seen == get_type_hints(StepRow).keys() - {"rehearsal"}
+    assert seen == get_type_hints(StepRow).keys() - {"probe"}
 
 
 def test_a_plain_image_and_the_base_of_a_staged_method(made):
@@ -88,7 +88,7 @@ def test_a_measuring_call_says_so(made):
     cell = made("method=ultraimage", "method.steps=1", "record=[magnitudes]")
     (row,) = rows(cell / "images.jsonl")
     steps = read_steps(cell / row["file"])
-    assert all(fits(step, StepRow) for step in steps) and any("rehearsal" in step for step in steps)
+    assert all(fits(step, StepRow) for step in steps) and any("probe" in step for step in steps)
 
 
 def test_what_readers_ask_of_a_row_is_declared():
