@@ -26,7 +26,7 @@ $(STAMP): constraints.txt pyproject.toml
 	$(PIP) -e '.[dev,cluster]'
 	touch $@
 
-# bfloat16 halves the time where the CPU multiplies in it, and takes many times as long where it does not. The pictures
+# bfloat16 halves the time where the CPU multiplies in it, and takes many times as long where it does not. The images
 # look the same (mean difference 0.8 of 255). COUNT prompts end within 4 minutes on 2 cores: at 2x an image of a direct
 # method takes 2.4 s in bfloat16 and 5.1 s in float32.
 DTYPE    ?= $(if $(shell grep -m1 -E 'amx_bf16|avx512_bf16' /proc/cpuinfo 2>/dev/null),bfloat16,float32)
@@ -122,13 +122,13 @@ test: $(STAMP) $(VENV)/.ray ## lint, check types and run the tests, TESTERS file
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TESTERS) --dist loadfile
 
 PAPER = results/papers/$*
-papers: ## list the presets of published tables with their costs; make paper-<name> PROMPTS= PICTURES= runs one
+papers: ## list the presets of published tables with their costs; make paper-<name> PROMPTS= IMAGES= runs one
 	@awk '/^# Cost/{sub(".*/","",FILENAME); sub(".yaml","",FILENAME); sub("# Cost: ",""); printf "  %-30s %s\n", FILENAME, $$0}' conf/experiment/*.yaml
 
 paper-%: conf/experiment/%.yaml $(STAMP)
 	set -e; for preset in $* $(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/$*_and_*.yaml)); do \
 	  $(RUN) run.py -m experiment=$$preset $(if $(PROMPTS),prompts.path=$(PROMPTS)) store=$(PAPER)/runs $(ARGS); done
-	$(RUN) -m eval store=$(PAPER)/runs $(if $(PICTURES),reference.path=$(PICTURES))
+	$(RUN) -m eval store=$(PAPER)/runs $(if $(IMAGES),reference.path=$(IMAGES))
 	$(RUN) -m eval.report store=$(PAPER)/runs out=$(PAPER)/report
 
 train-embedded: $(STAMP) ## train the embedded model and its scorer from nothing (set for 3 hours on a CPU, 10 minutes on a GPU; ARGS=--install ships them)
@@ -163,7 +163,7 @@ cells: $(STAMP)
 	$(CELLS) method=sega method.ntk=plain $(ASKED)
 	$(CELLS) method=sega method.variant=paper $(ASKED)
 
-reference: cells card ## make results/embedded: images (hours; resumable), scores, tables, figures, the README's pictures and numbers
+reference: cells card ## make results/embedded: images (hours; resumable), scores, tables, figures, the README's images and numbers
 	$(RUN) -m eval store=$(REFERENCE)/runs
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report cost=calls
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report-upsample base=upsample parts=tables

@@ -95,10 +95,10 @@ def enlarged(generation: Generation, latent: Tensor, size: tuple[int, int], std:
     """A clean latent through pixels: decoded, bicubic to `size` (rows, columns of the latent), sharpened, encoded."""
     from sega.formulas.filters import bicubic, sharpen
 
-    picture = generation.decode(latent)
-    cell = picture.shape[-1] // latent.shape[-1]
-    picture = bicubic(picture, (size[0] * cell, size[1] * cell))
-    return generation.encode(sharpen(picture, std, generation.generator))
+    image = generation.decode(latent)
+    cell = image.shape[-1] // latent.shape[-1]
+    image = bicubic(image, (size[0] * cell, size[1] * cell))
+    return generation.encode(sharpen(image, std, generation.generator))
 
 
 @dataclass(frozen=True)

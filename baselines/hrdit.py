@@ -74,7 +74,7 @@ class BundledAttention(Attention):
         return (total / len(variants)).to(call.v.dtype)
 
     def bundled(self, call: AttentionCall) -> list[Tensor]:
-        """Ids [S, 3] of every variant; text is to the bundles as it is to the tokens of a picture of their number."""
+        """Ids [S, 3] of every variant; text is to the bundles as it is to the tokens of an image of their number."""
         import torch
 
         first = call.ids[call.text]

@@ -86,7 +86,7 @@ def interpolated(base: Tensor, pairs: tuple[int, ...], factor: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Unpadded(Method):
-    """The positions of `method` for the picture's own `grid`, also on steps that shifted windows pad."""
+    """The positions of `method` for the image's own `grid`, also on steps that shifted windows pad."""
 
     method: Method | None = None
     grid: tuple[int, int] = (1, 1)
@@ -281,7 +281,7 @@ class UltraImage(Method):
         )
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Tokens (height, width) of a picture of (width, height) pixels."""
+        """Tokens (height, width) of an image of (width, height) pixels."""
         return tuple(side // self.geometry.token_pixels for side in reversed(size))
 
     def stages(self, request: ImageRequest) -> list[Stage]:

@@ -91,7 +91,7 @@ def is_size(wanted: str | None, model: str, size: str) -> bool:
     if is_multiple(wanted):
         try:
             geometry = load_geometry(model)
-        except RequestError:  # pictures of another origin have no training size
+        except RequestError:  # images of another origin have no training size
             return False
         native, token = geometry.train_tokens * geometry.token_pixels, geometry.token_pixels
     return "x".join(map(str, parse_size(wanted, native, token, "size"))) == size

@@ -17,7 +17,7 @@ from .records.scores import read_scores, score_rows
 
 HELP = """usage: python -m eval.track [key=value ...]
 
-Sends scored runs to Weights & Biases: configuration, scores with intervals, timing, a table of pictures with prompts
+Sends scored runs to Weights & Biases: configuration, scores with intervals, timing, a table of images with prompts
 and, where steps were recorded, scaling maps. A run of the store is one run there, also when it is sent again.
 
   python -m eval.track                          into offline files under results/wandb; wandb sync sends them
@@ -27,7 +27,7 @@ and, where steps were recorded, scaling maps. A run of the store is one run ther
   project  sega-bench
   mode     offline          offline or online
   group                     one name for all; otherwise runs of one model and prompts stand together
-  images   8                pictures in the table of a run
+  images   8                images in the table of a run
   timeout  30               seconds to wait for the service
   folder   results          holds the folder wandb/""".replace("{selection}", options.SELECTION)
 

@@ -96,7 +96,7 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=4096, help="side of the picture in pixels, a multiple of 16")
+    parser.add_argument("--size", type=int, default=4096, help="side of the image in pixels, a multiple of 16")
     parser.add_argument("--heads", type=int, default=2)
     # Bundled ids cost 7 evaluations at 4096 px, where the method has them off; at 2048 px they cost 3.
     usual = ",".join(case for case in CASES if case != "hrdit-spa")

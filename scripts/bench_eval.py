@@ -1,7 +1,7 @@
 """What scoring costs beside its feature networks alone: `python scripts/bench_eval.py [count=195 size=4096 workers=N]`.
 
-Writes renders of the embedded world, then takes turns, in one process and on the same pictures, between decoding with
-features (the embedded scorer on pictures and crops) and the same with PIQE as well. Prints seconds a picture of both,
+Writes renders of the embedded world, then takes turns, in one process and on the same images, between decoding with
+features (the embedded scorer on images and crops) and the same with PIQE as well. Prints seconds an image of both,
 their ratio, and the peak memory. `count` and `size` make a small version; rounds=N repeats it and takes the medians.
 """
 
@@ -42,11 +42,11 @@ def main(words: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(pictures(Path(folder), options), options), indent=1))
+        print(json.dumps(measure(image_files(Path(folder), options), options), indent=1))
     return 0
 
 
-def pictures(folder: Path, options: dict) -> list[Path]:
+def image_files(folder: Path, options: dict) -> list[Path]:
     """`count` files of which `distinct` differ (renders take longer than scoring)."""
     from PIL import Image
 
@@ -65,7 +65,7 @@ def pictures(folder: Path, options: dict) -> list[Path]:
 
 
 def measure(paths: list[Path], options: dict) -> dict:
-    """Seconds a picture of both, their ratio and peaks."""
+    """Seconds an image of both, their ratio and peaks."""
     from eval.protocols import load_protocol
     from eval.records import images
     from eval.scoring.collect import Item, collect, resolve
@@ -86,13 +86,13 @@ def measure(paths: list[Path], options: dict) -> dict:
             assert not damaged and all(len(v) == len(names) for v in values)
     alone, both = (median(times) for times in seconds.values())
     return {
-        "pictures": len(paths),
+        "images": len(paths),
         "size": options["size"],
         "workers": options["workers"],
         "device": options["device"],
-        "seconds a picture": {title: round(median(times), 4) for title, times in seconds.items()},
+        "seconds an image": {title: round(median(times), 4) for title, times in seconds.items()},
         "ratio": round(both / alone, 3),
-        "target at 195 pictures of 4096 px": TARGET,
+        "target at 195 images of 4096 px": TARGET,
         "peak memory MB": {"this process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)},
     }
 

@@ -27,16 +27,16 @@ SAMPLES = (6, 8)  # rows, columns of the sample grid
 CURVES = ("autoencoder", "generator", "distillation", "scorer")
 
 
-def sample_grid(prompts: list[str], pictures: torch.Tensor, path: Path) -> None:
-    """Generated pictures, and under each row the renders of the same captions."""
+def sample_grid(prompts: list[str], images: torch.Tensor, path: Path) -> None:
+    """Generated images, and under each row the renders of the same captions."""
     rows, columns = SAMPLES
     chosen = [i * len(prompts) // (rows * columns // 2) for i in range(rows * columns // 2)]  # spread over the run
-    prompts, pictures = [prompts[i] for i in chosen], pictures[chosen]
-    truth = renders(prompts, pictures.shape[-1], 1)
+    prompts, images = [prompts[i] for i in chosen], images[chosen]
+    truth = renders(prompts, images.shape[-1], 1)
     lines = []
     for r in range(rows // 2):
         row = slice(r * columns, (r + 1) * columns)
-        lines += [torch.cat(list(x[row]), dim=2) for x in (pictures, truth)]
+        lines += [torch.cat(list(x[row]), dim=2) for x in (images, truth)]
     Image.fromarray(torch.cat(lines, dim=1).permute(1, 2, 0).numpy()).save(path, optimize=True)
 
 
@@ -73,15 +73,15 @@ def before(run: dict) -> str:
 def flow(run: dict) -> str:
     """A phase of the generator in a sentence."""
     return (
-        f"{run['steps']} steps of about {run['tokens_a_step']:,} tokens, {run['pictures']:,} pictures "
+        f"{run['steps']} steps of about {run['tokens_a_step']:,} tokens, {run['images']:,} images "
         f"({run['distinct']:,} distinct), {where(run)}, final loss {run['loss']:.4f}{before(run)}"
     )
 
 
-def loss_after(run: dict, pictures: float) -> float:
-    """The loss of a run after it had seen that many pictures, read from its curve between the entries on both sides."""
+def loss_after(run: dict, images: float) -> float:
+    """The loss of a run after it had seen that many images, read from its curve between the entries on both sides."""
     steps, losses = zip(*run["curve"], strict=True)
-    return float(np.interp(pictures / run["pictures"] * run["steps"], steps, losses))
+    return float(np.interp(images / run["pictures"] * run["steps"], steps, losses))
 
 
 def accuracy_table(scorer: dict) -> str:
@@ -106,10 +106,10 @@ def cpu_section(cpu: dict, reference: dict) -> str:
     minute = run["seconds"] / 60
     return f"""**What a CPU gives.** Nobody has trained this model on a CPU to the end. What follows is a measured rate and a reading of the curve above.
 The generator was trained from nothing on {run["threads"]} thread(s) of a CPU ({run["tokens_a_step"]:,} tokens a step, bfloat16 autocast) for {minute:.1f} minutes, in which
-other programs left it {run["busy_seconds"] / 60:.1f} minutes of processor time: **{rate:.1f} pictures for each second of processor time** ({run["pictures"]} pictures
+other programs left it {run["busy_seconds"] / 60:.1f} minutes of processor time: **{rate:.1f} images for each second of processor time** ({run["images"]} images
 in {run["steps"]} steps; mean loss {run["loss"]:.2f}). Of three hours `make train-embedded` gives the generator {minutes:.0f} minutes. At this rate they see about
-{seen:,.0f} pictures on one thread, and at most {2 * seen:,.0f} on two. The run on {reference["device"]} had a loss of {read[0]:.3f} and {read[1]:.3f} after as many
-pictures, and {reference["loss"]:.3f} at its end. That run had larger steps ({reference["tokens_a_step"]:,} tokens) and its learning rate was still high there; a run
+{seen:,.0f} images on one thread, and at most {2 * seen:,.0f} on two. The run on {reference["device"]} had a loss of {read[0]:.3f} and {read[1]:.3f} after as many
+images, and {reference["loss"]:.3f} at its end. That run had larger steps ({reference["tokens_a_step"]:,} tokens) and its learning rate was still high there; a run
 that ends there may end lower."""
 
 
@@ -120,7 +120,7 @@ def time_table() -> str:
 
 def card(run: Path, out: Path) -> None:
     """Write the card. Raises RequestError where `card.json` or a part of it is missing."""
-    prompts, pictures = load_run(run)
+    prompts, images = load_run(run)
     measured = json.loads((out / "card.json").read_text()) if (out / "card.json").is_file() else {}
     missing = {"scorer", "autoencoder", "model"} - set(measured)
     if missing:
@@ -129,7 +129,7 @@ def card(run: Path, out: Path) -> None:
         )
     training, model, scorer = record.read(WEIGHTS), measured["model"], measured["scorer"]
     cpu = json.loads((out / "cpu-training.json").read_text()) if (out / "cpu-training.json").is_file() else None
-    sample_grid(prompts, pictures, out / "samples.png")
+    sample_grid(prompts, images, out / "samples.png")
     curves(training, out / "training.png")
     made, real = model["generated"], model["rendered"]
     rows = "\n".join(f"| {k} | {made[k]:.3f} | {real[k]:.3f} | {made[k] / real[k]:.3f} |" for k in made)
@@ -146,7 +146,7 @@ A `FluxPipeline` of stock classes trained on the procedural world of `sega/embed
 property of this small world, not of FLUX. Native size {model["side"]} px; guidance is embedded, as in FLUX.1-dev. This page is written by `make card`;
 its numbers are in [card.json](card.json).
 
-![generated pictures over renders of the same captions](samples.png)
+![generated images over renders of the same captions](samples.png)
 
 Odd rows are generated, even rows are renders of the same captions (with another horizon, place and texture, which a caption leaves free).
 
@@ -172,7 +172,7 @@ Scorer: zero-shot accuracy on {scorer["renders"]:,} fresh renders of each size, 
   tokens where the object may stand weigh up to 3 times more.
 * Distillation from its own velocity under classifier-free guidance of {low:g} to {high:g}: {flow(distilled)}.
 * Autoencoder: {autoencoder["steps"]} steps of {autoencoder["crops_a_step"]} crops of 64 px, {where(autoencoder)}.
-* Scorer: open_clip, {training["scorer"]["steps"]} steps of 64 pictures, {where(training["scorer"])}{before(training["scorer"])}.
+* Scorer: open_clip, {training["scorer"]["steps"]} steps of 64 images, {where(training["scorer"])}{before(training["scorer"])}.
 * All weights together: {megabytes:.1f} MB. `make train-embedded` trains such weights from nothing into `results/cache/train`. Its times
   are set for 10 minutes on a large GPU and 3 hours on a CPU (minutes on each: {times}); this code has not been run on a GPU. `ARGS=--install` copies them into the package;
   `ARGS="--part scorer --start-from sega/embedded/weights"` trains one part on from what ships; `python -m sega.embedded.training --help` lists the rest.

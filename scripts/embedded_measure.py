@@ -24,7 +24,7 @@ from sega.errors import RequestError
 
 SIDES = (NATIVE, 2 * NATIVE, 4 * NATIVE)
 SMALL = 0.18
-"""Objects of a radius below this count as small. Radii are uniform between 0.15 and 0.27 of the picture's height."""
+"""Objects of a radius below this count as small. Radii are uniform between 0.15 and 0.27 of the image's height."""
 RENDERS = 1000
 SEED = 20_000
 """First seed of the renders: none that training draws from."""
@@ -32,27 +32,27 @@ USAGE = "usage: python scripts/embedded_measure.py <run folder> <out folder> [sc
 
 
 def load_run(folder: Path) -> tuple[list[str], torch.Tensor]:
-    """Prompts and pictures, uint8 [N, 3, H, W], of a run. Raises RequestError where there is none."""
+    """Prompts and images, uint8 [N, 3, H, W], of a run. Raises RequestError where there is none."""
     if not (folder / "images.jsonl").is_file():
         raise RequestError(f"{folder} is no run: it has no images.jsonl")
     rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
     rows = sorted({row["file"]: row for row in rows}.values(), key=lambda row: row["file"])
-    pictures = [np.asarray(Image.open(folder / row["file"]).convert("RGB")) for row in rows]
-    return [row["prompt"] for row in rows], torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    images = [np.asarray(Image.open(folder / row["file"]).convert("RGB")) for row in rows]
+    return [row["prompt"] for row in rows], torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def renders(prompts: list[str], side: int, seed: int) -> torch.Tensor:
     """One render of each caption, uint8 [N, 3, side, side]; `seed` draws what captions leave free."""
-    pictures = [world.render(world.scene_for(text, seed * 100_003 + i), side, side) for i, text in enumerate(prompts)]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    images = [world.render(world.scene_for(text, seed * 100_003 + i), side, side) for i, text in enumerate(prompts)]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def accuracies(scorer: Scorer, prompts: list[str], pictures: torch.Tensor) -> dict[str, float]:
-    """Share of pictures that show what their caption says, for each scored attribute and their mean."""
+def accuracies(scorer: Scorer, prompts: list[str], images: torch.Tensor) -> dict[str, float]:
+    """Share of images that show what their caption says, for each scored attribute and their mean."""
     said = [world.parse_caption(text) for text in prompts]
     hits: dict[str, list[bool]] = {name: [] for name in world.SCORED}
-    for start in range(0, len(pictures), 64):
-        found = scorer.attribute_probabilities(pictures[start : start + 64])
+    for start in range(0, len(images), 64):
+        found = scorer.attribute_probabilities(images[start : start + 64])
         for name in world.SCORED:
             best = found[name].argmax(-1).tolist()
             hits[name] += [
@@ -98,9 +98,9 @@ def measure_autoencoder() -> dict:
 
 def measure_model(run: Path) -> dict:
     """Attributes and FID of a run at the native size, each beside what renders of the same captions get."""
-    prompts, pictures = load_run(run)
-    side, scorer = pictures.shape[-1], load_scorer()
-    if tuple(pictures.shape[-2:]) != (NATIVE, NATIVE):
+    prompts, images = load_run(run)
+    side, scorer = images.shape[-1], load_scorer()
+    if tuple(images.shape[-2:]) != (NATIVE, NATIVE):
         raise RequestError(f"{run} is a run of {side} px; the card describes the native {NATIVE} px: name such a run")
     truth, other = renders(prompts, side, SEED), renders(prompts, side, SEED + 1)
     settings = json.loads((run / "run.json").read_text())
@@ -108,10 +108,10 @@ def measure_model(run: Path) -> dict:
         "run": settings["hash"],
         "dtype": settings["config"]["model"]["dtype"],
         "side": side,
-        "images": len(pictures),
-        "generated": accuracies(scorer, prompts, pictures),
+        "images": len(images),
+        "generated": accuracies(scorer, prompts, images),
         "rendered": accuracies(scorer, prompts, truth),
-        "fid": fid(pictures, truth),
+        "fid": fid(images, truth),
         "fid_of_renders": fid(other, truth),
     }
 

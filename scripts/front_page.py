@@ -1,7 +1,7 @@
-"""The pictures and the numbers of the README, from records: `python scripts/front_page.py [store=...] [parts=...]`.
+"""The images and the numbers of the README, from records: `python scripts/front_page.py [store=...] [parts=...]`.
 
   store    results/embedded/runs   images of the reference (make reference); without them parts=numbers still works
-  parts    pictures,numbers        docs/images/*.jpg, and the blocks of README.md between <!-- numbers:... --> marks
+  parts    images,numbers        docs/images/*.jpg, and the blocks of README.md between <!-- numbers:... --> marks
 
 The prompts shown are the first of the reference's list, whatever came out. `tests/project/test_front_page.py`
 checks that the README holds what the committed records say.
@@ -29,12 +29,12 @@ README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
 REFERENCE = ROOT / "results" / "embedded"
 WIDTH = 120  # of text in the README
 SEED = 11  # of the reference's prompts
-SHOWN = 3  # prompts of the front picture
+SHOWN = 3  # prompts of the front image
 ROWS = (("plain", "vanilla"), ("SEGA", "sega"), ("HiFlow", "hiflow"))  # a direct and a staged method
 BLOCK = re.compile(r"(<!-- numbers:(\w+) -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 
 
-# ---------------------------------------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------------------------------------- images
 
 
 def images_of(runs: list[Run], method: str, factor: int) -> dict[str, Path]:
@@ -44,7 +44,7 @@ def images_of(runs: list[Run], method: str, factor: int) -> dict[str, Path]:
     wanted = json.loads(json.dumps({"name": method, **load_method(method, "tiny").parameters()}))
     for run in runs:
         if run.identity["method"] == wanted and (run.width, run.height) == (factor * NATIVE, factor * NATIVE):
-            return {picture.prompt: picture.path for picture in run.pictures}
+            return {image.prompt: image.path for image in run.images}
     raise RequestError(f"the store has no {method} at {factor}x with default parameters; make it with `make reference`")
 
 
@@ -75,8 +75,8 @@ def front(runs: list[Run], cell: int = 200):
     return sheet
 
 
-def pictures(store: Path) -> list[Path]:
-    """Write the front picture and a thumbnail for each method; returns the files."""
+def images(store: Path) -> list[Path]:
+    """Write the front image and a thumbnail for each method; returns the files."""
     from PIL import Image
 
     from sega.embedded.world import prompts
@@ -218,14 +218,14 @@ def filled(text: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    options: dict[str, Any] = {"store": str(REFERENCE / "runs"), "parts": "pictures,numbers"}
+    options: dict[str, Any] = {"store": str(REFERENCE / "runs"), "parts": "images,numbers"}
     for word in words:
         key, _, given = word.partition("=")
         if key not in options or not given:
-            raise RequestError(f"can't read {word!r}; options are store=<folder> and parts=pictures,numbers")
+            raise RequestError(f"can't read {word!r}; options are store=<folder> and parts=images,numbers")
         options[key] = given
-    if "pictures" in options["parts"]:
-        for path in pictures(Path(options["store"])):
+    if "images" in options["parts"]:
+        for path in images(Path(options["store"])):
             print(path.relative_to(ROOT))
     if "numbers" in options["parts"]:
         README.write_text(filled(README.read_text()))

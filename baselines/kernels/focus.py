@@ -110,8 +110,8 @@ class LayeredProportion(ProportionalAttention):
 class Focus(Attention):
     """Measures the entropy of every head in one pass before the first step, then sharpens each by its own factor.
 
-    Factors belong to one image and one branch of classifier-free guidance. `target` is the grid of the picture where
-    that of a call may be padded; thresholds are those of the picture. In guided mode the measuring pass attends under
+    Factors belong to one image and one branch of classifier-free guidance. `target` is the grid of the image where
+    that of a call may be padded; thresholds are those of the image. In guided mode the measuring pass attends under
     `proportional`, as the published one does, while entropies are those of the plain logits.
     """
 

@@ -21,9 +21,9 @@ HELP = """usage: python -m eval.figures [figure ...] [key=value ...]
 
 Draws figures from records, each only when its records have changed; all that can be drawn where none is named.
 
-  grid       pictures of all methods, a magnified crop at the same place in each; a file for each size
+  grid       images of all methods, a magnified crop at the same place in each; a file for each size
   size       scores against size
-  cost       scores against what a picture costs
+  cost       scores against what an image costs
   scaling    magnitude of each rotary pair at each step, and strength over steps (SEGA, figure 3)
   attention  where a chosen token looks, for several methods (SEGA, figure 4)
   spectra    spectrum of the latent over time
@@ -79,11 +79,11 @@ class Options:
     method: str | None
     out: Path = _word("results/report", "where the figures go", lambda found, key: Path(found[key]))
     size: str | None = _word(None, "only this size: size=2048x2048, or size=2x for twice the training side", _size)
-    columns: int = _word("4", "prompts in a grid", options.whole)
+    columns: int = _word("4", "prompts in a grid", options.whole_number)
     crop: tuple[float, ...] = _word(
-        "0.5,0.55,0.25", "centre and side of the magnified crop, as fractions of the picture", _crop
+        "0.5,0.55,0.25", "centre and side of the magnified crop, as fractions of the image", _crop
     )
-    cost: str = _word("seconds", "what a picture costs: seconds, calls or memory", _cost)
+    cost: str = _word("seconds", "what an image costs: seconds, calls or memory", _cost)
     prompt: str | None = _word(None, "whose steps are shown: by default the prompt that most methods have")
     seed: int | None = _word(None, "and of which seed", _seed)
     force: bool = _word("false", "draw again", lambda found, key: found[key] == "true")
@@ -150,8 +150,8 @@ def draw(name: str, rows: list[Row], chosen: Options) -> Made:
     title = " ".join([name, *(f"{key}={value}" for key, value in chosen.selection.items() if value)])
     if name in SCORES:
         rows = [row for row in rows if options.is_size(chosen.size, row.run.model, row.size)]
-        pictures = [[str(p.path), p.path.is_file()] for row in rows for p in row.pictures.values()]
-        state = inputs(rows, [chosen.drawing, pictures if name == "grid" else None])
+        known_images = [[str(p.path), p.path.is_file()] for row in rows for p in row.images.values()]
+        state = inputs(rows, [chosen.drawing, known_images if name == "grid" else None])
         return part(chosen.out, title, state, lambda made: _from_scores(name, rows, chosen, made), chosen.force)
     recorded = load(chosen.store, chosen.model, chosen.method)
     recorded = [item for item in recorded if options.is_size(chosen.size, item.run.model, item.size)]
@@ -178,7 +178,7 @@ def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> Non
                     lambda s=same: grid(s, chosen.columns, chosen.crop[:2], chosen.crop[2]),
                 )
             if any(row.run.width is None for row in group):
-                made.skipped[f"grid-{suffix}"] = "pictures of several sizes"
+                made.skipped[f"grid-{suffix}"] = "images of several sizes"
 
 
 OF_STEPS = {"attention": steps.attention, "spectra": steps.spectra}

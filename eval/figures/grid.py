@@ -20,23 +20,23 @@ HEADER = 62
 
 
 def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float) -> Image.Image:
-    """Pictures of one size: a row a method (true renders on top), a column a prompt, each with a magnified crop.
+    """Images of one size: a row a method (true renders on top), a column a prompt, each with a magnified crop.
 
-    `place` is the centre of the crop and `zoom` its side, as fractions of the picture. NothingError where there are
-    no pictures.
+    `place` is the centre of the crop and `zoom` its side, as fractions of the image. NothingError where there are
+    no images.
     """
     from PIL import Image, ImageDraw
 
     methods = [row for row in rows if not row.is_reference]
-    common = set.intersection(*(set(row.pictures) for row in methods)) if methods else set()
+    common = set.intersection(*(set(row.images) for row in methods)) if methods else set()
     keys = sorted(common, key=str)[:columns]
     if not keys:
-        raise NothingError("the methods have no picture in common")
-    missing = [row for row in methods if not all(row.pictures[key].path.is_file() for key in keys)]
+        raise NothingError("the methods have no image in common")
+    missing = [row for row in methods if not all(row.images[key].path.is_file() for key in keys)]
     if missing:
-        raise NothingError(f"pictures of {missing[0].label} are not here, only their records")
-    renders = [row for row in rows if row.is_reference and set(keys) <= set(row.pictures)]
-    renders = [row for row in renders if all(row.pictures[key].path.is_file() for key in keys)][:1]
+        raise NothingError(f"images of {missing[0].label} are not here, only their records")
+    renders = [row for row in rows if row.is_reference and set(keys) <= set(row.images)]
+    renders = [row for row in renders if all(row.images[key].path.is_file() for key in keys)][:1]
     shown = renders + methods
     width, height = methods[0].run.width, methods[0].run.height
     cell = (CELL, round(CELL * height / width))
@@ -47,32 +47,32 @@ def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float)
     if methods[0].scale:
         write(draw, (4, 42), f"{methods[0].scale:.3g}× training", MARGIN - 8, 12)
     for k, key in enumerate(keys):
-        prompt = methods[0].pictures[key].prompt or key[0]
+        prompt = methods[0].images[key].prompt or key[0]
         write(draw, (MARGIN + k * (cell[0] + 6), 6), f"{prompt} (seed {key[1]})", cell[0] - 4, 11, lines=4)
     for r, row in enumerate(shown):
         top = HEADER + r * (cell[1] + 6)
         write(draw, (4, top + 6), row.label, MARGIN - 8, 13, lines=8)
         for k, key in enumerate(keys):
             try:
-                picture = Image.fromarray(images.read(row.pictures[key].path))
+                image = Image.fromarray(images.read(row.images[key].path))
             except images.DamagedError as error:
-                raise NothingError(f"{row.pictures[key].path} {error}") from error
-            sheet.paste(with_inset(picture, cell, place, zoom), (MARGIN + k * (cell[0] + 6), top))
+                raise NothingError(f"{row.images[key].path} {error}") from error
+            sheet.paste(with_inset(image, cell, place, zoom), (MARGIN + k * (cell[0] + 6), top))
     return sheet
 
 
-def with_inset(picture: Image.Image, cell: tuple[int, int], place: tuple[float, float], zoom: float) -> Image.Image:
-    """A picture at the size of a cell, with the crop magnified in its lower right corner and its place outlined."""
+def with_inset(image: Image.Image, cell: tuple[int, int], place: tuple[float, float], zoom: float) -> Image.Image:
+    """An image at the size of a cell, with the crop magnified in its lower right corner and its place outlined."""
     from PIL import Image, ImageDraw
 
-    width, height = picture.size
+    width, height = image.size
     side = max(8, round(zoom * min(width, height)))
     left = min(max(round(place[0] * width - side / 2), 0), width - side)
     top = min(max(round(place[1] * height - side / 2), 0), height - side)
-    shown = picture.resize(cell, Image.Resampling.LANCZOS)
+    shown = image.resize(cell, Image.Resampling.LANCZOS)
     inset = round(INSET * min(cell))
     sharp = Image.Resampling.NEAREST if side * 2 <= inset else Image.Resampling.LANCZOS
-    crop = picture.crop((left, top, left + side, top + side)).resize((inset, inset), sharp)
+    crop = image.crop((left, top, left + side, top + side)).resize((inset, inset), sharp)
     draw = ImageDraw.Draw(shown)
     fx, fy = cell[0] / width, cell[1] / height
     box = (left * fx, top * fy, (left + side) * fx, (top + side) * fy)

@@ -107,15 +107,15 @@ def _legend(figure, axes, styled: dict[str, dict[str, str]]) -> None:
 
 
 COST_AXES = {
-    "seconds": "seconds for a picture",
-    "calls": "transformer calls for a picture",
+    "seconds": "seconds for an image",
+    "calls": "transformer calls for an image",
     "memory": "peak memory in MB",
 }
 COST_KEYS = {"seconds": "seconds", "calls": "calls", "memory": "peak_memory_mb"}
 
 
 def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure:
-    """Each metric against a cost of a picture (a key of COST_AXES), a point a method and size; NothingError where it
+    """Each metric against a cost of an image (a key of COST_AXES), a point a method and size; NothingError where it
     was not recorded."""
     key = COST_KEYS[axis]
     timed = [row for row in rows if row.block["cost"].get(key) and row.run.width and not row.is_reference]
@@ -130,7 +130,7 @@ def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure
                 cell = row.cell(name)
                 if "value" not in cell:
                     continue
-                area = 22 + 30 * sizes.index(row.size)  # larger pictures, larger points
+                area = 22 + 30 * sizes.index(row.size)  # larger images, larger points
                 style = styled[row.label]
                 point = row.block["cost"][key], cell["value"]
                 panel.scatter(*point, s=area, color=style["color"], marker=style["marker"], label=row.label, alpha=0.85)

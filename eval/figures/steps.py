@@ -25,7 +25,7 @@ STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 def one_prompt(recorded: list[Recorded], prompt: str | None, seed: int | None) -> list[Recorded]:
     """An image a label, all of the same prompt and seed: those asked for, or the first that most labels have."""
-    keys = Counter(item.picture.key for item in recorded)
+    keys = Counter(item.image.key for item in recorded)
     if prompt is not None:
         known = sorted({key[0] for key in keys})
         if prompt not in known:
@@ -36,7 +36,7 @@ def one_prompt(recorded: list[Recorded], prompt: str | None, seed: int | None) -
     if not keys:
         raise NothingError(f"no recorded steps of this prompt and seed; {MAKE}")
     chosen = min(keys, key=lambda key: (-keys[key], key))
-    return [item for item in recorded if item.picture.key == chosen]
+    return [item for item in recorded if item.image.key == chosen]
 
 
 def scaling(chosen: list[Recorded], others: list[Recorded], caption: str) -> Figure:
@@ -74,7 +74,7 @@ def _strength(panel, item: Recorded, steps: list[dict[str, Any]], others: list[R
     count = 0
     for other in others:
         rows = _with(other, "strength")
-        if other.picture.key != item.picture.key and rows:
+        if other.image.key != item.image.key and rows:
             panel.plot([row["strength"] for row in rows], color=COLOURS[0], linewidth=0.6, alpha=0.35)
             count += 1
     panel.plot([row["strength"] for row in steps], color=COLOURS[0], marker="o", markersize=3, label="strength")
@@ -93,7 +93,7 @@ def attention(chosen: list[Recorded], caption: str) -> Figure:
 
     shown = [(item, steps) for item in chosen if (steps := _with(item, "attention"))]
     if not shown:
-        raise NothingError(f"no attention was recorded in layers that attend to the whole picture; {MAKE}")
+        raise NothingError(f"no attention was recorded in layers that attend to the whole image; {MAKE}")
     queries = {(tuple(steps[0]["query"]), tuple(steps[0]["grid"])) for _, steps in shown}
     if len(queries) > 1:
         raise NothingError("the methods were recorded for different query= places; record them for one")
@@ -136,13 +136,13 @@ def _picture(panel, item: Recorded, query: tuple[int, int], grid: list[int]) -> 
     _bare(panel)
     panel.set_ylabel("\n".join(textwrap.wrap(item.label, 20)), fontsize=9)
     try:
-        picture = Image.fromarray(images.read(item.picture.path))
+        pixels = Image.fromarray(images.read(item.image.path))
     except images.DamagedError:
-        panel.text(0.5, 0.5, "picture not here", ha="center", transform=panel.transAxes, fontsize=8)
+        panel.text(0.5, 0.5, "image not here", ha="center", transform=panel.transAxes, fontsize=8)
         return
-    picture.thumbnail((512, 512))
-    panel.imshow(np.asarray(picture))
-    scale = picture.size[0] / grid[1]
+    pixels.thumbnail((512, 512))
+    panel.imshow(np.asarray(pixels))
+    scale = pixels.size[0] / grid[1]
     panel.plot((query[1] + 0.5) * scale, (query[0] + 0.5) * scale, "+", color="cyan", markersize=10, markeredgewidth=2)
 
 
@@ -219,7 +219,7 @@ def _times(panel, steps: list[dict[str, Any]]) -> None:
 
 
 def _under(figure, item: Recorded, caption: str) -> None:
-    prompt = item.picture.prompt or item.picture.prompt_id
-    text = f"{item.run.model}, {item.size} px, seed {item.picture.seed}: {prompt}"
+    prompt = item.image.prompt or item.image.prompt_id
+    text = f"{item.run.model}, {item.size} px, seed {item.image.seed}: {prompt}"
     lines = textwrap.wrap(text, 110)[:3] + ([caption] if caption else [])
     figure.supxlabel("\n".join(lines).replace("$", r"\$"), fontsize=7, color="#444444")

@@ -1,7 +1,7 @@
 """A static gallery that opens from disk: `python -m eval.gallery`, then open `index.html`.
 
-Pictures are cut once into WebP tiles of several resolutions, so that pages of 4096-px pictures load what is in sight.
-Files are named by the hash of the picture; prompts go to the page as data and are shown as text alone.
+Images are cut once into WebP tiles of several resolutions, so that pages of 4096-px images load what is in sight.
+Files are named by the hash of the image; prompts go to the page as data and are shown as text alone.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from ..records.runs import Run, RunImage
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
-Writes a folder of plain HTML that opens from disk: pick prompts, methods and sizes, zoom and pan up to four pictures
-together, or slide between two. Made from the records of scored runs; pictures already there are not cut again.
+Writes a folder of plain HTML that opens from disk: pick prompts, methods and sizes, zoom and pan up to four images
+together, or slide between two. Made from the records of scored runs; images already there are not cut again.
 
   python -m eval.gallery
   python -m eval.gallery model=tiny out=results/gallery
 
   out      results/gallery  where the gallery goes
 {selection}
-  workers  2                processes that cut pictures""".replace("{selection}", options.SELECTION)
+  workers  2                processes that cut images""".replace("{selection}", options.SELECTION)
 
 KEYS = options.KEYS | {"out": "results/gallery", "workers": "2"}
 TILE = 1024
@@ -64,10 +64,10 @@ def gallery(words: list[str]) -> int:
 
 
 def build(rows: list[Row], out: Path, workers: int) -> Made:
-    """Cut what is not cut yet and write the page; pictures that can't be read are named on stderr."""
-    here = [picture.path for row in rows for picture in row.pictures.values() if picture.path.is_file()]
+    """Cut what is not cut yet and write the page; images that can't be read are named on stderr."""
+    here = [image.path for row in rows for image in row.images.values() if image.path.is_file()]
     if not here:
-        return Made(skipped={"gallery": "the pictures are not here, only their records"}, fresh=False)
+        return Made(skipped={"gallery": "the images are not here, only their records"}, fresh=False)
     cut, missing = cut_all(rows, out, workers)
     for path, why in missing.items():
         print(f"warning: {path} {why}; left out", file=sys.stderr)
@@ -76,8 +76,8 @@ def build(rows: list[Row], out: Path, workers: int) -> Made:
 
 
 def cut_all(rows: list[Row], out: Path, workers: int) -> tuple[int, dict[Path, str]]:
-    """Cut every picture that is not cut yet; returns how many, and the ones that can't be with the reason."""
-    todo = {identity(picture): picture.path for row in rows for picture in row.pictures.values()}
+    """Cut every image that is not cut yet; returns how many, and the ones that can't be with the reason."""
+    todo = {identity(image): image.path for row in rows for image in row.images.values()}
     todo = {name: path for name, path in todo.items() if not (out / "thumbs" / f"{name}.webp").exists()}
     if not todo:
         return 0, {}
@@ -99,13 +99,13 @@ def cut_all(rows: list[Row], out: Path, workers: int) -> tuple[int, dict[Path, s
     return len(jobs) - len(missing), missing
 
 
-def identity(picture: RunImage) -> str:
-    """Name of a picture's files."""
-    return picture.sha[:20] if picture.sha else digest([str(picture.path), picture.path.stat().st_mtime_ns])
+def identity(image: RunImage) -> str:
+    """Name of an image's files."""
+    return image.sha[:20] if image.sha else digest([str(image.path), image.path.stat().st_mtime_ns])
 
 
 def levels(width: int, height: int) -> int:
-    """How many resolutions a picture has: halved until it fits one tile."""
+    """How many resolutions an image has: halved until it fits one tile."""
     count = 1
     while max(width, height) > TILE << (count - 1):
         count += 1
@@ -113,31 +113,31 @@ def levels(width: int, height: int) -> int:
 
 
 def cut(out: Path, name: str, path: Path) -> str:
-    """Write the tiles and, last, the thumbnail of a picture. Returns "" or why it can't be read."""
+    """Write the tiles and, last, the thumbnail of an image. Returns "" or why it can't be read."""
     from PIL import Image
 
     from ..records import images
 
     try:
-        picture = Image.fromarray(images.read(path))
+        image = Image.fromarray(images.read(path))
     except images.DamagedError as error:
         return str(error)
     folder = out / "tiles" / name
     folder.mkdir(parents=True, exist_ok=True)
-    small = max(picture.size) <= TILE  # small pictures stay exact
-    for level in range(levels(*picture.size)):
-        reduced = picture.reduce(2**level)  # sides round up, as the page expects of the last tile
+    small = max(image.size) <= TILE  # small images stay exact
+    for level in range(levels(*image.size)):
+        reduced = image.reduce(2**level)  # sides round up, as the page expects of the last tile
         for column, row, box in boxes(reduced.size):
             reduced.crop(box).save(folder / f"{level}-{column}-{row}.webp", lossless=small, quality=90)
-    picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
+    image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
     (out / "thumbs").mkdir(exist_ok=True)
     with atomic(out / "thumbs" / f"{name}.webp") as scratch:
-        picture.save(scratch, "WEBP", quality=85)
+        image.save(scratch, "WEBP", quality=85)
     return ""
 
 
 def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
-    """Columns, rows and pixel boxes of the tiles of a picture."""
+    """Columns, rows and pixel boxes of the tiles of an image."""
     width, height = size
     for row, top in enumerate(range(0, height, TILE)):
         for column, left in enumerate(range(0, width, TILE)):
@@ -147,7 +147,7 @@ def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int
 def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
     """What the page shows, as plain data."""
     prompts: dict[tuple[str, int, str], int] = {}
-    runs, pictures = [], []
+    runs, shown = [], []
     titles = {metric.value: metric for metric in metrics().values()}
     several = len({row.protocol for row in rows}) > 1
     for row in rows:
@@ -163,23 +163,23 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
             }
         )
         values = {(r["prompt_id"], r["seed"]): r["values"] for r in row.scored}
-        for key, picture in row.pictures.items():
-            if picture.path in missing:
+        for key, image in row.images.items():
+            if image.path in missing:
                 continue
-            text = picture.prompt or key[0]
+            text = image.prompt or key[0]
             place = prompts.setdefault((*key, text), len(prompts))
             shown = {}
             for measure, value in values.get(key, {}).items():
                 value = value.get("mean") if isinstance(value, dict) else value
                 if value is not None and measure in titles:
                     shown[titles[measure].title] = number(value, titles[measure].digits)
-            if picture.cost.get("seconds") is not None:
-                shown["seconds"] = f"{picture.cost['seconds']:.2f}"
-            pictures.append(
+            if image.cost.get("seconds") is not None:
+                shown["seconds"] = f"{image.cost['seconds']:.2f}"
+            shown.append(
                 {
                     "run": len(runs) - 1,
                     "prompt": place,
-                    "id": identity(picture),
+                    "id": identity(image),
                     "values": shown,
                     "size": [row.run.width, row.run.height],
                     "levels": levels(row.run.width, row.run.height),
@@ -187,13 +187,13 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
             )
     listed = [{"key": f"{key[0]}-{key[1]}", "seed": key[1], "text": key[2]} for key in prompts]
     note = EMBEDDED if is_embedded(rows) else ""
-    if any(max(picture["size"]) > TILE for picture in pictures):
-        note += f" Pictures above {TILE} px are shown as WebP of quality 90; the store holds them lossless."
-    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "pictures": pictures}
+    if any(max(image["size"]) > TILE for image in shown):
+        note += f" Images above {TILE} px are shown as WebP of quality 90; the store holds them lossless."
+    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "images": shown}
 
 
 def settings(run: Run) -> dict[str, str]:
-    """The settings of a run that a reader wants under a picture."""
+    """The settings of a run that a reader wants under an image."""
     found = {key: run.identity[key] for key in ("steps", "guidance", "schedule") if run.identity.get(key) is not None}
     method = {k: v for k, v in run.identity.get("method", {}).items() if k != "name"}
     if method:
@@ -212,8 +212,8 @@ def write_page(content: dict[str, Any], out: Path) -> bool:
     }
     for name, body in changed.items():
         write_text(out / name, body)
-    known = {picture["id"] for picture in content["pictures"]}
-    for folder in (out / "tiles").glob("*"):  # pictures that are no longer shown
+    known = {image["id"] for image in content["images"]}
+    for folder in (out / "tiles").glob("*"):  # images that are no longer shown
         if folder.name not in known:
             (out / "thumbs" / f"{folder.name}.webp").unlink(missing_ok=True)
             shutil.rmtree(folder)

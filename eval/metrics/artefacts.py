@@ -1,4 +1,4 @@
-"""Artefacts of extrapolation in the luminance of one picture: pure functions of float64 arrays.
+"""Artefacts of extrapolation in the luminance of one image: pure functions of float64 arrays.
 
 What high-resolution methods leave behind: too much or too little fine structure, scenes repeated at the training
 size, and lines where windows meet.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 QUANTISED = 1.5 / 12
-"""What rounding to whole values adds to a squared second difference of this kind; keeps flat pictures finite."""
+"""What rounding to whole values adds to a squared second difference of this kind; keeps flat images finite."""
 
 
 def radial_spectrum(luminance: np.ndarray, bands: int) -> np.ndarray:
     """10 log10 of the mean power in each band, float64 [at most bands].
 
-    The picture [H, W] in 0..255 loses its mean and takes a Hann window. Frequencies run from one cycle over the
+    The image [H, W] in 0..255 loses its mean and takes a Hann window. Frequencies run from one cycle over the
     shorter side to half a cycle a pixel; band edges are log-spaced and rounded to whole cycles, so that no band is
-    empty. White noise of quantisation (1/12) is added, which keeps flat pictures finite.
+    empty. White noise of quantisation (1/12) is added, which keeps flat images finite.
     """
     height, width = luminance.shape
     window = np.hanning(height)[:, None] * np.hanning(width)[None]
@@ -48,13 +48,13 @@ def upper_octave(side: int, bands: int) -> np.ndarray:
 
 
 def seam_energy(luminance: np.ndarray, period: int) -> float | None:
-    """How much rougher a picture is across the lines of a lattice than beside them, in dB; None where it has none.
+    """How much rougher an image is across the lines of a lattice than beside them, in dB; None where it has none.
 
     Across each line between pixels x - 1 and x, the jump less the mean of the jumps on both sides is squared; the
     median along the line counts, since a seam runs all along it and the edge of an object does not. Lines at
     multiples of `period` are set against those up to a quarter of a period away (the two next to the lattice left
     out, since a jump shows in them), as means of decibels over both axes: in a mean of energies a horizon near a
-    line outweighed all others. About 0 without seams, give or take 1 dB for one picture with several lines.
+    line outweighed all others. About 0 without seams, give or take 1 dB for one image with several lines.
     """
     found = []
     for y in (luminance, luminance.T):
@@ -70,10 +70,10 @@ def seam_energy(luminance: np.ndarray, period: int) -> float | None:
 
 
 def repetition_at(luminance: np.ndarray, period: int) -> float | None:
-    """Autocorrelation r at a shift of `period` less the mean of r at 3/4 and 5/4 of it; None for a smaller picture.
+    """Autocorrelation r at a shift of `period` less the mean of r at 3/4 and 5/4 of it; None for a smaller image.
 
     Along x each row first loses its mean (a horizon correlates with itself at any shift); along y rows stay whole,
-    since a repeated horizon is what is looked for. A picture tiled at the period reaches about 1, one without a
+    since a repeated horizon is what is looked for. An image tiled at the period reaches about 1, one without a
     period stays near 0.
     """
     found = []

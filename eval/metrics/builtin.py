@@ -182,7 +182,7 @@ METRICS = (
         "patches",
         "fid",
         references=True,
-        about="FID of crops at the training size of the model, from picture and reference alike",
+        about="FID of crops at the training size of the model, from image and reference alike",
         detail=" ({patch.count}×{crop} px)",
     ),
     Metric(
@@ -207,7 +207,7 @@ METRICS = (
         "100 cos",
         "clip_score",
         "mean",
-        about="100 times the cosine of picture and prompt",
+        about="100 times the cosine of image and prompt",
     ),
     Metric(
         "attribute_accuracy",
@@ -219,7 +219,7 @@ METRICS = (
         "mean",
         digits=3,
         parts=("class", "colour", "pattern", "ground", "sky", "side"),
-        about="share of the caption's attributes that the scorer reads from the picture by zero-shot",
+        about="share of the caption's attributes that the scorer reads from the image by zero-shot",
     ),
     Metric(
         "piqe",
@@ -317,7 +317,7 @@ METRICS = (
         about="LAION aesthetic predictor, 1 to 10",
         detail=" {aesthetic.version}",
     ),
-    Metric("pickscore", "PickScore", "1", True, "", "pickscore", "mean", about="v1; 100 cos of picture and prompt"),
+    Metric("pickscore", "PickScore", "1", True, "", "pickscore", "mean", about="v1; 100 cos of image and prompt"),
     Metric(
         "hpsv2",
         "HPSv2",

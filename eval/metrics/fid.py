@@ -66,7 +66,7 @@ class Frechet:
         return np.array([self(flat(features[rows]), flat(projected[rows])) for rows in drawn])
 
     def weighted(self, features: np.ndarray, weights: np.ndarray) -> float:
-        """Distance of features [N, D] or [N, C, D] of which picture i is taken weights[i] times."""
+        """Distance of features [N, D] or [N, C, D] of which image i is taken weights[i] times."""
         weights = np.repeat(weights, count(features) // len(features)).astype(float)
         total, outer, start = np.zeros(len(self.mean)), np.zeros((len(self.mean),) * 2), 0
         for block in blocks(features):
@@ -92,7 +92,7 @@ def interval(
 ) -> Estimate:
     """Bootstrap interval of an FID over prompts, references held fixed.
 
-    A resample repeats pictures, which raises FID by itself; so the quantiles are those of the deviations from the
+    A resample repeats images, which raises FID by itself; so the quantiles are those of the deviations from the
     mean of the resamples, put around the value.
     """
     if len(set(groups)) < 3:

@@ -1,6 +1,6 @@
-"""Blind picture quality: NIQE, MUSIQ, MANIQA and CLIP-IQA by pyiqa, PIQE with its values.
+"""Blind image quality: NIQE, MUSIQ, MANIQA and CLIP-IQA by pyiqa, PIQE with its values.
 
-One picture at a time, at full size.
+One image at a time, at full size.
 
 pyiqa fetches weights by itself where it finds none; each is therefore built with the path of a file that is there.
 """
@@ -23,11 +23,11 @@ def piqe(context: Context) -> Callable[[Batch], list]:
     """PIQE, 0 (best) to 100."""
     from .piqe import piqe as score
 
-    return lambda batch: [score(picture) for picture in batch.pictures]
+    return lambda batch: [score(image) for image in batch.images]
 
 
 def niqe(context: Context) -> Callable[[Batch], list]:
-    """NIQE, lower is better; None for a picture of fewer than two blocks of 96 px."""
+    """NIQE, lower is better; None for an image of fewer than two blocks of 96 px."""
     return _each(
         _metric(context, "niqe", pretrained_model_path=_path(context, "niqe")),
         lambda height, width: (height // NIQE_BLOCK) * (width // NIQE_BLOCK) >= 2,
@@ -35,7 +35,7 @@ def niqe(context: Context) -> Callable[[Batch], list]:
 
 
 def musiq(context: Context) -> Callable[[Batch], list]:
-    """MUSIQ trained on KonIQ-10k, about 0 to 100. Attention over all 32 px patches: a 4096 px picture takes GBs."""
+    """MUSIQ trained on KonIQ-10k, about 0 to 100. Attention over all 32 px patches: a 4096 px image takes GBs."""
     return _each(_metric(context, "musiq", pretrained=False, pretrained_model_path=_path(context, "musiq")))
 
 
@@ -85,8 +85,8 @@ def _silent():
 
 def _each(metric: Any, fits: Callable[[int, int], bool] = lambda height, width: True) -> Callable[[Batch], list]:
     def compute(batch: Batch) -> list:
-        if not fits(*batch.pictures.shape[1:3]):
+        if not fits(*batch.images.shape[1:3]):
             return [None] * len(batch.keys)
-        return [float(metric(picture[None].float() / 255)) for picture in batch.tensor()]
+        return [float(metric(image[None].float() / 255)) for image in batch.tensor()]
 
     return compute

@@ -1,7 +1,7 @@
 """How each measure of `eval/metrics/builtin.py` is computed.
 
-Every function here takes a Context and gives a function `(Batch) -> list of one value a picture`. A value is a
-number, a dict of numbers, an array, or None for a picture that has none (no prompt, smaller than a crop).
+Every function here takes a Context and gives a function `(Batch) -> list of one value an image`. A value is a
+number, a dict of numbers, an array, or None for an image that has none (no prompt, smaller than a crop).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from . import artefacts, networks
 
 @dataclass
 class Batch:
-    """Pictures of one size with their prompts; what one measure computed and another needs is kept in `memo`."""
+    """Images of one size with their prompts; what one measure computed and another needs is kept in `memo`."""
 
-    pictures: np.ndarray  # uint8 [B, H, W, 3]
+    images: np.ndarray  # uint8 [B, H, W, 3]
     keys: list[tuple[str, int]]
     prompts: list[str | None]
     memo: dict[str, Any] = field(default_factory=dict)
@@ -30,18 +30,18 @@ class Batch:
         if "tensor" not in self.memo:
             import torch
 
-            array = np.ascontiguousarray(self.pictures.transpose(0, 3, 1, 2))
+            array = np.ascontiguousarray(self.images.transpose(0, 3, 1, 2))
             self.memo["tensor"] = torch.from_numpy(array)
         return self.memo["tensor"]
 
     def luminance(self) -> np.ndarray:
         """float64 [B, H, W], 0..255, BT.601."""
         if "luminance" not in self.memo:
-            self.memo["luminance"] = self.pictures @ np.array([0.299, 0.587, 0.114])
+            self.memo["luminance"] = self.images @ np.array([0.299, 0.587, 0.114])
         return self.memo["luminance"]
 
     def reduced(self, side: int, whole: bool = False):
-        """`networks.reduced` of the pictures, made once for every network that takes this size."""
+        """`networks.reduced` of the images, made once for every network that takes this size."""
         key = f"reduced {side} {whole}"
         if key not in self.memo:
             self.memo[key] = networks.reduced(self.tensor(), side, whole)
@@ -85,8 +85,8 @@ def embed(context: Context, kind: str, batch: Batch) -> np.ndarray:
     """Features of a network [B, D], float32, computed once for all measures that use it."""
     if kind not in batch.memo:
         network = context.network(kind)
-        pictures = batch.reduced(network.side) if network.side else batch.tensor()
-        batch.memo[kind] = network.image(pictures).float().cpu().numpy()
+        reduced = batch.reduced(network.side) if network.side else batch.tensor()
+        batch.memo[kind] = network.image(reduced).float().cpu().numpy()
     return batch.memo[kind]
 
 
@@ -109,10 +109,10 @@ def patches(context: Context) -> Callable[[Batch], list]:
 
     def compute(batch: Batch) -> list:
         rows = []
-        if min(batch.pictures.shape[1:3]) < size:
+        if min(batch.images.shape[1:3]) < size:
             return [None] * len(batch.keys)
-        for picture, key in zip(batch.pictures, batch.keys, strict=True):
-            cut = images.crops(picture, size, patch["count"], patch["seed"], key)
+        for pixels, key in zip(batch.images, batch.keys, strict=True):
+            cut = images.crops(pixels, size, patch["count"], patch["seed"], key)
             rows.append(network.image(torch.from_numpy(np.ascontiguousarray(cut.transpose(0, 3, 1, 2)))))
         return list(torch.stack(rows).float().cpu().numpy())
 
@@ -138,7 +138,7 @@ def seam(context: Context) -> Callable[[Batch], list]:
 
 
 def clip_score(context: Context) -> Callable[[Batch], list]:
-    """100 times the cosine between picture and prompt."""
+    """100 times the cosine between image and prompt."""
     kind = context.config["clip"]["model"]
     network = context.network(kind)
     known: dict[str, np.ndarray] = {}

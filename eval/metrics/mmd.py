@@ -16,7 +16,7 @@ def kid(features: np.ndarray, reference: np.ndarray, subsets: int, size: int, se
     """KID by torchmetrics' MMD: mean and standard deviation over seeded subsets of `size` rows of each set.
 
     Subsets are drawn as torchmetrics' KernelInceptionDistance draws them (a permutation of the references, then one of
-    the pictures), but from a seed of their own; only their rows are read.
+    the images), but from a seed of their own; only their rows are read.
     """
     import torch
     from torchmetrics.image.kid import poly_mmd

@@ -1,7 +1,7 @@
 """Features in blocks of rows, and the moments FID needs of them.
 
-Everything runs in float64 on features [N, D] that are already computed; a picture with several crops has [N, C, D].
-Sums go over blocks of rows in the order given, so memory does not grow with the number of pictures beyond the features
+Everything runs in float64 on features [N, D] that are already computed; an image with several crops has [N, C, D].
+Sums go over blocks of rows in the order given, so memory does not grow with the number of images beyond the features
 themselves, which may lie on disk (`numpy.memmap`).
 """
 

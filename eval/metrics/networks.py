@@ -22,7 +22,7 @@ EMBEDDED = Path(embedded.__file__).parent / "weights" / "scorer"
 OPENAI = {"ViT-L-14-quickgelu": "clip-vit-l-14", "RN50-quickgelu": "clip-rn50"}
 """open_clip's names of OpenAI's models, whose files are in the catalogue of weights."""
 INCEPTION = {"inception": True, "inception_tf": False}
-"""Whether pictures are antialiased on the way to 299 px (torchmetrics), or not (TensorFlow, pytorch-fid)."""
+"""Whether images are antialiased on the way to 299 px (torchmetrics), or not (TensorFlow, pytorch-fid)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Source:
 class Network:
     """A loaded network. `image` takes uint8 [B, 3, H, W] and gives float features [B, D].
 
-    With `side`, it takes pictures that `reduced` has brought to that side.
+    With `side`, it takes images that `reduced` has brought to that side.
     """
 
     image: Callable
@@ -104,8 +104,8 @@ def _open_clip(source: Source, device: str) -> Network:
     std = torch.tensor(model.visual.image_std or open_clip.OPENAI_DATASET_STD, device=device).view(1, 3, 1, 1)
 
     @torch.no_grad()
-    def image(pictures):
-        return model.encode_image((pictures.to(device).float() / 255 - mean) / std)
+    def image(images):
+        return model.encode_image((images.to(device).float() / 255 - mean) / std)
 
     @torch.no_grad()
     def text(captions):
@@ -114,20 +114,20 @@ def _open_clip(source: Source, device: str) -> Network:
     return Network(_scaled(image), text, side=side)
 
 
-def reduced(pictures, side: int, whole: bool = False):
-    """Pictures uint8 [B, 3, H, W] on the CPU as [B, 3, side, side], as open_clip and CLIP's processors do it.
+def reduced(images, side: int, whole: bool = False):
+    """Images uint8 [B, 3, H, W] on the CPU as [B, 3, side, side], as open_clip and CLIP's processors do it.
 
     Antialiased bicubic in whole values. The shorter side becomes `side` and the middle is kept; with `whole` the longer
     side does, and black is put around.
     """
     import torch.nn.functional as F
 
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     if (height, width) == (side, side):
-        return pictures
+        return images
     scale = side / (max if whole else min)(height, width)
     size = [max(1 if whole else side, round(n * scale)) for n in (height, width)]
-    x = F.interpolate(pictures, size, mode="bicubic", antialias=True, align_corners=False)  # of uint8, as Pillow does
+    x = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)  # of uint8, as Pillow does
     if whole:
         top, left = (side - size[0]) // 2, (side - size[1]) // 2
         return F.pad(x, (left, side - size[1] - left, top, side - size[0] - top))
@@ -141,8 +141,8 @@ def _scaled(embed: Callable) -> Callable:
     With it the kernel of KID lies between 0 and 8, and FID between 0 and 4 D, for any such model.
     """
 
-    def scaled(pictures):
-        features = embed(pictures).float()
+    def scaled(images):
+        features = embed(images).float()
         return features / features.norm(dim=-1, keepdim=True).clamp_min(1e-12) * features.shape[-1] ** 0.5
 
     return scaled

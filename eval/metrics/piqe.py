@@ -1,4 +1,4 @@
-"""PIQE on one core while a picture is decoded: the score of `pyiqa`, without its maps and their memory.
+"""PIQE on one core while an image is decoded: the score of `pyiqa`, without its maps and their memory.
 
 pyiqa's version is written for GPUs and takes 25 times as long on a core, which made this one measure cost more than
 all networks of the embedded protocol (`scripts/bench_eval.py`). It remains the oracle of the tests. The blind score is
@@ -25,13 +25,13 @@ PARTS = np.array([[1, column in (7, 8), column not in (7, 9)] for column in rang
 """Columns of a block that count as all of it, its centre and its surround; pyiqa's surround leaves out 7 and 9."""
 
 
-def piqe(picture: np.ndarray) -> float:
-    """Score of a picture uint8 [H, W, 3], 0 (best) to 100; within 0.01 of pyiqa's, but for blocks at a threshold.
+def piqe(image: np.ndarray) -> float:
+    """Score of an image uint8 [H, W, 3], 0 (best) to 100; within 0.01 of pyiqa's, but for blocks at a threshold.
 
     Sides that are no multiple of 16 px are continued by reflection as far as their remainder, as pyiqa does it; what
     fills no block after that is left out. The brightest value counts as 255.
     """
-    grey = _grey(picture)
+    grey = _grey(image)
     remainders = [(0, side % BLOCK) for side in grey.shape]
     distortion, active = 0.0, 0
     for strip in _normalised(np.pad(grey, remainders, mode="symmetric") if np.any(remainders) else grey):
@@ -40,13 +40,13 @@ def piqe(picture: np.ndarray) -> float:
     return float((distortion + 1) / (active + 1) * 100)
 
 
-def _grey(picture: np.ndarray) -> np.ndarray:
+def _grey(image: np.ndarray) -> np.ndarray:
     """Luminance in whole numbers, the largest 255: float32 [H, W]."""
-    grey, weights = np.empty(picture.shape[:2], np.float32), np.array([0.299, 0.587, 0.114], np.float32)
-    strip = np.empty((STRIP, *picture.shape[1:]), np.float32)
+    grey, weights = np.empty(image.shape[:2], np.float32), np.array([0.299, 0.587, 0.114], np.float32)
+    strip = np.empty((STRIP, *image.shape[1:]), np.float32)
     for top in range(0, len(grey), STRIP):
-        rows = slice(0, len(picture[top : top + STRIP]))
-        np.copyto(strip[rows], picture[top : top + STRIP])
+        rows = slice(0, len(image[top : top + STRIP]))
+        np.copyto(strip[rows], image[top : top + STRIP])
         np.matmul(strip[rows], weights, out=grey[top : top + STRIP])
     grey *= np.float32(255) / max(grey.max(), np.float32(1e-6))
     return np.rint(grey, out=grey)
@@ -59,7 +59,7 @@ def _normalised(grey: np.ndarray) -> Iterator[np.ndarray]:
     """
     import cv2
 
-    cv2.setNumThreads(1)  # pictures go side by side on worker processes
+    cv2.setNumThreads(1)  # images go side by side on worker processes
     around = WINDOW // 2
     weights = np.exp(-(np.arange(-around, around + 1) ** 2) / (2 * SIGMA**2))
     weights = (weights / weights.sum()).astype(np.float32)

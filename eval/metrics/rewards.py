@@ -16,14 +16,14 @@ from .weights import find
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """OpenAI's normalisation, which all of these use."""
 HPS_MODEL = "ViT-H-14"
-PICKSCORE_HEADS = 16  # of the picture and of the text, as in CLIP ViT-H/14
+PICKSCORE_HEADS = 16  # of the image and of the text, as in CLIP ViT-H/14
 IMAGEREWARD_MEAN, IMAGEREWARD_STD = 0.16717362830052426, 1.0333394966054072
 IMAGEREWARD_TOKENS = 35
 CLIP_FOR_AESTHETIC = "ViT-L-14-quickgelu"
 
 
 def pickscore(context: Context) -> Callable[[Batch], list]:
-    """PickScore v1 (arXiv 2305.01569): exp(logit scale) times the cosine of picture and prompt, about 15 to 25."""
+    """PickScore v1 (arXiv 2305.01569): exp(logit scale) times the cosine of image and prompt, about 15 to 25."""
     import open_clip
 
     model = load_pickscore(_path(context, "pickscore")).to(context.config["device"])
@@ -75,7 +75,7 @@ def clip_model(state: dict[str, Any]):
 
 
 def hpsv2(context: Context) -> Callable[[Batch], list]:
-    """HPSv2 (arXiv 2306.09341): 100 times the cosine of picture and prompt, about 20 to 33.
+    """HPSv2 (arXiv 2306.09341): 100 times the cosine of image and prompt, about 20 to 33.
 
     Its package gives the cosine, its tables 100 times it. The longer side is fitted and black put around.
     """
@@ -96,7 +96,7 @@ def hpsv2(context: Context) -> Callable[[Batch], list]:
 
 
 def imagereward(context: Context) -> Callable[[Batch], list]:
-    """ImageReward-v1.0 (arXiv 2304.05977): BLIP's text encoder looks at the picture; mean 0, deviation 1 at home."""
+    """ImageReward-v1.0 (arXiv 2304.05977): BLIP's text encoder looks at the image; mean 0, deviation 1 at home."""
     import torch
     from tokenizers import BertWordPieceTokenizer
 
@@ -131,7 +131,7 @@ VISION_NAMES = {
     "attn.qkv": "self_attn.qkv",
     "attn.proj": "self_attn.projection",
 }
-"""Parts of parameter names of BLIP's picture encoder, and what transformers calls them."""
+"""Parts of parameter names of BLIP's image encoder, and what transformers calls them."""
 
 
 def imagereward_parts(state: dict[str, Any]) -> tuple:
@@ -210,7 +210,7 @@ def _mlp(state: dict[str, Any]):
 
 
 def _prompted(context: Context, side: int, whole: bool, score: Callable) -> Callable[[Batch], list]:
-    """Scores of pictures that have a prompt; `score` takes normalised pictures [B, 3, side, side] and B prompts."""
+    """Scores of images that have a prompt; `score` takes normalised images [B, 3, side, side] and B prompts."""
     import torch
 
     device = context.config["device"]

@@ -1,6 +1,6 @@
 """Intervals and comparisons. Numpy only; every function draws from its own seeded generator.
 
-Pictures of one prompt go together: resampling is over prompts, so that several seeds of a prompt don't pose as
+Images of one prompt go together: resampling is over prompts, so that several seeds of a prompt don't pose as
 independent. Nothing depends on the order of the input.
 """
 
@@ -38,7 +38,7 @@ def mean_interval(
     names = sorted(set(groups), key=str)
     place = {name: k for k, name in enumerate(names)}
     sums, counts = np.zeros(len(names)), np.zeros(len(names))
-    order = np.argsort(values, kind="stable")  # sums must not depend on the order of pictures
+    order = np.argsort(values, kind="stable")  # sums must not depend on the order of images
     for i in order:
         sums[place[groups[i]]] += values[i]
         counts[place[groups[i]]] += 1
@@ -66,7 +66,7 @@ def jackknife_error(left_out: np.ndarray, level: float) -> float:
 def paired_difference(
     a: Mapping[Key, float], b: Mapping[Key, float], samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Estimate | None:
-    """Mean of a - b over the pictures both have, resampled over prompts; None when they share none."""
+    """Mean of a - b over the images both have, resampled over prompts; None when they share none."""
     common = sorted(set(a) & set(b), key=str)
     if not common:
         return None
@@ -81,7 +81,7 @@ def win_rate(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate | None:
-    """Share of common pictures on which a is better than b; a tie counts one half."""
+    """Share of common images on which a is better than b; a tie counts one half."""
     sign = 1 if higher_is_better else -1
     scores = {key: float(np.sign(sign * (a[key] - b[key])) + 1) / 2 for key in set(a) & set(b)}
     return paired_difference(scores, dict.fromkeys(scores, 0.0), samples, level, seed)

@@ -1,7 +1,7 @@
 """What a measure and a metric declare about themselves.
 
-A `Measure` is computed for one picture and kept (a number in `scores.jsonl`, or an array in the features file).
-A `Metric` is a column of the table: the mean of a measure over pictures, or a distance between sets of arrays.
+A `Measure` is computed for one image and kept (a number in `scores.jsonl`, or an array in the features file).
+A `Metric` is a column of the table: the mean of a measure over images, or a distance between sets of arrays.
 Raise `version` whenever a change moves values: scores with another version are computed again.
 """
 
@@ -20,7 +20,7 @@ KINDS = ("mean", *DISTANCES, "spectrum", "high_frequency")
 
 @dataclass(frozen=True)
 class Measure:
-    """One quantity of one picture."""
+    """One quantity of one image."""
 
     name: str
     version: str  # "package:<name>" adds the installed version of that package
@@ -31,11 +31,11 @@ class Measure:
     settings: tuple[str, ...] = ()  # config keys that change its value
     needs: tuple[str, ...] = ()  # "prompt", "world" (a caption of the embedded world), "crop", "period", "lattice"
     preprocessing: str = "RGB uint8 as stored"
-    host: str = ""  # "always" computed where pictures are decoded | "cpu" there unless a GPU is used
+    host: str = ""  # "always" computed where images are decoded | "cpu" there unless a GPU is used
     only: str = ""  # the one kind of `network` that can compute it
 
     def function(self) -> Callable[[Any], Callable[[Any], list[Any]]]:
-        """What computes it: takes a Context, gives a function of a Batch that returns a value for each picture."""
+        """What computes it: takes a Context, gives a function of a Batch that returns a value for each image."""
         module, name = self.compute.split(":")
         return getattr(import_module(module, __package__), name)
 
@@ -61,12 +61,12 @@ class Metric:
 
     @property
     def is_distance(self) -> bool:
-        """Whether it is a distance between sets, and not a mean over pictures."""
+        """Whether it is a distance between sets, and not a mean over images."""
         return self.kind in DISTANCES
 
     @property
     def value(self) -> str:
-        """What a picture's row in `scores.jsonl` calls the number this is the mean of."""
+        """What an image's row in `scores.jsonl` calls the number this is the mean of."""
         return {"spectrum": "spectrum_distance", "high_frequency": "high_frequency"}.get(self.kind, self.measure)
 
 

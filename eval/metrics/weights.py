@@ -83,7 +83,7 @@ WEIGHTS: dict[str, Weights] = {
             f"{PYIQA}/niqe_modelparameters.mat",
             "",
             "8 kB",
-            "NIQE: moments of pristine pictures",
+            "NIQE: moments of pristine images",
         ),
         Weights(
             "aesthetic-v1",

@@ -39,16 +39,16 @@ class Made:
     def drawing(self, path: Path, draw: Callable[[], Any]) -> None:
         """Save the Pillow image or matplotlib figure that `draw` returns, or note why it raised NothingError."""
         try:
-            picture = draw()
+            image = draw()
         except NothingError as reason:
             self.skipped[path.name] = str(reason)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as scratch:
-            if hasattr(picture, "savefig"):
-                picture.savefig(scratch, format="png", dpi=130, metadata={"Software": None})
+            if hasattr(image, "savefig"):
+                image.savefig(scratch, format="png", dpi=130, metadata={"Software": None})
             else:
-                picture.save(scratch, "PNG", optimize=True)
+                image.save(scratch, "PNG", optimize=True)
         self.files.append(path)
 
 

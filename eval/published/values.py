@@ -18,7 +18,7 @@ FAMILIES = {"FLUX": "flux", "Qwen-Image": "qwen"}
 METHODS = {"baseline": "vanilla", "dy_yarn": "dype", "dy_ntk": "dype (base=ntk)"}
 """The papers' names of methods that we call differently; DyPE's table says which base it stands on."""
 NAMES = {"FID": "fid", "KID": "kid", "patch_FID": "patch_fid", "patch_KID": "patch_kid", "CLIP_score": "clip_score"}
-"""Metrics that we have too; `latency_s` stands beside our seconds for a picture."""
+"""Metrics that we have too; `latency_s` stands beside our seconds for an image."""
 NAMES |= {"ImageReward": "imagereward", "PickScore": "pickscore"}
 
 

@@ -1,9 +1,9 @@
-"""Pictures that this project did not make: any folder, with an optional file of prompts.
+"""Images that this project did not make: any folder, with an optional file of prompts.
 
-Layouts: pictures anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`, whose
+Layouts: images anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`, whose
 `<number>/grid.png` shows the samples again and is left out. Hidden files and folders are not looked at.
-Prompts: `.txt` with a line for each picture in order of names, or `.jsonl`, `.json`, `.csv` or `.tsv` with `file` and
-`prompt` (and, if there, `prompt_id` and `seed`). What is done to pictures that are not 8-bit RGB is told.
+Prompts: `.txt` with a line for each image in order of names, or `.jsonl`, `.json`, `.csv` or `.tsv` with `file` and
+`prompt` (and, if there, `prompt_id` and `seed`). What is done to images that are not 8-bit RGB is told.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .runs import Run, RunImage
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")
-"""Pictures too, but of a kind that is not read."""
+"""Images too, but of a kind that is not read."""
 
 
 def load_folder(folder: Path, prompts: Path | None = None) -> Run:
-    """A folder of pictures as a run. RequestError when it holds none or the prompts don't fit it."""
+    """A folder of images as a run. RequestError when it holds none or the prompts don't fit it."""
     if not folder.is_dir():
-        raise RequestError(f"{folder} is no folder; give path=<run folder or folder of pictures>")
+        raise RequestError(f"{folder} is no folder; give path=<run folder or folder of images>")
     seen = sorted(p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     files = [p for p in seen if p.suffix.lower() in KINDS and (p.is_file() or p.is_symlink())]
     if not files:
-        raise RequestError(f"no pictures in {folder}; looked for {', '.join(KINDS)}")
+        raise RequestError(f"no images in {folder}; looked for {', '.join(KINDS)}")
     notes = [
         f"{p.relative_to(folder)} is of a kind that is not read; convert it to PNG"
         for p in seen
@@ -42,26 +42,26 @@ def load_folder(folder: Path, prompts: Path | None = None) -> Run:
     ]
     samples = [p for p in files if p.parent.name == "samples" and _metadata(p).is_file()]
     if prompts:
-        pictures = _with_prompts(folder, files, prompts)
+        found = _with_prompts(folder, files, prompts)
     elif samples:
-        pictures = _geneval(folder, samples, notes)
+        found = _geneval(folder, samples, notes)
         rest = [p for p in files if p not in set(samples) and not _is_grid(p)]
         notes += [f"{p.relative_to(folder)} is no sample of GenEval's layout" for p in rest]
     else:
-        pictures = [RunImage(p, str(p.relative_to(folder)), 0) for p in files]
-    done = Counter(change for p in pictures for change in images.changes(p.path))
+        found = [RunImage(p, str(p.relative_to(folder)), 0) for p in files]
+    done = Counter(change for p in found for change in images.changes(p.path))
     return Run(
         folder,
-        "pictures",
+        "images",
         folder.resolve().name,
         None,
         None,
         digest(str(folder.resolve())),
         {},
         {},
-        sorted(pictures, key=lambda p: p.key),
+        sorted(found, key=lambda p: p.key),
         notes=notes,
-        changes=[f"{count} of {len(pictures)} pictures {change}" for change, count in done.items()],
+        changes=[f"{count} of {len(found)} images {change}" for change, count in done.items()],
     )
 
 
@@ -69,7 +69,7 @@ def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
     """Lines that tell what of a run was not scored and why, [] where all was; `damaged` as in `scores.json`."""
     lines = []
     if damaged:
-        lines.append(f"warning: {len(damaged)} of {len(run.pictures)} pictures in {run.folder} are left out:")
+        lines.append(f"warning: {len(damaged)} of {len(run.images)} images in {run.folder} are left out:")
         lines += [f"  {item['file']} {item['why']}" for item in damaged]
     if run.notes:
         lines.append(f"warning: {len(run.notes)} more files in {run.folder} are not scored:")
@@ -77,9 +77,9 @@ def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
     return lines + [f"note: {change}" for change in run.changes]
 
 
-def _metadata(picture: Path) -> Path:
+def _metadata(image: Path) -> Path:
     """Where GenEval's layout has the prompt of a sample."""
-    return picture.parent.parent / "metadata.jsonl"
+    return image.parent.parent / "metadata.jsonl"
 
 
 def _is_grid(path: Path) -> bool:
@@ -88,7 +88,7 @@ def _is_grid(path: Path) -> bool:
 
 def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[RunImage]:
     """Samples by folder and place in it; metadata that hold no prompt are named in `notes`."""
-    pictures: list[RunImage] = []
+    found: list[RunImage] = []
     folders: dict[Path, list[Path]] = {}
     for path in samples:
         folders.setdefault(path.parent, []).append(path)
@@ -98,8 +98,8 @@ def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[RunIma
         if not rows:
             notes.append(f"{metadata.relative_to(folder)} holds no prompt; its samples are scored without one")
         prompt, name = rows[0]["prompt"] if rows else None, str(parent.parent.relative_to(folder))
-        pictures += [RunImage(path, name, number, prompt) for number, path in enumerate(sorted(paths))]
-    return pictures
+        found += [RunImage(path, name, number, prompt) for number, path in enumerate(sorted(paths))]
+    return found
 
 
 def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[RunImage]:
@@ -108,7 +108,7 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[RunIma
         while lines and not lines[-1].strip():
             lines.pop()
         if len(lines) != len(files):
-            counts = f"{len(lines)} lines for {len(files)} pictures"
+            counts = f"{len(lines)} lines for {len(files)} images"
             raise RequestError(f"{prompts} has {counts}; give a .csv with file,prompt")
         return [RunImage(p, str(p.relative_to(folder)), 0, line) for p, line in zip(files, lines, strict=True)]
     rows = _table(prompts)
@@ -130,10 +130,10 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[RunIma
         if not isinstance(row.get("prompt", ""), str | None):
             raise RequestError(f"{prompts}: the prompt of {name} is no sentence")
         found.append(RunImage(path, str(row.get("prompt_id") or name), seed, row.get("prompt")))
-    keys = [picture.key for picture in found]
+    keys = [image.key for image in found]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise RequestError(f"{prompts} gives prompt_id {twice[0]} and seed {twice[1]} to several pictures")
+        raise RequestError(f"{prompts} gives prompt_id {twice[0]} and seed {twice[1]} to several images")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Reading pictures: once for all metrics, on worker processes, and with damage named."""
+"""Reading images: once for all metrics, on worker processes, and with damage named."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PIXELS = 2**24
-"""At most this many pixels in a batch, so that memory does not grow with the size of pictures."""
+"""At most this many pixels in a batch, so that memory does not grow with the size of images."""
 
 
 BACKGROUND = "white"
-"""What transparent pictures are laid on."""
+"""What transparent images are laid on."""
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Modes of Pillow with more than 8 bits."""
 ORIENTATION = 0x0112
 
 
 class DamagedError(Exception):
-    """A picture that can't be used; the message says why."""
+    """An image that can't be used; the message says why."""
 
 
 def unreadable() -> tuple[type[Exception], ...]:
@@ -46,7 +46,7 @@ def unreadable() -> tuple[type[Exception], ...]:
 
 
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """uint8 [H, W, 3] of an encoded picture. Raises DamagedError, also for another size (W, H) than expected.
+    """uint8 [H, W, 3] of an encoded image. Raises DamagedError, also for another size (W, H) than expected.
 
     Turned upright as its EXIF data say, 16-bit and float values scaled to 8 bits, transparency laid on white.
     """
@@ -55,13 +55,13 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as file:
             file.load()
-            picture = to_rgb(ImageOps.exif_transpose(file))
+            image = to_rgb(ImageOps.exif_transpose(file))
     except unreadable() as error:
-        why = "no picture format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        why = "no image format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise DamagedError(f"can't be decoded ({why})") from error
-    if size and (picture.shape[1], picture.shape[0]) != tuple(size):
-        raise DamagedError(f"is {picture.shape[1]}x{picture.shape[0]} and not {size[0]}x{size[1]}")
-    return picture
+    if size and (image.shape[1], image.shape[0]) != tuple(size):
+        raise DamagedError(f"is {image.shape[1]}x{image.shape[0]} and not {size[0]}x{size[1]}")
+    return image
 
 
 def to_rgb(file: Image.Image) -> np.ndarray:
@@ -94,7 +94,7 @@ def has_alpha(file: Image.Image) -> bool:
 
 
 def changes(path: Path) -> list[str]:
-    """What `decode` does to a picture besides decoding, from the head of its file; [] for one that can't be read."""
+    """What `decode` does to an image besides decoding, from the head of its file; [] for one that can't be read."""
     from PIL import Image
 
     try:
@@ -115,15 +115,15 @@ def _is_16_bit(file: Image.Image) -> bool:
 
 
 def read(path: Path, sha: str | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A picture from disk; DamagedError when it is missing, broken, or not the one that was recorded."""
+    """An image from disk; DamagedError when it is missing, broken, or not the one that was recorded."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DamagedError("is missing" if not path.exists() else f"can't be read ({error.strerror})") from error
-    picture = decode(data, size)
+    image = decode(data, size)
     if sha and hashlib.sha256(data).hexdigest() != sha:
         raise DamagedError("differs from its record")
-    return picture
+    return image
 
 
 def size(path: Path) -> tuple[int, int] | None:
@@ -139,20 +139,20 @@ def size(path: Path) -> tuple[int, int] | None:
 
 
 def reduced(path: Path, size: tuple[int, int], filter: str) -> np.ndarray:
-    """A picture from disk brought to (W, H): its middle in that shape, then resampled.
+    """An image from disk brought to (W, H): its middle in that shape, then resampled.
 
-    DamagedError also for a picture that would have to be enlarged.
+    DamagedError also for an image that would have to be enlarged.
     """
     from PIL import Image
 
-    picture = Image.fromarray(read(path))
-    if picture.width < size[0] or picture.height < size[1]:
-        raise DamagedError(f"is {picture.width}x{picture.height}, which is smaller than {size[0]}x{size[1]}")
-    scale = min(picture.width / size[0], picture.height / size[1])
+    image = Image.fromarray(read(path))
+    if image.width < size[0] or image.height < size[1]:
+        raise DamagedError(f"is {image.width}x{image.height}, which is smaller than {size[0]}x{size[1]}")
+    scale = min(image.width / size[0], image.height / size[1])
     width, height = size[0] * scale, size[1] * scale
-    left, top = (picture.width - width) / 2, (picture.height - height) / 2
+    left, top = (image.width - width) / 2, (image.height - height) / 2
     box = (left, top, left + width, top + height)
-    return np.asarray(picture.resize(size, Image.Resampling[filter.upper()], box))
+    return np.asarray(image.resize(size, Image.Resampling[filter.upper()], box))
 
 
 @cache
@@ -201,43 +201,43 @@ def _attempt(task: Callable[[], Any]) -> Any:
 
 
 def batches(found: Iterator[Any], batch: int) -> Iterator[tuple[list[int], np.ndarray | None, dict[int, str]]]:
-    """Group pictures uint8 [H, W, 3] or DamagedErrors: yields (indices, uint8 [B, H, W, 3], damaged).
+    """Group images uint8 [H, W, 3] or DamagedErrors: yields (indices, uint8 [B, H, W, 3], damaged).
 
-    Pictures of one batch have one size. `damaged` maps indices to reasons and comes with the batch being closed; the
+    Images of one batch have one size. `damaged` maps indices to reasons and comes with the batch being closed; the
     array is None when only damage is left to report.
     """
     held: list[tuple[int, np.ndarray]] = []
     damaged: dict[int, str] = {}
 
     def close() -> tuple[list[int], np.ndarray | None]:
-        indices, pictures = [i for i, _ in held], np.stack([p for _, p in held]) if held else None
+        indices, images = [i for i, _ in held], np.stack([p for _, p in held]) if held else None
         held.clear()
-        return indices, pictures
+        return indices, images
 
-    for i, picture in enumerate(found):
-        if isinstance(picture, DamagedError):
-            damaged[i] = str(picture)
+    for i, image in enumerate(found):
+        if isinstance(image, DamagedError):
+            damaged[i] = str(image)
             continue
-        limit = max(1, min(batch, PIXELS // (picture.shape[0] * picture.shape[1])))
-        if held and (held[0][1].shape != picture.shape or len(held) >= limit):
+        limit = max(1, min(batch, PIXELS // (image.shape[0] * image.shape[1])))
+        if held and (held[0][1].shape != image.shape or len(held) >= limit):
             yield *close(), damaged
             damaged = {}
-        held.append((i, picture))
+        held.append((i, image))
     if held or damaged:
         yield *close(), damaged
 
 
-def crops(picture: np.ndarray, size: int, count: int, seed: int, key: tuple[str, int]) -> np.ndarray:
-    """`count` crops [count, size, size, 3] of a picture at places drawn from (seed, prompt id, image seed) alone.
+def crops(image: np.ndarray, size: int, count: int, seed: int, key: tuple[str, int]) -> np.ndarray:
+    """`count` crops [count, size, size, 3] of an image at places drawn from (seed, prompt id, image seed) alone.
 
     Places are fractions of the room there is, so that equal keys give the same places in every method and at every
-    size. Raises DamagedError when the picture is smaller than the crop.
+    size. Raises DamagedError when the image is smaller than the crop.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if min(height, width) < size:
         raise DamagedError(f"is smaller than a crop of {size} px")
     words = np.frombuffer(hashlib.sha256(f"{seed}/{key[0]}/{key[1]}".encode()).digest(), np.uint32)
     places = np.random.default_rng(words).random((count, 2))
     tops = np.floor(places[:, 0] * (height - size + 1)).astype(int)
     lefts = np.floor(places[:, 1] * (width - size + 1)).astype(int)
-    return np.stack([picture[t : t + size, x : x + size] for t, x in zip(tops, lefts, strict=True)])
+    return np.stack([image[t : t + size, x : x + size] for t, x in zip(tops, lefts, strict=True)])

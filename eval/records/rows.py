@@ -38,7 +38,7 @@ class Row:
 
     @property
     def is_reference(self) -> bool:
-        """Whether these are renders, not pictures of a model."""
+        """Whether these are renders, not images of a model."""
         return self.run.method == "renders"
 
     @property
@@ -69,11 +69,11 @@ class Row:
 
     @cached_property
     def arrays(self) -> dict[str, Any]:
-        """Features of the pictures."""
+        """Features of the images."""
         return read_arrays(self.run.folder / f"features-{self.protocol}.npz")
 
     def values(self, measure: str) -> dict[Key, float]:
-        """Value of each picture for a measure of `scores.jsonl`."""
+        """Value of each image for a measure of `scores.jsonl`."""
         found = {}
         for row in self.scored:
             value = row["values"].get(measure)
@@ -82,10 +82,10 @@ class Row:
         return found
 
     @property
-    def pictures(self) -> dict[Key, RunImage]:
-        """Pictures by (prompt id, seed), without the damaged ones."""
+    def images(self) -> dict[Key, RunImage]:
+        """Images by (prompt id, seed), without the damaged ones."""
         damaged = {item["file"] for item in self.block["damaged"]}
-        return {p.key: p for p in self.run.pictures if self.run.file_of(p) not in damaged}
+        return {p.key: p for p in self.run.images if self.run.file_of(p) not in damaged}
 
 
 def load_rows(
@@ -115,20 +115,20 @@ def _blocks(run: Run, protocol: str | None) -> list[Row]:
         if protocol in (None, name):
             row = Row(run, name, block)
             covered = block["n"] + len(block["damaged"])
-            if covered < len(run.pictures):
-                row.notes.append(f"scores cover {covered} of {len(run.pictures)} pictures; run python -m eval")
+            if covered < len(run.images):
+                row.notes.append(f"scores cover {covered} of {len(run.images)} images; run python -m eval")
             if block["damaged"]:
-                row.notes.append(f"{len(block['damaged'])} damaged pictures left out")
+                row.notes.append(f"{len(block['damaged'])} damaged images left out")
             found.append(row)
     return found
 
 
 def _renders(rows: list[Row], cache: Path) -> list[Row]:
-    """Held-out renders of exactly the pictures of a row, once for each such set."""
-    wanted = {(row.group, tuple((*p.key, p.prompt) for p in row.run.pictures)) for row in rows}
+    """Held-out renders of exactly the images of a row, once for each such set."""
+    wanted = {(row.group, tuple((*p.key, p.prompt) for p in row.run.images)) for row in rows}
     found = []
     for run in find_runs(cache / "renders"):
-        keys = tuple((*p.key, p.prompt) for p in run.pictures)
+        keys = tuple((*p.key, p.prompt) for p in run.images)
         found += [row for row in _blocks(run, None) if (row.group, keys) in wanted]
     return found
 

@@ -23,24 +23,24 @@ _told: set[str] = set()  # warnings of this command
 
 @dataclass(frozen=True)
 class RunImage:
-    """One picture of a run or of any folder."""
+    """One image of a run or of any folder."""
 
     path: Path
     prompt_id: str
     seed: int
     prompt: str | None = None
-    sha: str | None = None  # as recorded when it was made; None for pictures from elsewhere
+    sha: str | None = None  # as recorded when it was made; None for images from elsewhere
     cost: dict[str, float | None] = field(default_factory=dict)  # seconds, calls, peak_memory_mb
 
     @property
     def key(self) -> Key:
-        """What pairs it with the same picture of another method."""
+        """What pairs it with the same image of another method."""
         return self.prompt_id, self.seed
 
 
 @dataclass(frozen=True)
 class Run:
-    """A set of pictures that is scored together."""
+    """A set of images that is scored together."""
 
     folder: Path
     model: str
@@ -50,10 +50,10 @@ class Run:
     hash: str
     identity: dict[str, Any]
     config: dict[str, Any]
-    pictures: list[RunImage]
+    images: list[RunImage]
     damaged_rows: list[str] = field(default_factory=list)  # lines of images.jsonl that can't be read
-    notes: list[str] = field(default_factory=list)  # what of a folder of pictures is left out, and why
-    changes: list[str] = field(default_factory=list)  # what is done to pictures of a folder when they are read
+    notes: list[str] = field(default_factory=list)  # what of a folder of images is left out, and why
+    changes: list[str] = field(default_factory=list)  # what is done to images of a folder when they are read
 
     @property
     def name(self) -> str:
@@ -64,18 +64,18 @@ class Run:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height in pixels, None for pictures of several sizes."""
+        """Width and height in pixels, None for images of several sizes."""
         return (self.width, self.height) if self.width and self.height else None
 
     @property
     def is_embedded(self) -> bool:
-        """Whether its pictures were made by the small model that ships with the project."""
+        """Whether its images were made by the small model that ships with the project."""
         model = self.identity.get("model")
         return isinstance(model, dict) and model.get("id") == EMBEDDED_ID
 
-    def file_of(self, picture: RunImage) -> str:
-        """A picture's file, relative to the folder of the run."""
-        return str(picture.path.relative_to(self.folder))
+    def file_of(self, image: RunImage) -> str:
+        """An image's file, relative to the folder of the run."""
+        return str(image.path.relative_to(self.folder))
 
 
 def warn(line: str) -> None:
@@ -104,7 +104,7 @@ def load_run(folder: Path) -> Run:
     rows, damaged = read_rows(folder / "images.jsonl", ROW_KEYS)
     latest = {row["file"]: row for row in rows}
     links = [file for file in latest if (folder / file).is_symlink()]  # what they name is not of this cell
-    pictures = [
+    images = [
         RunImage(
             folder / row["file"],
             row["prompt_id"],
@@ -125,7 +125,7 @@ def load_run(folder: Path) -> Run:
         str(record.get("hash", parts[-1])),
         record.get("identity", {}),
         config if isinstance(config, dict) else {},
-        sorted(pictures, key=lambda p: p.key),
+        sorted(images, key=lambda p: p.key),
         [
             *(f"{folder / 'images.jsonl'} line {number}" for number in damaged),
             *(f"{folder / file} (a link)" for file in links),
@@ -143,14 +143,14 @@ def is_cell(folder: Path) -> bool:
 
 
 def find_runs(store: Path) -> list[Run]:
-    """Every run with pictures under a store, in order of its folders. A cell that can't be read is named."""
+    """Every run with images under a store, in order of its folders. A cell that can't be read is named."""
     found = []
     for folder in filter(is_cell, run_folders(store)):
         try:
             found.append(load_run(folder))
         except RequestError as error:
             warn(f"left out: {error}")
-    return [run for run in found if run.pictures]
+    return [run for run in found if run.images]
 
 
 def select(runs: list[Run], store: Path, model: str | None = None, method: str | None = None) -> list[Run]:

@@ -22,7 +22,7 @@ class Recorded:
 
     run: Run
     label: str
-    picture: RunImage
+    image: RunImage
 
     @property
     def size(self) -> str:
@@ -31,12 +31,12 @@ class Recorded:
     @property
     def files(self) -> list[Path]:
         """What a figure of it depends on."""
-        paths = (rows_file(self.picture.path), maps_file(self.picture.path), self.picture.path)
+        paths = (rows_file(self.image.path), maps_file(self.image.path), self.image.path)
         return [path for path in paths if path.exists()]
 
     def steps(self, maps: bool = True) -> list[dict[str, Any]]:
         """Rows of the last stage in order, without rehearsals and unguided branches."""
-        rows = read_steps(self.picture.path, maps)
+        rows = read_steps(self.image.path, maps)
         rows = [row for row in rows if row["branch"] == "cond" and "probe" not in row]
         return [row for row in rows if row["stage"] == rows[-1]["stage"]]
 
@@ -52,14 +52,14 @@ def load(store: Path, model: str | None = None, method: str | None = None) -> li
     for run in sorted(runs, key=lambda run: order(run, labels[run.folder])):
         label = labels[run.folder]
         label += f" [{run.hash[:8]}]" if count[run.model, run.width, run.height, label] > 1 else ""
-        found += [Recorded(run, label, p) for p in run.pictures if rows_file(p.path).exists()]
+        found += [Recorded(run, label, p) for p in run.images if rows_file(p.path).exists()]
     return found
 
 
 def of_run(folder: Path) -> list[Recorded]:
     """The images with step records of one run folder."""
     run = load_run(folder)
-    return [Recorded(run, method_label(run), p) for p in run.pictures if rows_file(p.path).exists()]
+    return [Recorded(run, method_label(run), p) for p in run.images if rows_file(p.path).exists()]
 
 
 def order(run: Run, label: str) -> tuple[Any, ...]:

@@ -30,8 +30,8 @@ summary of the sizes above the training side, of at most 80 columns (also in sum
   out      results/report   where the files go
 {selection}
   parts    tables,figures,gallery
-  base     vanilla          the method that others are compared with, picture by picture
-  workers  2                processes that cut pictures for the gallery
+  base     vanilla          the method that others are compared with, image by image
+  workers  2                processes that cut images for the gallery
   force    false            make everything again
 
 columns, crop, cost, size, prompt and seed are options of the figures: python -m eval.figures --help""".replace(

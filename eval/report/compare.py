@@ -1,6 +1,6 @@
-"""Methods against each other on the same pictures: paired differences, win rates, and which is best beyond doubt.
+"""Methods against each other on the same images: paired differences, win rates, and which is best beyond doubt.
 
-Pictures are paired by prompt and seed, and resampled together, so what a prompt does to every method cancels. Made
+Images are paired by prompt and seed, and resampled together, so what a prompt does to every method cancels. Made
 from records: numbers from `scores.jsonl`, distances from stored features and the cached reference arrays.
 """
 
@@ -26,7 +26,7 @@ from .tables import Marks, columns
 
 @dataclass(frozen=True)
 class Pair:
-    """Row minus base for one metric; win is the share of pictures on which the row is better."""
+    """Row minus base for one metric; win is the share of images on which the row is better."""
 
     row: Row
     base: Row
@@ -46,7 +46,7 @@ class Pair:
 
 
 class Comparison:
-    """Compares rows; what a row gives on a set of pictures is computed once."""
+    """Compares rows; what a row gives on a set of images is computed once."""
 
     def __init__(self, cache: Path):
         self.cache = cache
@@ -54,7 +54,7 @@ class Comparison:
         self._resampled: dict[tuple, tuple[float, np.ndarray]] = {}
 
     def pair(self, row: Row, base: Row, metric: str) -> Pair:
-        """Compare two rows of one group on the pictures they share."""
+        """Compare two rows of one group on the images they share."""
         entry = metrics()[metric]
         if "value" not in row.cell(metric) or "value" not in base.cell(metric):
             return Pair(row, base, metric, None, None)
@@ -85,7 +85,7 @@ class Comparison:
     def _resample(
         self, row: Row, metric: Metric, keys: tuple[Key, ...], reference: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """The distance on these pictures, and its resamples (FID) or values with a prompt left out (KID, CMMD)."""
+        """The distance on these images, and its resamples (FID) or values with a prompt left out (KID, CMMD)."""
         known = (id(row), metric.name, keys)
         if known not in self._resampled:
             place = {key: k for k, key in enumerate(_keys(row))}
@@ -195,7 +195,7 @@ def to_markdown(pairs: list[Pair]) -> str:
     text = (
         "Differences on the same prompts and seeds, ± half the width of their interval (paired bootstrap over\n"
         "prompts; jackknife for KID and CMMD). A verdict stands where the interval leaves out 0, without correction\n"
-        "for the number of comparisons. A percentage is the share of pictures on which the method is better, a tie is\n"
+        "for the number of comparisons. A percentage is the share of images on which the method is better, a tie is\n"
         "half.\n"
     )
     return "\n".join(parts) + "\n" + text if parts else ""

@@ -36,7 +36,7 @@ def summary(rows: list[Row], marks: Marks) -> str:
 
 
 def where_to_look(files: list[Path]) -> str:
-    """The one file to open first: the gallery, or the grid of the largest pictures, or the table."""
+    """The one file to open first: the gallery, or the grid of the largest images, or the table."""
     pages = [path for path in files if path.name == "index.html"]
     grids = [path for path in files if path.name.startswith("grid-")]
     found = pages[-1:] or grids[-1:] or [path for path in files if path.name == "table.md"]

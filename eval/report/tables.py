@@ -176,7 +176,7 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
     lines.append(
         f"± is half the width of a {level} interval over prompts: bootstrap for means "
         f"({settings['bootstrap']['samples']} resamples) and FID ({settings['bootstrap']['distance_samples']}), "
-        "jackknife for KID and CMMD; references are held fixed. Seconds are the median of a picture, memory is the "
+        "jackknife for KID and CMMD; references are held fixed. Seconds are the median of an image, memory is the "
         "peak."
     )
     if marks and marks.found:
@@ -185,7 +185,7 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
         reference = row.block.get("reference")
         if reference:
             world = reference["kind"] == "world"
-            what = "renders of the same captions" if world else "pictures of the reference folder"
+            what = "renders of the same captions" if world else "images of the reference folder"
             lines.append(f"References at {row.size}: {reference['n']} {what}.")
     if uneven(rows):
         lines.append(
@@ -198,7 +198,7 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
 
 
 def uneven(rows: list[Row]) -> bool:
-    """Whether methods of one size were scored on different numbers of pictures."""
+    """Whether methods of one size were scored on different numbers of images."""
     counts: dict[tuple[str, str, str], set[int]] = {}
     for row in rows:
         if not row.is_reference:

@@ -1,4 +1,4 @@
-"""From measures of pictures to the cells of a table: values with intervals, or a reason for an empty one."""
+"""From measures of images to the cells of a table: values with intervals, or a reason for an empty one."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .references import References
 
 @dataclass
 class Scored:
-    """Undamaged pictures in order of (prompt id, seed), their values, and the references."""
+    """Undamaged images in order of (prompt id, seed), their values, and the references."""
 
-    pictures: list[RunImage]
+    images: list[RunImage]
     values: list[dict[str, Any]]
     reference: References | None
     rings: tuple[int, int] | None = None  # shorter side and bands of the spectra, where all are of one size
 
     def rows(self, name: str) -> list[tuple[str, Any]]:
-        """(prompt id, value) of each picture that has the value."""
-        pairs = zip(self.pictures, self.values, strict=True)
-        return [(picture.prompt_id, values[name]) for picture, values in pairs if values.get(name) is not None]
+        """(prompt id, value) of each image that has the value."""
+        pairs = zip(self.images, self.values, strict=True)
+        return [(image.prompt_id, values[name]) for image, values in pairs if values.get(name) is not None]
 
     def add_spectrum_distance(self) -> None:
-        """Give each picture what its spectrum says beside the mean of its prompt's references, in dB.
+        """Give each image what its spectrum says beside the mean of its prompt's references, in dB.
 
         `spectrum_distance` is the root mean square over rings, `high_frequency` the mean over the upper octave.
         """
@@ -42,8 +42,8 @@ class Scored:
             return
         spectra = self.reference.spectra()
         upper = artefacts.upper_octave(*self.rings) if self.rings else None
-        for picture, values in zip(self.pictures, self.values, strict=True):
-            mean = spectra.get(picture.prompt or "", spectra[""])
+        for image, values in zip(self.images, self.values, strict=True):
+            mean = spectra.get(image.prompt or "", spectra[""])
             spectrum = values.get("spectrum")
             if spectrum is not None and spectrum.shape == mean.shape:
                 spectrum = spectrum.astype(np.float32).astype(np.float64)  # as it is stored
@@ -52,7 +52,7 @@ class Scored:
                     values["high_frequency"] = float((spectrum - mean)[upper].mean())
 
 
-def cells(
+def metric_scores(
     scored: Scored, config: dict[str, Any], reasons: dict[str, str], no_reference: str, native: int | None
 ) -> dict[str, MetricScore]:
     """A cell for each metric of the protocol: value, low, high, n and settings, or `reason`."""
@@ -67,7 +67,7 @@ def cells(
             "digits": metric.digits,
         }
         reason = reasons.get(metric.measure) or (no_reference if metric.references else "")
-        reason = reason or ("" if scored.pictures else "no picture could be read")
+        reason = reason or ("" if scored.images else "no image could be read")
         if reason:
             body: dict[str, Any] = {"reason": reason}
         elif metric.is_distance:
@@ -86,12 +86,12 @@ def _mean(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, A
     if not rows:
         why = {
             "world": "no prompt is a caption of the embedded world",
-            "prompt": "the pictures have no prompts; give prompts=<file>",
-            "blocks": "the pictures have fewer than two blocks of 96 px",
-            "spectrum": "references and pictures differ in size",
+            "prompt": "the images have no prompts; give prompts=<file>",
+            "blocks": "the images have fewer than two blocks of 96 px",
+            "spectrum": "references and images differ in size",
         }
         needs = (*reversed(measures()[metric.measure].needs), metric.measure)
-        return {"reason": next((why[need] for need in needs if need in why), "no picture has this value")}
+        return {"reason": next((why[need] for need in needs if need in why), "no image has this value")}
     parts = {part: _interval([(g, v[part]) for g, v in rows], config) for part in metric.parts}
     if metric.parts:
         rows = [(g, v["mean"]) for g, v in rows]
@@ -108,13 +108,13 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
     rows = scored.rows(metric.measure)
     reference = scored.reference.arrays.get(metric.measure)
     if len(rows) < 2:
-        return {"reason": f"{len(rows)} picture{'' if len(rows) == 1 else 's'} can't give a {metric.title}"}
+        return {"reason": f"{len(rows)} image{'' if len(rows) == 1 else 's'} can't give a {metric.title}"}
     if reference is None or len(reference) < 2:
         return {"reason": f"too few references for a {metric.title}"}
     groups = [group for group, _ in rows]
     x, y = np.stack([value for _, value in rows]), reference
     options, dimension = config["bootstrap"], x.shape[-1]
-    # crops of one picture count as rows of the distance, but never as independent pictures in its interval
+    # crops of one image count as rows of the distance, but never as independent images in its interval
     counts = {"n": len(x), "n_reference": len(y), "dimension": dimension}
     if x.ndim == 3:
         counts["crops"] = int(x.shape[1])

@@ -7,22 +7,22 @@ import numpy as np
 from ..metrics.registry import measures
 from ..records.runs import RunImage
 from ..records.schema import Cost, ScoreBlock, ScoreRow
-from .aggregate import Scored, cells
+from .aggregate import Scored, metric_scores
 from .departures import departures, unstated
 from .job import Job
 
 
 def build_block(job: Job, scored: Scored, damaged: dict[int, str]) -> ScoreBlock:
-    """The block of `scores.json`; `damaged` says why pictures were left out, by their place in the run."""
+    """The block of `scores.json`; `damaged` says why images were left out, by their place in the run."""
     run, config, setting = job.run, job.config, job.setting
-    prompts = len({picture.prompt_id for picture in scored.pictures})
+    prompts = len({image.prompt_id for image in scored.images})
     return {
         "identity": job.identity,
         "model": run.model,
         "method": run.method,
         "run": run.hash,
         "size": [run.width, run.height],
-        "n": len(scored.pictures),
+        "n": len(scored.images),
         "prompts": prompts,
         "native": setting.native,
         "measures": {name: setting.identities[name] for name in job.usable},
@@ -30,22 +30,22 @@ def build_block(job: Job, scored: Scored, damaged: dict[int, str]) -> ScoreBlock
         "weights": setting.files,
         "reference": {"identity": job.plan.identity, "kind": job.plan.kind, "n": job.plan.count} if job.plan else None,
         "protocol": {"departures": departures(run, config, prompts), "unstated": unstated(config)},
-        "damaged": [{"file": run.file_of(run.pictures[i]), "why": why} for i, why in sorted(damaged.items())],
-        "cost": cost(scored.pictures),
+        "damaged": [{"file": run.file_of(run.images[i]), "why": why} for i, why in sorted(damaged.items())],
+        "cost": cost(scored.images),
         "settings": config,
-        "metrics": cells(scored, config, setting.reasons | job.misfits, job.no_reference, setting.native),
+        "metrics": metric_scores(scored, config, setting.reasons | job.misfits, job.no_reference, setting.native),
         "files": {
-            run.file_of(picture): [*stat, sha]
-            for picture, stat, sha in zip(run.pictures, job.stats, job.shas, strict=True)
+            run.file_of(image): [*stat, sha]
+            for image, stat, sha in zip(run.images, job.stats, job.shas, strict=True)
             if stat
         },
     }
 
 
-def cost(pictures: list[RunImage]) -> Cost:
-    """What a picture cost; None where it was not recorded."""
+def cost(images: list[RunImage]) -> Cost:
+    """What an image cost; None where it was not recorded."""
     found = {
-        key: [p.cost[key] for p in pictures if p.cost.get(key) is not None]
+        key: [p.cost[key] for p in images if p.cost.get(key) is not None]
         for key in ("seconds", "calls", "peak_memory_mb")
     }
     return {
@@ -56,16 +56,16 @@ def cost(pictures: list[RunImage]) -> Cost:
 
 
 def build_rows(job: Job, scored: Scored, shas: list[str]) -> list[ScoreRow]:
-    """The rows of `scores.jsonl`: numbers of each picture; `shas` are those of the scored files."""
+    """The rows of `scores.jsonl`: numbers of each image; `shas` are those of the scored files."""
     rows: list[ScoreRow] = []
-    for picture, values, sha in zip(scored.pictures, scored.values, shas, strict=True):
+    for image, values, sha in zip(scored.images, scored.values, shas, strict=True):
         rows.append(
             {
                 "protocol": job.protocol,
-                "prompt_id": picture.prompt_id,
-                "seed": picture.seed,
-                "prompt": picture.prompt,
-                "file": job.run.file_of(picture),
+                "prompt_id": image.prompt_id,
+                "seed": image.seed,
+                "prompt": image.prompt,
+                "file": job.run.file_of(image),
                 "sha256": sha,
                 "values": {name: value for name, value in values.items() if not isinstance(value, np.ndarray)},
             }
@@ -74,11 +74,11 @@ def build_rows(job: Job, scored: Scored, shas: list[str]) -> list[ScoreRow]:
 
 
 def build_arrays(job: Job, scored: Scored, shas: list[str]) -> dict[str, np.ndarray]:
-    """The arrays of the features file, NaN for a picture that has none; left out where shapes differ."""
+    """The arrays of the features file, NaN for an image that has none; left out where shapes differ."""
     arrays = {
         "sha256": np.array(shas, str),
-        "prompt_id": np.array([p.prompt_id for p in scored.pictures], str),
-        "seed": np.array([p.seed for p in scored.pictures], np.int64),
+        "prompt_id": np.array([p.prompt_id for p in scored.images], str),
+        "seed": np.array([p.seed for p in scored.images], np.int64),
     }
     for name in (name for name in job.usable if measures()[name].array):
         rows = [values.get(name) for values in scored.values]

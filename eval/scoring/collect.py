@@ -1,4 +1,4 @@
-"""Run measures over pictures: each picture is decoded once for all of them."""
+"""Run measures over images: each image is decoded once for all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..records.files import digest
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to measure. `load` gives uint8 [H, W, 3] or raises `images.DamagedError`."""
+    """An image to measure. `load` gives uint8 [H, W, 3] or raises `images.DamagedError`."""
 
     load: Callable[[], np.ndarray]
     key: tuple[str, int]
@@ -33,13 +33,13 @@ class Item:
 
 @dataclass
 class Setting:
-    """What a set of measures depends on besides the pictures, resolved without loading any network."""
+    """What a set of measures depends on besides the images, resolved without loading any network."""
 
     config: dict[str, Any]
     native: int | None
     sources: dict[str, Source]
     reasons: dict[str, str]  # measure -> why it can't be computed
-    identities: dict[str, str]  # measure -> hash of everything its values depend on besides the picture
+    identities: dict[str, str]  # measure -> hash of everything its values depend on besides the image
     files: dict[str, str]  # sha256 of files that measures load besides networks, by name in `eval.metrics.weights`
 
     def context(self) -> Context:
@@ -121,20 +121,20 @@ def collect(
     functions: dict[str, Callable[[Batch], list]] = {}
     # Where stderr is no terminal (disable=None) there is no bar: it would fill a log.
     quiet = True if not progress or not todo else None
-    bar = tqdm(total=len(todo), desc=progress, unit="picture", leave=False, disable=quiet, dynamic_ncols=True)
+    bar = tqdm(total=len(todo), desc=progress, unit="image", leave=False, disable=quiet, dynamic_ncols=True)
 
-    def pictures() -> Iterator[np.ndarray | images.DamagedError]:
+    def decoded() -> Iterator[np.ndarray | images.DamagedError]:
         for i, found in zip(todo, images.results(tasks, workers), strict=True):
             bar.update()
             if isinstance(found, images.DamagedError):
                 yield found
                 continue
-            picture, measured = found
+            image, measured = found
             values[i].update(measured)
-            yield picture
+            yield image
 
     with bar:
-        for indices, array, broken in images.batches(pictures(), config["batch"]):
+        for indices, array, broken in images.batches(decoded(), config["batch"]):
             damaged.update({todo[k]: reason for k, reason in broken.items()})
             places = [todo[k] for k in indices]
             for names in sorted({tuple(here[i]) for i in places if here[i]}):
@@ -152,7 +152,7 @@ def collect(
 WORTH = 2**26
 """Pixels from which starting worker processes pays."""
 NOTHING = np.empty((1, 1, 3), np.uint8)
-"""Takes the place of a picture that no measure here needs."""
+"""Takes the place of an image that no measure here needs."""
 
 
 def on_workers(name: str, config: dict[str, Any]) -> bool:
@@ -164,10 +164,10 @@ def on_workers(name: str, config: dict[str, Any]) -> bool:
 def _task(
     item: Item, names: tuple[str, ...], options: tuple[str, int | None], keep: bool
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    picture = item.load()
-    batch = Batch(picture[None], [item.key], [item.prompt])
+    image = item.load()
+    batch = Batch(image[None], [item.key], [item.prompt])
     values = {name: _host_function(name, *options)(batch)[0] for name in names}
-    return picture if keep else NOTHING, values
+    return image if keep else NOTHING, values
 
 
 @cache

@@ -24,16 +24,16 @@ from .references import held_out
 HELP = """usage: python -m eval [key=value ...]
 
 Scores every run in the store, and does nothing for runs whose scores are there. Beside each run it writes
-scores.json (metrics with intervals), scores.jsonl (a row a picture) and features-<protocol>.npz.
+scores.json (metrics with intervals), scores.jsonl (a row an image) and features-<protocol>.npz.
 
   python -m eval                                          every run in results/runs
   python -m eval path=results/runs/tiny/sega/256x256/1a2b3c4d
   python -m eval eval=embedded metrics=[fid,clip_score] reference.per_prompt=8
-  python -m eval path=my/pictures prompts=captions.csv clip.path=ViT-L-14.safetensors reference.path=photos
+  python -m eval path=my/images prompts=captions.csv clip.path=ViT-L-14.safetensors reference.path=photos
 
   store     results/runs   folder of runs
-  path      -              one run folder, or any folder of pictures
-  prompts   -              .txt (a line a picture), .csv, .tsv, .json or .jsonl (file, prompt), for such a folder
+  path      -              one run folder, or any folder of images
+  prompts   -              .txt (a line an image), .csv, .tsv, .json or .jsonl (file, prompt), for such a folder
   eval      auto           protocol, a file of conf/eval: {protocols}; auto: the one in the run's config
   cache     results/cache  rendered references, kept by content
   model, method            only runs of these, a comma between several
@@ -70,7 +70,7 @@ def evaluate(words: list[str]) -> int:
     protocol = cache(lambda name: load_protocol(name, rest))
     protocol("embedded" if auto else options["eval"])  # wrong options are told before any run is looked for
     if prompts and not path:
-        raise RequestError("prompts=<file> goes with path=<folder of pictures>; runs know their prompts")
+        raise RequestError("prompts=<file> goes with path=<folder of images>; runs know their prompts")
     check_folder("cache", options["cache"])
     if path and is_cell(path):
         if prompts:
@@ -111,17 +111,17 @@ def score_all(chosen: list[Chosen], cache: Path) -> int:
     renders: dict[tuple[Any, ...], Chosen] = {}
     for number, (run, config) in enumerate(chosen, 1):
         for line in run.damaged_rows:
-            print(f"warning: {line} is damaged; its picture is left out (run.py makes it again)", file=sys.stderr)
+            print(f"warning: {line} is damaged; its image is left out (run.py makes it again)", file=sys.stderr)
         job = prepare(run, config, cache)
         if job.gone:
-            print(f"{run.name}: the pictures are not here, only their scores, which are kept")
+            print(f"{run.name}: the images are not here, only their scores, which are kept")
         if job.done:
             skipped += 1
             _tell(left_out(run, job.old["damaged"] if job.old else []))
         else:
             scored += _score(job, cache, told, f"{number} of {len(chosen)}")
         if job.plan and job.plan.kind == "world":
-            keys = tuple((*p.key, p.prompt) for p in run.pictures)
+            keys = tuple((*p.key, p.prompt) for p in run.images)
             renders.setdefault((job.protocol, run.model, run.width, run.height, keys), (run, config))
     for run, config in renders.values():
         job = prepare(held_out(run, cache), config, cache)

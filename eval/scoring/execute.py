@@ -1,4 +1,4 @@
-"""Score one run: measure its pictures, compare with references, write the records. Nothing is computed twice."""
+"""Score one run: measure its images, compare with references, write the records. Nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
     values = _kept(job)
     wanted = [[name for name in usable if name not in kept] for kept in values]
     pixels = size[0] * size[1] if size else 2**20
-    items = [Item(partial(images.read, p.path, p.sha, size), p.key, p.prompt, pixels) for p in run.pictures]
+    items = [Item(partial(images.read, p.path, p.sha, size), p.key, p.prompt, pixels) for p in run.images]
     found, damaged = collect(items, wanted, job.setting.context(), run.name if progress else "")
     for kept, new in zip(values, found, strict=True):
         kept.update(new)
     good = [i for i in range(len(items)) if i not in damaged]
     reference = references.make(job.plan, job.setting, cache) if job.plan else None
     rings = (min(size), job.config["spectrum"]["bands"]) if size else None
-    scored = Scored([run.pictures[i] for i in good], [values[i] for i in good], reference, rings)
+    scored = Scored([run.images[i] for i in good], [values[i] for i in good], reference, rings)
     if reference and "spectrum" in usable:
         scored.add_spectrum_distance()
     shas = [job.shas[i] for i in good]
@@ -44,20 +44,20 @@ def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
 
 
 def _kept(job: Job) -> list[dict[str, Any]]:
-    """Values of each picture that stay: of the same file, prompt and seed, by the same measure."""
+    """Values of each image that stay: of the same file, prompt and seed, by the same measure."""
     if job.old is None:
-        return [{} for _ in job.run.pictures]
+        return [{} for _ in job.run.images]
     folder, identities = job.run.folder, job.setting.identities
     same = [name for name in job.usable if job.old.get("measures", {}).get(name) == identities[name]]
     rows = {row["sha256"]: row for row in score_rows(folder, job.protocol)}
     arrays = read_arrays(folder / f"features-{job.protocol}.npz")
     place = {str(sha): i for i, sha in enumerate(arrays.get("sha256", []))}
     found: list[dict[str, Any]] = []
-    for picture, sha in zip(job.run.pictures, job.shas, strict=True):
+    for image, sha in zip(job.run.images, job.shas, strict=True):
         kept: dict[str, Any] = {}
         found.append(kept)
         row = rows.get(sha)
-        if not row or (row["prompt_id"], row["seed"], row.get("prompt")) != (*picture.key, picture.prompt):
+        if not row or (row["prompt_id"], row["seed"], row.get("prompt")) != (*image.key, image.prompt):
             continue
         for name in same:
             if measures()[name].array:

@@ -1,6 +1,6 @@
 """What scoring a run would take: what its scores depend on, what of them is there, and what is missing.
 
-Worked out without opening pictures or loading networks.
+Worked out without opening images or loading networks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Job:
     old: ScoreBlock | None  # the scores that are there
     identity: str
     done: bool  # the stored scores are these very ones, or can't be made again
-    gone: bool  # there are scores, but none of the pictures
+    gone: bool  # there are scores, but none of the images
 
     @property
     def protocol(self) -> str:
@@ -64,18 +64,18 @@ def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
     old = read_scores(run.folder, config["name"])
     shas, stats = _shas(run, old.get("files", {}) if old else {})
     depends = {metric.name: _depends(metric, setting) for metric in wanted}
-    pictures = [(*p.key, p.prompt, sha, p.sha) for p, sha in zip(run.pictures, shas, strict=True)]
+    images = [(*p.key, p.prompt, sha, p.sha) for p, sha in zip(run.images, shas, strict=True)]
     size = (run.width, run.height)
-    identity = digest([depends, pictures, size, plan.identity if plan else reason, config["bootstrap"], SCHEMA])
+    identity = digest([depends, images, size, plan.identity if plan else reason, config["bootstrap"], SCHEMA])
     same = old is not None and old.get("identity") == identity
     done = same and are_sound(run.folder / f"features-{config['name']}.npz")
-    gone = bool(run.pictures) and not any(shas) and (run.folder / "scores.json").exists()
+    gone = bool(run.images) and not any(shas) and (run.folder / "scores.json").exists()
     misfits = {name: why for name in setting.identities if (why := _misfit(name, run, setting))}
     return Job(run, config, setting, misfits, plan, reason, shas, stats, old, identity, done or gone, gone)
 
 
 def _depends(metric: Metric, setting: Setting) -> list[Any]:
-    """What a metric depends on besides pictures and references."""
+    """What a metric depends on besides images and references."""
     group = metric.settings[0].partition(".")[0] if metric.settings else ""
     return [
         metric.kind,
@@ -99,15 +99,15 @@ def native_side(model: str) -> int | None:
 def _shas(run: Run, known: dict[str, list[Any]]) -> tuple[list[str], list[tuple[int, int] | None]]:
     """Hashes of the files; one that is unchanged in size and time since it was scored is not read again."""
     shas, stats = [], []
-    for picture in run.pictures:
-        if not picture.path.is_file() or (picture.sha and picture.path.is_symlink()):
+    for image in run.images:
+        if not image.path.is_file() or (image.sha and image.path.is_symlink()):
             shas.append("")
             stats.append(None)
             continue
-        info = picture.path.stat()
+        info = image.path.stat()
         stat = (info.st_size, info.st_mtime_ns)
-        old = known.get(run.file_of(picture))
-        shas.append(old[2] if old and tuple(old[:2]) == stat else file_sha(picture.path))
+        old = known.get(run.file_of(image))
+        shas.append(old[2] if old and tuple(old[:2]) == stat else file_sha(image.path))
         stats.append(stat)
     return shas, stats
 
@@ -120,9 +120,9 @@ def _misfit(name: str, run: Run, setting: Setting) -> str:
     if "crop" in needs:
         crop = crop_size(config, native)
         if min(size) < crop or max(size) == crop:
-            return f"the picture is no larger than a crop of {crop} px"
+            return f"the image is no larger than a crop of {crop} px"
     if "period" in needs and max(size) < 2 * base_period(config, native):
-        return "the picture is smaller than two base periods"
+        return "the image is smaller than two base periods"
     if "lattice" in needs and max(size) <= seam_period(config, native) + 2:
-        return "the picture has no line between windows"
+        return "the image has no line between windows"
     return ""

@@ -1,8 +1,8 @@
-"""Reference sets: renders of the same captions at the same size, or a folder of pictures.
+"""Reference sets: renders of the same captions at the same size, or a folder of images.
 
 What is kept of a set is its arrays (features, crops, spectra), cached under `<cache>/references/` by content. Held-out
-renders, one a picture of the run, are kept as a run of their own (`<cache>/renders/`): scored like any method, they
-show what each metric says of true pictures.
+renders, one an image of the run, are kept as a run of their own (`<cache>/renders/`): scored like any method, they
+show what each metric says of true images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .collect import Item, Setting, collect
 REFERENCE_SEED = 2_000_000_000
 """Free parameters of reference k of a caption are drawn from this plus k."""
 HELD_OUT_SEED = 1_000_000_000
-"""Those of the held-out render of a picture, from this plus the picture's seed."""
+"""Those of the held-out render of an image, from this plus the image's seed."""
 SETS = ("features", "patches", "spectrum", "clip_features")
 FITTED = ("features", "patches")
 """Sets whose moments are kept too."""
@@ -40,7 +40,7 @@ SCHEMA = 2
 
 
 class NoReferenceError(Exception):
-    """There is no reference for these pictures; the message says why."""
+    """There is no reference for these images; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ReferencePlan:
     captions: tuple[str, ...] = ()
     per_prompt: int = 1
     files: tuple[Path, ...] = ()
-    reduce: str = ""  # filter with which pictures of a folder are brought to width and height; "": as they are
+    reduce: str = ""  # filter with which images of a folder are brought to width and height; "": as they are
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def plan(run: Run, setting: Setting, cache: Path) -> ReferencePlan:
     if options["kind"] == "folder":
         return _plan_folder(options, setting, run, cache)
     if run.width is None:
-        raise NoReferenceError("pictures of several sizes have no rendered references")
-    captions = tuple(sorted({p.prompt for p in run.pictures if p.prompt is not None}))
+        raise NoReferenceError("images of several sizes have no rendered references")
+    captions = tuple(sorted({p.prompt for p in run.images if p.prompt is not None}))
     if not captions:
-        raise NoReferenceError("the pictures have no prompts; give prompts=<file>")
+        raise NoReferenceError("the images have no prompts; give prompts=<file>")
     from sega.embedded import world
 
     try:
@@ -108,16 +108,16 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Pat
     from ..records.foreign import KINDS
 
     if not options["path"]:
-        raise NoReferenceError("no references given; give reference.path=<folder of pictures>")
+        raise NoReferenceError("no references given; give reference.path=<folder of images>")
     folder = Path(options["path"])
     if not folder.is_dir():
         raise RequestError(f"reference.path={folder} is no folder")
     files = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS))[: options["count"]]
     if not files:
-        raise RequestError(f"no pictures in reference.path={folder}")
+        raise RequestError(f"no images in reference.path={folder}")
     reduce = options["filter"] if options["resize"] == "size" else ""
     if reduce and run.width is None:
-        raise NoReferenceError("references can't be reduced to pictures of several sizes (reference.resize=size)")
+        raise NoReferenceError("references can't be reduced to images of several sizes (reference.resize=size)")
     shas = sorted(known_digests(files, cache / "references" / "files.json"))
     identity = digest(["folder", SCHEMA, shas, reduce, run.width, run.height, _settings(setting)])
     return ReferencePlan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files, reduce=reduce)
@@ -173,7 +173,7 @@ def make(plan: ReferencePlan, setting: Setting, cache: Path) -> References:
 
 
 def _of_size(plan: ReferencePlan) -> bool:
-    """Whether all pictures of a folder have the size of the run, so that their spectra mean the same."""
+    """Whether all images of a folder have the size of the run, so that their spectra mean the same."""
     return all(images.size(path) == (plan.width, plan.height) for path in plan.files)
 
 
@@ -200,10 +200,10 @@ def render(caption: str, seed: int, width: int, height: int) -> np.ndarray:
 
 
 def held_out(run: Run, cache: Path) -> Run:
-    """Renders of a run's captions, one for each of its pictures, as a run; made once."""
+    """Renders of a run's captions, one for each of its images, as a run; made once."""
     from PIL import Image
 
-    rows = [(p.prompt_id, p.seed, p.prompt) for p in run.pictures if p.prompt is not None]
+    rows = [(p.prompt_id, p.seed, p.prompt) for p in run.images if p.prompt is not None]
     identity = digest(["renders", world_digest(), rows, run.width, run.height])
     folder = cache / "renders" / run.model / "renders" / f"{run.width}x{run.height}" / identity
     if read_record(folder / "run.json") is None or len(read_rows(folder / "images.jsonl", ROW_KEYS)[0]) < len(rows):

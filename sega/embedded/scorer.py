@@ -1,6 +1,6 @@
 """The scorer of the embedded model: a small open_clip model trained on scenes and captions of the same world.
 
-It gives the CLIP score, the image features of FID and KID, and by zero-shot the attributes a picture shows. The
+It gives the CLIP score, the image features of FID and KID, and by zero-shot the attributes an image shows. The
 folder holds `open_clip_config.json` and `open_clip_model.safetensors`, and is loaded by
 `open_clip.create_model("local-dir:...")`.
 """
@@ -38,7 +38,7 @@ PROTOTYPES = 48
 
 
 class Scorer:
-    """Image and text features of one world, and what a picture shows. Features are float32 and not normalised."""
+    """Image and text features of one world, and what an image shows. Features are float32 and not normalised."""
 
     def __init__(self, model: torch.nn.Module, device: str = "cpu"):
         self.model, self.device = model.to(device).eval(), device
@@ -47,9 +47,9 @@ class Scorer:
 
     @torch.no_grad()
     def image_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features [B, FEATURES] of uint8 pictures [B, 3, H, W] of any size (antialiased bicubic to INPUT)."""
+        """Features [B, FEATURES] of uint8 images [B, 3, H, W] of any size (antialiased bicubic to INPUT)."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise RequestError(f"the scorer takes uint8 pictures [B, 3, H, W], not {images.dtype} {list(images.shape)}")
+            raise RequestError(f"the scorer takes uint8 images [B, 3, H, W], not {images.dtype} {list(images.shape)}")
         return self.model.encode_image(prepare(images.to(self.device))).float()
 
     @torch.no_grad()

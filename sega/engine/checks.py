@@ -1,4 +1,4 @@
-"""What is no image: latents with NaN or of one value, pictures of one colour. Found where they arise, never scored."""
+"""What is no image: latents with NaN or of one value, images of one colour. Found where they arise, never scored."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def check_latent(latent: Tensor, when: str) -> None:
 
 
 def check_image(image) -> None:
-    """Raises FailedImageError for a PIL picture of one colour; NaN in a decoder comes out as black."""
+    """Raises FailedImageError for a PIL image of one colour; NaN in a decoder comes out as black."""
     bands = image.getextrema()
     bands = bands if isinstance(bands[0], tuple) else (bands,)
     if all(low == high for low, high in bands):
         colour = tuple(low for low, _ in bands)
-        raise FailedImageError("the picture is black" if not any(colour) else f"the picture is {colour} everywhere")
+        raise FailedImageError("the image is black" if not any(colour) else f"the image is {colour} everywhere")

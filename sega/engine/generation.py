@@ -58,5 +58,5 @@ class ImageGeneration:
     def decode(self, latent: Tensor) -> Tensor:
         return self.adapter.decode(latent)
 
-    def encode(self, picture: Tensor, sample: bool = False) -> Tensor:
-        return self.adapter.encode(picture, self.generator if sample else None)
+    def encode(self, image: Tensor, sample: bool = False) -> Tensor:
+        return self.adapter.encode(image, self.generator if sample else None)

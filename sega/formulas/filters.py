@@ -1,6 +1,6 @@
 """Low-pass filters, resizing and sharpening of the staged methods, as pure functions.
 
-x is [..., P, Q] (latents [B, C, P, Q] or pictures [B, 3, P, Q] where four dimensions are asked for), floating point;
+x is [..., P, Q] (latents [B, C, P, Q] or images [B, 3, P, Q] where four dimensions are asked for), floating point;
 the result has its size and dtype, half precision being filtered in float32. P are rows, Q columns.
 """
 

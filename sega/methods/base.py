@@ -163,7 +163,7 @@ class Method:
         return [(0, 0)]
 
     def finish(self, generation: Generation) -> Tensor:
-        """The picture [1, 3, H, W] in -1..1 from the last stage's latent."""
+        """The image [1, 3, H, W] in -1..1 from the last stage's latent."""
         assert generation.latent is not None  # a stage is done
         return generation.decode(generation.latent)
 

@@ -152,7 +152,7 @@ class AttentionCall:
     # rotate(x, ids=None, rope=None): x turned by the positions of this call; for other tokens than the joint sequence
     # give their ids [S', 3] (frame, row, column), for other frequencies a Rope.
     rotate: Callable[..., Tensor]
-    # text_ids(place, size): ids [T, 3] of the text of a smaller picture of `size` tokens whose first is the image token
+    # text_ids(place, size): ids [T, 3] of the text of a smaller image of `size` tokens whose first is the image token
     # at `place`, so that the two are to each other as they are in training.
     text_ids: Callable[[tuple[int, int], tuple[int, int]], Tensor]
     # dense(q, k, v, scale=None): softmax(q k^T scale) v by the backend of the layer, [B, S, heads, d].
@@ -194,4 +194,4 @@ class Generation(Protocol):
 
     def decode(self, latent: Tensor) -> Tensor: ...
 
-    def encode(self, picture: Tensor, sample: bool = False) -> Tensor: ...
+    def encode(self, image: Tensor, sample: bool = False) -> Tensor: ...

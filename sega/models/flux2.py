@@ -81,7 +81,7 @@ class Flux2Adapter(PackedLatents, TiledAutoencoder):
         """The arguments of a transformer call by name, with position ids [N, 4] in float32."""
         call = super().bind(args, kwargs)
         if call.get("kv_cache_mode") is not None:
-            raise RequestError("a method can't be combined with a cache of reference pictures; use the plain pipeline")
+            raise RequestError("a method can't be combined with a cache of reference images; use the plain pipeline")
         for key in ("img_ids", "txt_ids"):
             if call[key].dtype in (torch.bfloat16, torch.float16):
                 raise RequestError(f"{key} in half precision are not exact; give whole numbers or float32")

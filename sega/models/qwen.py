@@ -51,7 +51,7 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
     def check(self, geometry: Geometry) -> None:
         """Refuse a geometry that is not this model's, and models of layered images."""
         if self.transformer.config.get("use_layer3d_rope"):
-            raise RequestError("this is a model of layered pictures; methods can be attached to Qwen-Image only")
+            raise RequestError("this is a model of layered images; methods can be attached to Qwen-Image only")
         super().check(geometry)
 
     def grid(self, call: dict[str, Any]) -> tuple[int, int]:
@@ -59,12 +59,12 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
         shapes, text = picture_shapes(call["img_shapes"]), call["encoder_hidden_states"].shape[1]
         frames, height, width = shapes[0]
         if frames != 1:
-            raise RequestError(f"methods work on pictures of one frame, not {frames}")
+            raise RequestError(f"methods work on images of one frame, not {frames}")
         rows = text_start(extent(shapes)) + text
         if rows > STOCK_ROWS:
             raise RequestError(
                 f"{height}x{width} image tokens and {text} text tokens need {rows} positions, but Qwen-Image has "
-                f"{STOCK_ROWS}; ask for a smaller picture or a shorter prompt"
+                f"{STOCK_ROWS}; ask for a smaller image or a shorter prompt"
             )
         return height, width
 
@@ -80,7 +80,7 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
     def put_text(self, call: dict[str, Any], places: list[tuple[int, int]]) -> dict[str, Any]:
         """Refused: the positions of this model's text follow from its order and can't be chosen."""
         raise RequestError(
-            "Qwen-Image's text sits on the diagonal behind the picture and can't be repeated at places of its grid; "
+            "Qwen-Image's text sits on the diagonal behind the image and can't be repeated at places of its grid; "
             "set text_duplication=false"
         )
 
@@ -114,7 +114,7 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
 
     def ids(self, call: dict[str, Any]) -> Tensor:
         if len(picture_shapes(call["img_shapes"])) > 1:
-            raise RequestError("a method that changes attention can't be combined with reference pictures")
+            raise RequestError("a method that changes attention can't be combined with reference images")
         return joint_ids(self.grid(call), call["encoder_hidden_states"].shape[1], call["hidden_states"].device)
 
     def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -221,13 +221,13 @@ class Processor:
         )
         out = self.attend(q, k, v, image_rotary_emb, dispatch_attention_fn).flatten(2, 3).to(q.dtype)
         text = encoder_hidden_states.shape[1]
-        picture = attn.to_out[1](attn.to_out[0](out[:, text:].contiguous()))
-        return picture, attn.to_add_out(out[:, :text].contiguous())
+        image = attn.to_out[1](attn.to_out[0](out[:, text:].contiguous()))
+        return image, attn.to_add_out(out[:, :text].contiguous())
 
 
 @lru_cache(maxsize=4)
 def joint_ids(grid: tuple[int, int], text: int, device) -> Tensor:
-    """float32 [T + S, 3] (frame, row, column): text on the diagonal behind the picture, then the picture, centred."""
+    """float32 [T + S, 3] (frame, row, column): text on the diagonal behind the image, then the image, centred."""
     rows, columns = torch.meshgrid(*(centred_positions(side) for side in grid), indexing="ij")
     image = torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3)
     words = torch.arange(text, dtype=torch.float32)[:, None].expand(-1, 3) + text_start(grid)
@@ -235,7 +235,7 @@ def joint_ids(grid: tuple[int, int], text: int, device) -> Tensor:
 
 
 def ids_table(ids: Tensor, rope: Rope, geometry: Geometry) -> Tensor:
-    """complex64 [N, K] of position ids [N, 3]; those off the picture's frame, which is 0, are text."""
+    """complex64 [N, K] of position ids [N, 3]; those off the image's frame, which is 0, are text."""
     base = [base_axis(dim, geometry.theta) for dim in geometry.axes]
 
     def table(axes: list[Axis]) -> Tensor:

@@ -25,7 +25,7 @@ BATCHED = (
 
 
 def picture_shapes(img_shapes) -> list[tuple[int, int, int]]:
-    """(frames, height, width) in tokens of the picture and its references; all samples share those of the first."""
+    """(frames, height, width) in tokens of the image and its references; all samples share those of the first."""
     first = img_shapes[0] if isinstance(img_shapes, list) else img_shapes
     return first if isinstance(first, list) else [first]
 
@@ -76,6 +76,6 @@ def _sample(call: dict[str, Any], index: int) -> dict[str, Any]:
         sized = isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.dim() > 0)
         return value[index : index + 1] if sized and len(value) == batch else value
 
-    # The pipeline gives one shape per prompt, however many pictures each prompt gets.
+    # The pipeline gives one shape per prompt, however many images each prompt gets.
     own = shapes[index : index + 1] or shapes[:1] if isinstance(shapes, list) else shapes
     return call | {key: one(call[key]) for key in BATCHED if key in call} | {"img_shapes": own}

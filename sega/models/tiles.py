@@ -1,4 +1,4 @@
-"""Large pictures through an autoencoder in overlapping tiles.
+"""Large images through an autoencoder in overlapping tiles.
 
 The tilers of diffusers leave whatever remains as the last tile, at some sizes a strip of a few pixels, decoded
 without its surroundings. Here all tiles of an axis are equally long.

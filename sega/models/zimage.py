@@ -61,9 +61,9 @@ class ZImageAdapter(PackedLatents, TiledAutoencoder):
         call = super().bind(args, kwargs)
         images = call.pop("x")
         if isinstance(images[0], list) or len({image.shape for image in images}) > 1:
-            raise RequestError("methods work on one picture for each prompt, all of one size")
+            raise RequestError("methods work on one image for each prompt, all of one size")
         if call.get("patch_size", 2) != 2 or images[0].shape[1] != 1:
-            raise RequestError("methods work on pictures of one frame in patches of 2x2")
+            raise RequestError("methods work on images of one frame in patches of 2x2")
         latent = torch.stack(images).squeeze(2)
         grid = (latent.shape[-2] // 2, latent.shape[-1] // 2)
         return self.put_grid(call | {"hidden_states": self.pack(latent)}, grid)
@@ -183,7 +183,7 @@ class ZImageAdapter(PackedLatents, TiledAutoencoder):
 class Processor:
     """What `ZSingleStreamAttnProcessor` computes, with the attention itself left to a function.
 
-    The model's order is picture, filling, text; methods get text first, that is filling, text, picture.
+    The model's order is image, filling, text; methods get text first, that is filling, text, image.
     """
 
     def __init__(self, attend: Callable[..., Tensor], adapter: ZImageAdapter):

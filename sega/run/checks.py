@@ -57,7 +57,7 @@ def check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
             raise RequestError(f"record={item} is unknown{near(item, RECORDS)}")
     query = config["query"]
     if not isinstance(query, list) or len(query) != 2 or not all(_is_fraction(value) for value in query):
-        raise RequestError(f"query={query} must be a place x,y as fractions of the picture, such as query=[0.5,0.7]")
+        raise RequestError(f"query={query} must be a place x,y as fractions of the image, such as query=[0.5,0.7]")
     if not isinstance(config["exact_time"], bool):
         raise RequestError(f"exact_time={config['exact_time']} must be true or false")
     if not isinstance(config["dry_run"], bool):

@@ -106,7 +106,7 @@ class Wandb(Tracker):
 
     def close(self) -> None:
         if self.folder is not None:
-            self._try(lambda: self.run.log({"made": self._told, "pictures": self._pictures()}))
+            self._try(lambda: self.run.log({"made": self._told, "images": self._images()}))
             self._try(self._map)
         self._try(lambda: self.run.finish())
         self.run = None
@@ -122,20 +122,20 @@ class Wandb(Tracker):
             for number, row in enumerate(earlier, 1):
                 self._try(lambda n=number, r=row: self.run.log({"made": n} | {key: r.get(key) for key in TIMING}))
 
-    def _pictures(self):
-        """The first pictures of the cell with prompts, timing and scores."""
+    def _images(self):
+        """The first images of the cell with prompts, timing and scores."""
         import wandb
 
         names = sorted({name for values in self.scored.values() for name in values})
-        table = wandb.Table(["prompt_id", "seed", "prompt", "picture", *TIMING, *names])
+        table = wandb.Table(["prompt_id", "seed", "prompt", "image", *TIMING, *names])
         rows = sorted(_rows(self.folder), key=lambda row: (row["prompt_id"], row["seed"]))
         for row in rows[: self.options["images"]]:
             path = self.folder / row["file"]
             values = self.scored.get((row["prompt_id"], row["seed"]), {})
             numbers = [value.get("mean") if isinstance(value, dict) else value for value in map(values.get, names)]
-            picture = wandb.Image(str(path), caption=f"{row['prompt']} (seed {row['seed']})") if path.exists() else None
+            shown = wandb.Image(str(path), caption=f"{row['prompt']} (seed {row['seed']})") if path.exists() else None
             timing = [row.get(key) for key in TIMING]
-            table.add_data(row["prompt_id"], row["seed"], row["prompt"], picture, *timing, *numbers)
+            table.add_data(row["prompt_id"], row["seed"], row["prompt"], shown, *timing, *numbers)
         return table
 
     def _map(self) -> None:

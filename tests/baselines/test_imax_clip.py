@@ -61,7 +61,7 @@ def picture(pipe, size, *overrides):
     return np.asarray(generate(pipe, method, PROMPT, seed=0, size=size, steps=2, guidance=1.0).image).astype(int)
 
 
-def test_a_picture_with_a_small_first_image_changes_and_a_square_one_does_not(tiny_pipe):
+def test_an_image_with_a_small_first_image_changes_and_a_square_one_does_not(tiny_pipe):
     wide = [picture(tiny_pipe, (320, 192), f"clip={clip}") for clip in ("bounded", "code")]
     assert abs(wide[0] - wide[1]).max() > 0
     square = [picture(tiny_pipe, (256, 256), f"clip={clip}") for clip in ("bounded", "code")]

@@ -77,7 +77,7 @@ def test_the_measuring_pass_changes_what_is_measured(tiny_pipe, monkeypatch, len
     assert entropies[0].equal(plain[0]) and not entropies[1].equal(plain[1])
 
 
-def test_thresholds_are_those_of_the_picture_without_its_border(tiny_pipe, monkeypatch):
+def test_thresholds_are_those_of_the_image_without_its_border(tiny_pipe, monkeypatch):
     calls, _, ((_, grid, length, factors),), made = watched(tiny_pipe, monkeypatch)
     assert [step.grid for step in made.steps if step.stage == 1] == [(27, 27), (27, 27), (26, 26)]
     assert grid == (26, 26) and length == 26 * 26 + 24
@@ -113,7 +113,7 @@ def test_up_to_the_training_size_there_is_one_plain_stage(size):
     assert only.plain and only.size == size
 
 
-def test_a_wide_picture_is_guided_by_a_square_one(tiny_pipe):
+def test_a_wide_image_is_guided_by_a_square_one(tiny_pipe):
     made = generate(tiny_pipe, small(tiny_pipe), PROMPT, seed=0, size=(288, 144), steps=2, guidance=1.0)
     assert made.image.size == (288, 144)
     assert [step.grid for step in made.steps] == [(16, 16)] * 2 + [(19, 37)] * 2 + [(18, 36)]
@@ -143,8 +143,8 @@ def test_a_reference_length_of_other_runs_is_refused():
         load_method("ultraimage", overrides=["proportional_length=nativ"])
 
 
-def test_pictures_of_the_two_reference_lengths_differ(tiny_pipe):
-    pictures = [
+def test_images_of_the_two_reference_lengths_differ(tiny_pipe):
+    images = [
         np.asarray(
             generate(
                 tiny_pipe, small(tiny_pipe, **settings), PROMPT, seed=0, size=(SIZE, SIZE), steps=2, guidance=1.0
@@ -152,4 +152,4 @@ def test_pictures_of_the_two_reference_lengths_differ(tiny_pipe):
         )
         for settings in ({"focus": False}, {"focus": False, "proportional_length": "native"}, {})
     ]
-    assert not np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
+    assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])

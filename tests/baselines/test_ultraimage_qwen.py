@@ -66,7 +66,7 @@ def check(pipe, seen):
     assert empty.shape[1] != texts["uncond"].shape[1]
 
 
-def test_a_generated_picture(pipe, seen):
+def test_a_generated_image(pipe, seen):
     made(pipe)
     assert len(seen) == 6
     check(pipe, seen)

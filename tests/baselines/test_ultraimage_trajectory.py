@@ -15,7 +15,7 @@ from sega.methods.geometry import load_geometry
 from sega.methods.registry import build_method
 from sega.models import adapter_for
 
-PROMPT, NATIVE, SIDE, BLOCK = "a photo of a red boat", 16, 26, 8  # tokens: of training, of the picture, of a block
+PROMPT, NATIVE, SIDE, BLOCK = "a photo of a red boat", 16, 26, 8  # tokens: of training, of the image, of a block
 SIZES = {"base": (8 * NATIVE, 8 * NATIVE), "target": (8 * SIDE, 8 * SIDE)}
 STEPS, TEXT = 4, 24
 
@@ -116,8 +116,8 @@ class Written:
         x, times = noise["base"], self.times(3.0)
         for sigma, after in zip(times, times[1:], strict=False):
             x = x + (after - sigma) * self.velocity(x, sigma, 3.5)
-        picture = F.interpolate(adapter.decode(x), size=SIZES["target"], mode="bicubic")
-        guide = adapter.encode(picture, seeded(0, PROMPT, SIZES["target"], "method"))
+        image = F.interpolate(adapter.decode(x), size=SIZES["target"], mode="bicubic")
+        guide = adapter.encode(image, seeded(0, PROMPT, SIZES["target"], "method"))
         x, times = noise["target"], self.times(6.0)
         for k, (sigma, after) in enumerate(zip(times, times[1:], strict=False)):
             border = 1 if k % 2 == 0 else -1

@@ -104,7 +104,7 @@ def test_the_card_quotes_its_records_and_says_what_is_missing(script, run, tmp_p
     assert "What a CPU gives" not in text
     (out / "cpu-training.json").write_text(json.dumps(CPU))
     card.card(run, out)
-    assert "**6.0 pictures for each second of processor time**" in (out / "README.md").read_text()
+    assert "**6.0 images for each second of processor time**" in (out / "README.md").read_text()
     assert Image.open(out / "samples.png").size == (8 * NATIVE, 6 * NATIVE)
 
 

@@ -44,17 +44,17 @@ def test_the_scorer_reads_every_attribute_of_fresh_renders(scorer):
         assert min(found[name] for name in world.SCORED) >= 0.97, found
 
 
-def test_a_caption_fits_its_own_picture_best(scorer):
+def test_a_caption_fits_its_own_image_best(scorer):
     texts = world.prompts(17, 24)
-    pictures = np.stack([world.render(world.scene_for(text, 3), NATIVE, NATIVE) for text in texts])
-    image = torch.nn.functional.normalize(scorer.image_features(torch.from_numpy(pictures).permute(0, 3, 1, 2)), dim=-1)
+    images = np.stack([world.render(world.scene_for(text, 3), NATIVE, NATIVE) for text in texts])
+    image = torch.nn.functional.normalize(scorer.image_features(torch.from_numpy(images).permute(0, 3, 1, 2)), dim=-1)
     text = torch.nn.functional.normalize(scorer.text_features(texts), dim=-1)
     assert image.shape == (24, FEATURES)
     assert ((image @ text.T).argmax(-1) == torch.arange(24)).float().mean() > 0.9
 
 
 def test_a_scene_repeated_four_times_scores_less(scorer):
-    """What a model does above its training size: one picture of the caption in each tile."""
+    """What a model does above its training size: one image of the caption in each tile."""
     texts = world.prompts(17, 24)
     scenes = [world.scene_for(text, 3) for text in texts]
     whole = [world.render(scene, 2 * NATIVE, 2 * NATIVE) for scene in scenes]
@@ -62,18 +62,18 @@ def test_a_scene_repeated_four_times_scores_less(scorer):
     text = torch.nn.functional.normalize(scorer.text_features(texts), dim=-1)
     said = np.array([scene.said["class"] for scene in scenes])
     clip, right = [], []
-    for pictures in (whole, tiled):
-        pictures = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        image = torch.nn.functional.normalize(scorer.image_features(pictures), dim=-1)
+    for images in (whole, tiled):
+        images = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        image = torch.nn.functional.normalize(scorer.image_features(images), dim=-1)
         clip.append(float((image * text).sum(-1).mean()))
-        found = scorer.attribute_probabilities(pictures)["class"].argmax(-1).tolist()
+        found = scorer.attribute_probabilities(images)["class"].argmax(-1).tolist()
         right.append(np.mean([world.ATTRIBUTES["class"][k] for k in found] == said))
     assert clip[0] > 0.9 and clip[1] < 0.8 * clip[0], clip
     assert right[0] >= 0.97 and right[1] < 0.5, right
 
 
 def test_features_do_not_depend_on_the_batch(scorer):
-    pictures = torch.randint(0, 256, (3, 3, 160, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    together = scorer.image_features(pictures)
-    alone = torch.cat([scorer.image_features(picture[None]) for picture in pictures])
+    images = torch.randint(0, 256, (3, 3, 160, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    together = scorer.image_features(images)
+    alone = torch.cat([scorer.image_features(picture[None]) for picture in images])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)

@@ -21,8 +21,8 @@ def test_a_large_render_reduced_is_the_small_render(scene):
 
 def test_a_larger_render_holds_finer_detail():
     def fine(scene, side):  # energy between neighbouring pixels of the larger grid
-        picture = world.render(scene, side, side).astype(float)
-        return np.abs(np.diff(picture, axis=1)).mean()
+        image = world.render(scene, side, side).astype(float)
+        return np.abs(np.diff(image, axis=1)).mean()
 
     for scene in scenes(4):
         blown_up = world.render(scene, NATIVE, NATIVE).repeat(4, 0).repeat(4, 1).astype(float)
@@ -33,8 +33,8 @@ def test_a_larger_render_holds_finer_detail():
 @pytest.mark.parametrize("size", [(NATIVE, NATIVE), (192, 96), (96, 160), (130, 67)])
 def test_any_size_and_aspect(size):
     for scene in scenes(3):
-        picture = world.render(scene, *size)
-        assert picture.shape == (size[1], size[0], 3) and picture.dtype == np.uint8 and picture.std() > 5
+        image = world.render(scene, *size)
+        assert image.shape == (size[1], size[0], 3) and image.dtype == np.uint8 and image.std() > 5
 
 
 def test_captions_are_read_back_and_stay_in_the_vocabulary():

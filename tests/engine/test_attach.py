@@ -53,7 +53,7 @@ def test_at_the_training_size_every_method_is_the_stock_pipeline(tiny_pipe, row)
 
 
 @pytest.mark.parametrize("row", DIRECT, ids=lambda row: row.name)
-def test_attaching_changes_a_larger_picture_and_removing_restores_it(tiny_pipe, row):
+def test_attaching_changes_a_larger_image_and_removing_restores_it(tiny_pipe, row):
     before, untouched = state(tiny_pipe), stock(tiny_pipe, (256, 128))
     with attach(tiny_pipe, load(row.name)):
         attached = stock(tiny_pipe, (256, 128))

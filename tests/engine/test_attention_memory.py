@@ -59,7 +59,8 @@ def largest(case, side):
     steps = [Step(0, 1.0, (side, side), details={"probe": True}), step] if part.probes(step) else [step]
     with Largest() as watch, torch.no_grad():
         for item in steps:
-            out = part.attend(AttentionCall(q, k, v, TEXT, (side, side), 0, 1, item, ids, turn, lambda *_: ids[:TEXT], dense))
+            call = AttentionCall(q, k, v, TEXT, (side, side), 0, 1, item, ids, turn, lambda *_: ids[:TEXT], dense)
+            out = part.attend(call)
     assert out.shape == q.shape
     return watch.size
 

@@ -1,4 +1,4 @@
-"""Latents and pictures that are no image, by themselves and out of a model."""
+"""Latents and images that are no image, by themselves and out of a model."""
 
 import pytest
 import torch
@@ -42,12 +42,12 @@ def test_sound_ones_pass():
 @pytest.mark.parametrize(
     "image, words",
     [
-        (Image.new("RGB", (8, 8)), "the picture is black"),
-        (Image.new("L", (8, 8)), "the picture is black"),
-        (Image.new("RGB", (8, 8), (3, 4, 5)), r"the picture is \(3, 4, 5\) everywhere"),
+        (Image.new("RGB", (8, 8)), "the image is black"),
+        (Image.new("L", (8, 8)), "the image is black"),
+        (Image.new("RGB", (8, 8), (3, 4, 5)), r"the image is \(3, 4, 5\) everywhere"),
     ],
 )
-def test_pictures_of_one_colour(image, words):
+def test_images_of_one_colour(image, words):
     with pytest.raises(FailedImageError, match=words):
         check_image(image)
 
@@ -62,5 +62,5 @@ def test_a_model_that_gives_nan(tiny_pipe, monkeypatch):
 def test_an_autoencoder_that_decodes_to_nothing(tiny_pipe, monkeypatch):
     nothing = torch.full((1, 3, 128, 128), float("nan"))
     monkeypatch.setattr(tiny_pipe.vae, "decode", lambda latent, **options: (nothing,))
-    with pytest.raises(FailedImageError, match="the picture is black"):
+    with pytest.raises(FailedImageError, match="the image is black"):
         generate(tiny_pipe, VANILLA, "a red ball", size=(128, 128), steps=2)

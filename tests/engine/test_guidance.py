@@ -1,4 +1,4 @@
-"""Guidance that is embedded: the transformer reads it as given, and every value makes a picture of its own."""
+"""Guidance that is embedded: the transformer reads it as given, and every value makes an image of its own."""
 
 import itertools
 import json
@@ -28,8 +28,8 @@ def read_by(transformer):
         hook.remove()
 
 
-def differ(pictures):
-    return all(not np.array_equal(a, b) for a, b in itertools.combinations(pictures, 2))
+def differ(images):
+    return all(not np.array_equal(a, b) for a, b in itertools.combinations(images, 2))
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
@@ -68,18 +68,18 @@ def test_a_line_sweeps_guidance_and_records_it(tiny_folder, tmp_path, monkeypatc
         return capsys.readouterr().out
 
     assert run("-m", "method=sega", "guidance=1,2,3.5", "seeds=[0,1]").count("2 made") == 3
-    pictures = {}
+    images = {}
     for folder in (tmp_path / "runs").glob("tiny/sega/128x128/*"):
         identity = json.loads((folder / "run.json").read_text())["identity"]
         files = sorted(folder.glob("*.png"))
-        pictures[identity["guidance"]] = [np.asarray(Image.open(file)) for file in files]
-    assert sorted(pictures) == list(SWEEP) and differ([picture for two in pictures.values() for picture in two])
+        images[identity["guidance"]] = [np.asarray(Image.open(file)) for file in files]
+    assert sorted(images) == list(SWEEP) and differ([picture for two in images.values() for picture in two])
     assert "0 made, 2 there" in run("method=sega", "seeds=[0,1]")  # 3.5 is the model's own
 
 
 @torch.no_grad()
 def test_the_model_that_ships_reads_it():
-    """At its own size, from equal noise: other pictures for other guidance, and what the caption says at 3.5."""
+    """At its own size, from equal noise: other images for other guidance, and what the caption says at 3.5."""
     from sega import load_method
     from sega.embedded import world
     from sega.embedded.model import NATIVE, PIPELINE
@@ -95,10 +95,10 @@ def test_the_model_that_ships_reads_it():
             for guidance in SWEEP
         ]
     assert torch.cat(seen).tolist() == pytest.approx([guidance for guidance in SWEEP for _ in range(8)])
-    pictures = np.stack([np.asarray(image.image) for image in done])
-    for a, b in itertools.combinations(pictures.astype(int), 2):
+    images = np.stack([np.asarray(image.image) for image in done])
+    for a, b in itertools.combinations(images.astype(int), 2):
         assert abs(a - b).mean() > 2  # of 255
-    found = load_scorer().attribute_probabilities(torch.from_numpy(pictures[2:]).permute(0, 3, 1, 2))
+    found = load_scorer().attribute_probabilities(torch.from_numpy(images[2:]).permute(0, 3, 1, 2))
     said = world.parse_caption(PROMPT)
     right = [world.ATTRIBUTES[name][int(found[name][0].argmax())] == said[name] for name in world.SCORED]
     assert sum(right) >= 5  # of six

@@ -105,7 +105,7 @@ def test_a_direct_method_on_a_relative_of_flux(named, method):
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_sega_analyses_the_picture_alone(name):
+def test_sega_analyses_the_image_alone(name):
     """Not the tokens of a reference behind it: those of a latent embedded by itself."""
     pipe = made(name, fresh_pipe())
     with attach(pipe, load_method("sega", "tiny"), record=["tokens", "latent"]) as attachment:
@@ -218,7 +218,7 @@ def test_a_direct_method_on_the_editing_pipeline_of_qwen_image(editing, small_re
     method = build_method({"name": method, "schedule": "stock"}, QWEN)
     native, large, before = edited(editing, (128, 128)), edited(editing, (256, 128)), state(editing)
     if method.name == "ultraimage":
-        with attach(editing, method), pytest.raises(RequestError, match="reference pictures"):
+        with attach(editing, method), pytest.raises(RequestError, match="reference images"):
             edited(editing, (256, 128))
     else:
         with attach(editing, method) as attachment:

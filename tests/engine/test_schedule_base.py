@@ -51,7 +51,9 @@ def test_times_of_a_stage(tiny_pipe):
     expected = close(shift_exponential(linear_grid(6), mu))
     for tokens in (77, 400):  # whatever the size of the stage
         stage = Stage((64, 64), 6, 1.0, shift_of(77))
-        sigmas = stage_sigmas(tiny_pipe.scheduler, stage, tokens, adapter.shift(geometry), adapter.times(stage))
+        sigmas = stage_sigmas(
+            tiny_pipe.scheduler, stage, tokens, adapter.shift(geometry), adapter.unshifted_sigmas(stage)
+        )
         np.testing.assert_allclose(sigmas, expected, atol=1e-6)
     assert tokens_of(shift_of(77)) == 77
 
@@ -80,7 +82,7 @@ def test_all_stages_run_at_the_shift_of_the_base(tiny_pipe):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_below_the_training_size_has_the_shift_of_its_own_tokens(tiny_pipe, name):
+def test_an_image_below_the_training_size_has_the_shift_of_its_own_tokens(tiny_pipe, name):
     size = (96, 64)
     stock = Method(small(tiny_pipe, name).geometry, schedule="stock")
     made = picture(tiny_pipe, small(tiny_pipe, name, **SHORT), size)

@@ -1,4 +1,4 @@
-"""Artefact measures on pictures whose artefacts were put there."""
+"""Artefact measures on images whose artefacts were put there."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def texture(height, width, seed=0, smooth=1):
 
 
 def windows(y, side, strength):
-    """The picture with a brightness of its own in each window."""
+    """The image with a brightness of its own in each window."""
     offsets = np.random.default_rng(1).normal(0, strength, (y.shape[0] // side + 1, y.shape[1] // side + 1))
     rows, columns = np.arange(y.shape[0]) // side, np.arange(y.shape[1]) // side
     return y + offsets[rows][:, columns]
@@ -26,7 +26,7 @@ def windows(y, side, strength):
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 160), (131, 128)])
 @pytest.mark.parametrize("smooth", [0, 1, 8])
-def test_a_picture_without_windows_has_no_seams(size, smooth):
+def test_an_image_without_windows_has_no_seams(size, smooth):
     assert abs(np.mean([seam_energy(texture(*size, seed, smooth), 32) for seed in range(12)])) < 0.35
 
 
@@ -45,7 +45,7 @@ def test_an_object_on_the_lattice_is_no_seam_beside_it():
     assert abs(seam_energy(edge, 32)) < 2
 
 
-def test_flat_and_small_pictures():
+def test_flat_and_small_images():
     assert seam_energy(np.full((64, 64), 9.0), 32) == 0
     assert seam_energy(np.full((32, 32), 9.0), 32) is None
     assert seam_energy(texture(32, 80), 32) is not None  # one axis is enough
@@ -62,18 +62,18 @@ def test_the_upper_octave_is_above_half_of_nyquist():
 
 @pytest.mark.parametrize("gain, decibel", [(1.0, 0.0), (2.0, 6.02), (0.5, -6.02)])
 def test_high_frequency_energy_is_the_gain_over_the_reference(gain, decibel):
-    """A picture with `gain` times the amplitude above half of Nyquist."""
-    pictures, references = [], []
+    """An image with `gain` times the amplitude above half of Nyquist."""
+    images, references = [], []
     radius = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(128)[None])
     for seed in range(8):
         y = np.random.default_rng(seed).normal(128, 30, (128, 128))
         references.append(radial_spectrum(y, 24))
         spectrum = np.fft.fft2(y)
         spectrum[radius >= 0.25] *= gain
-        pictures.append(radial_spectrum(np.fft.ifft2(spectrum).real, 24))
+        images.append(radial_spectrum(np.fft.ifft2(spectrum).real, 24))
     reference = References({"spectrum": np.stack(references)}, ("",) * 8)
     scored = Scored(
-        [RunImage(None, str(k), 0) for k in range(8)], [{"spectrum": s} for s in pictures], reference, (128, 24)
+        [RunImage(None, str(k), 0) for k in range(8)], [{"spectrum": s} for s in images], reference, (128, 24)
     )
     scored.add_spectrum_distance()
     assert np.mean([v["high_frequency"] for v in scored.values]) == pytest.approx(decibel, abs=0.4)

@@ -1,4 +1,4 @@
-"""How pictures go through measures: worker processes, batches, order, memory, progress."""
+"""How images go through measures: worker processes, batches, order, memory, progress."""
 
 import sys
 import tracemalloc
@@ -24,8 +24,8 @@ def context(*words):
     return found.context()
 
 
-def picture(number, side=48):
-    """A picture of its own for each number."""
+def image(number, side=48):
+    """An image of its own for each number."""
     return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
 
 
@@ -35,9 +35,9 @@ def items(tmp_path):
     found = []
     for k in range(6):
         path = tmp_path / f"{k}.png"
-        Image.fromarray(picture(k, 48 if k < 4 else 64)).save(path)
+        Image.fromarray(image(k, 48 if k < 4 else 64)).save(path)
         found.append(Item(partial(images.read, path), (str(k), 0)))
-    (tmp_path / "1.png").write_bytes(b"no picture")
+    (tmp_path / "1.png").write_bytes(b"no image")
     (tmp_path / "3.png").unlink()
     return found
 
@@ -56,7 +56,7 @@ def test_worker_processes_give_what_this_process_gives(items, monkeypatch, capsy
         assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_each_picture_is_decoded_once_for_all_measures(items):
+def test_each_image_is_decoded_once_for_all_measures(items):
     read = []
     counted = [Item(lambda item=item: read.append(item.key) or item.load(), item.key) for item in items]
     collect(counted, [NAMES] * 6, context())
@@ -72,7 +72,7 @@ def test_only_what_is_wanted_is_measured_and_nothing_else_decoded(items):
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_values_depend_on_neither_batch_nor_order(batch):
     """Bit for bit, where no network is involved."""
-    items = [Item(partial(picture, k), (str(k), 0)) for k in range(5)]
+    items = [Item(partial(image, k), (str(k), 0)) for k in range(5)]
     whole, _ = collect(items, [NAMES] * 5, context("batch=16"))
     turned, _ = collect(items[::-1], [NAMES] * 5, context(f"batch={batch}"))
     for a, b in zip(whole, turned[::-1], strict=True):
@@ -80,8 +80,8 @@ def test_values_depend_on_neither_batch_nor_order(batch):
 
 
 def peak(count):
-    """Most memory in bytes that measuring `count` pictures takes."""
-    items = [Item(partial(picture, k % 7, 128), (str(k), 0)) for k in range(count)]
+    """Most memory in bytes that measuring `count` images takes."""
+    items = [Item(partial(image, k % 7, 128), (str(k), 0)) for k in range(count)]
     ready = context("batch=4")
     tracemalloc.start()
     collect(items, [NAMES] * count, ready)
@@ -90,8 +90,8 @@ def peak(count):
     return found
 
 
-def test_pictures_are_never_held_together():
-    """Ten times the pictures take more memory by their few numbers only, not by their 48 kB."""
+def test_images_are_never_held_together():
+    """Ten times the images take more memory by their few numbers only, not by their 48 kB."""
     peak(4)
     few, many = peak(20), peak(200)
     assert (many - few) / 180 < 4000
@@ -122,7 +122,7 @@ def test_the_benchmark_measures_both_and_their_ratio(capsys):
 
     assert bench_eval.main(["count=2", "size=160", "workers=0", "distinct=1", "device=cpu"]) == 0
     found = json.loads(capsys.readouterr().out)
-    alone, both = found["seconds a picture"].values()
-    assert found["ratio"] == pytest.approx(both / alone, rel=0.05) and found["pictures"] == 2
+    alone, both = found["seconds an image"].values()
+    assert found["ratio"] == pytest.approx(both / alone, rel=0.05) and found["images"] == 2
     assert bench_eval.main(["size=large"]) == 2 and bench_eval.main(["sizes=3"]) == 2
     assert capsys.readouterr().err.count("\n") == 2

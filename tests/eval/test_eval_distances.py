@@ -37,7 +37,7 @@ def test_fid_equals_the_formula(sets):
 
 
 @pytest.mark.parametrize("n", [3, 20])
-def test_quick_frechet_distance_for_few_pictures(n):
+def test_quick_frechet_distance_for_few_images(n):
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(n, 12)), rng.normal(0.2, 1, (50, 12))
     assert fid.Frechet(y)(x) == pytest.approx(fid.fid(x, y), rel=1e-6)
@@ -75,7 +75,7 @@ def test_jackknife_of_kid_equals_leaving_out_by_hand(sets):
         assert found[k] == pytest.approx(mmd_by_hand(x[kept], y), rel=1e-9)
 
 
-def test_crops_of_a_picture_leave_together(sets):
+def test_crops_of_an_image_leave_together(sets):
     x, y = sets[0][:12].reshape(4, 3, 8), sets[1][:14]
     found = mmd.without_each(x, list("abcd"), y)
     assert found[0] == pytest.approx(mmd_by_hand(x[1:].reshape(-1, 8), y), rel=1e-9)
@@ -161,7 +161,7 @@ def test_cmmd_equals_the_formula(sets):
     assert left[3] == pytest.approx(cmmd_by_hand(np.delete(x, 3, 0), y), rel=1e-7)
 
 
-def test_cmmd_does_not_depend_on_the_number_of_pictures():
+def test_cmmd_does_not_depend_on_the_number_of_images():
     """The mean over small sets is that of large ones, which the public code's estimate is not."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(0.4, 1, (600, 8)), rng.normal(0, 1, (400, 8))

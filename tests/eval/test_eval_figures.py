@@ -16,7 +16,7 @@ from sega.store.step_files import rows_file, write_steps
 
 
 def record(folder, number: int, spectral: bool, query=(4, 4), start: int = 0) -> None:
-    """Four steps of picture `number`: a base stage of another grid, a probe, then the stage itself."""
+    """Four steps of image `number`: a base stage of another grid, a probe, then the stage itself."""
     steps = [Step(0, 1.0, (4, 4), 0, details={"attention": torch.full((4, 4), 0.05), "spectrum": [1.0] * 5})]
     steps.append(Step(0, 1.0, (8, 8), 1, details={"probe": True}))
     for k in range(start, 3):
@@ -34,7 +34,7 @@ def record(folder, number: int, spectral: bool, query=(4, 4), start: int = 0) ->
         if spectral:
             details |= {"strength": 0.2 * k + 0.01 * number, "flatness": 1 - 0.2 * k}
         steps.append(Step(k, 1 - k / 4, (8, 8), 1, details=details))
-    write_steps(load_run(folder).pictures[number].path, steps)
+    write_steps(load_run(folder).images[number].path, steps)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_the_prompt_most_methods_have_is_chosen_and_only_the_last_stage_counts(s
     recorded = of_size(load(store / "runs"), "tiny", "64x64")
     assert [item.label for item in recorded] == ["ntk", "sega", "sega"]
     chosen = one_prompt(recorded, None, None)
-    assert [(item.label, item.picture.prompt_id) for item in chosen] == [("ntk", "0001"), ("sega", "0001")]
+    assert [(item.label, item.image.prompt_id) for item in chosen] == [("ntk", "0001"), ("sega", "0001")]
     steps = chosen[0].steps()
     assert [row["index"] for row in steps] == [0, 1, 2] and steps[0]["attention"].shape == (8, 8)
     assert [item.label for item in one_prompt(recorded, "0000", 0)] == ["sega"]

@@ -1,4 +1,4 @@
-"""Pictures from elsewhere: what is found, what its prompts are, and what is told of files that can't be used."""
+"""Images from elsewhere: what is found, what its prompts are, and what is told of files that can't be used."""
 
 import json
 
@@ -11,7 +11,7 @@ from eval.records.foreign import left_out, load_folder
 from sega.errors import RequestError
 
 
-def picture(path, value=120, mode="RGB"):
+def image(path, value=120, mode="RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((8, 8, 3), value, np.uint8)).convert(mode).save(path)
     return path
@@ -22,15 +22,15 @@ def geneval(folder, count=2):
     for number in range(count):
         place = folder / f"{number:05d}"
         for k in range(3):
-            picture(place / "samples" / f"{k:05d}.png")
-        picture(place / "grid.png")
+            image(place / "samples" / f"{k:05d}.png")
+        image(place / "grid.png")
         (place / "metadata.jsonl").write_text(json.dumps({"tag": "counting", "prompt": f"{number} benches"}))
     return folder
 
 
 def test_geneval_with_its_sheets(tmp_path):
     run = load_folder(geneval(tmp_path))
-    assert [(p.prompt_id, p.seed, p.prompt) for p in run.pictures] == [
+    assert [(p.prompt_id, p.seed, p.prompt) for p in run.images] == [
         (f"{n:05d}", k, f"{n} benches") for n in range(2) for k in range(3)
     ]
     assert run.notes == [] and left_out(run, []) == []
@@ -39,9 +39,9 @@ def test_geneval_with_its_sheets(tmp_path):
 def test_geneval_names_what_does_not_belong(tmp_path):
     geneval(tmp_path, 3)
     (tmp_path / "00001" / "metadata.jsonl").write_text("{half")
-    picture(tmp_path / "extra.png")
+    image(tmp_path / "extra.png")
     run = load_folder(tmp_path)
-    assert len(run.pictures) == 9 and {p.prompt for p in run.pictures} == {"0 benches", "2 benches", None}
+    assert len(run.images) == 9 and {p.prompt for p in run.images} == {"0 benches", "2 benches", None}
     assert run.notes == [
         "00001/metadata.jsonl holds no prompt; its samples are scored without one",
         "extra.png is no sample of GenEval's layout",
@@ -49,29 +49,29 @@ def test_geneval_names_what_does_not_belong(tmp_path):
 
 
 def test_one_folder_of_geneval_is_not_the_layout_of_others(tmp_path):
-    picture(tmp_path / "samples" / "a.png")
-    assert [p.prompt_id for p in load_folder(tmp_path).pictures] == ["samples/a.png"]
+    image(tmp_path / "samples" / "a.png")
+    assert [p.prompt_id for p in load_folder(tmp_path).images] == ["samples/a.png"]
 
 
 def test_every_file_that_can_not_be_used_is_named_with_the_reason(tmp_path):
-    picture(tmp_path / "good.png")
+    image(tmp_path / "good.png")
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "text.webp").write_text("no picture")
+    (tmp_path / "text.webp").write_text("no image")
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "clip.gif").write_bytes(b"GIF89a")
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
     run = load_folder(tmp_path)
     damaged = []
-    for item in run.pictures:
+    for item in run.images:
         try:
             images.read(item.path)
         except images.DamagedError as error:
             damaged.append({"file": item.path.name, "why": str(error)})
     lines = left_out(run, damaged)
-    assert lines[0] == f"warning: 4 of 5 pictures in {tmp_path} are left out:"
+    assert lines[0] == f"warning: 4 of 5 images in {tmp_path} are left out:"
     assert [line.split()[0] for line in lines[1:5]] == ["cut.png", "empty.jpg", "link.png", "text.webp"]
     assert "can't be decoded" in lines[1] and lines[3].endswith("is missing")
     assert lines[5:] == [
@@ -82,7 +82,7 @@ def test_every_file_that_can_not_be_used_is_named_with_the_reason(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # what Pillow says of damaged files besides
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "bmp", "tiff"])
-def test_a_file_damaged_anywhere_is_a_picture_or_a_damaged_one(tmp_path, kind):
+def test_a_file_damaged_anywhere_is_an_image_or_a_damaged_one(tmp_path, kind):
     rng = np.random.default_rng(0)
     path = tmp_path / f"a.{kind}"
     Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(path)
@@ -100,7 +100,7 @@ def test_a_file_damaged_anywhere_is_a_picture_or_a_damaged_one(tmp_path, kind):
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1"])
 def test_other_kinds_of_colour_are_read_as_rgb(tmp_path, mode):
-    path = picture(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"), 255, mode)
+    path = image(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"), 255, mode)
     found = images.read(path)
     assert found.shape == (8, 8, 3) and found.dtype == np.uint8 and found.min() > 250
 
@@ -117,8 +117,8 @@ def test_more_than_8_bits_are_scaled_and_not_clipped(tmp_path):
         assert found.shape == (8, 8, 3) and found.dtype == np.uint8, name
         assert np.abs(found[..., 1] - wanted).max() <= 1, name
     assert sorted(load_folder(tmp_path).changes) == [
-        "1 of 4 pictures of mode I;16 are scaled to 8 bits",
-        "2 of 4 pictures of mode F are scaled to 8 bits",
+        "1 of 4 images of mode I;16 are scaled to 8 bits",
+        "2 of 4 images of mode F are scaled to 8 bits",
     ]
 
 
@@ -137,10 +137,10 @@ def test_16_bits_in_colour_are_scaled_too(tmp_path):
     ramp = np.linspace(0, 65535, 192).reshape(8, 8, 3).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "a.png"), ramp[..., ::-1])
     assert np.abs(images.read(tmp_path / "a.png").astype(int) - ramp / 257).max() <= 1
-    assert load_folder(tmp_path).changes == ["1 of 1 pictures of mode RGB are scaled to 8 bits"]
+    assert load_folder(tmp_path).changes == ["1 of 1 images of mode RGB are scaled to 8 bits"]
 
 
-def test_pictures_stand_as_their_exif_data_say(tmp_path):
+def test_images_stand_as_their_exif_data_say(tmp_path):
     upright = np.zeros((4, 8, 3), np.uint8)
     upright[:, :4] = 255  # white on the left
     exif = Image.Exif()
@@ -148,7 +148,7 @@ def test_pictures_stand_as_their_exif_data_say(tmp_path):
     Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(images.read(tmp_path / "a.png"), upright)
     assert images.size(tmp_path / "a.png") == (8, 4)
-    assert load_folder(tmp_path).changes == ["1 of 1 pictures are turned as their EXIF orientation says"]
+    assert load_folder(tmp_path).changes == ["1 of 1 images are turned as their EXIF orientation says"]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -157,18 +157,18 @@ def test_transparency_is_laid_on_the_stated_colour(tmp_path, mode):
     bands.save(tmp_path / "a.png")
     assert (images.read(tmp_path / "a.png") == (255 if mode == "LA" else 204)).all()
     run = load_folder(tmp_path)
-    assert run.changes == [f"1 of 1 pictures are laid on {images.BACKGROUND} where they are transparent"]
+    assert run.changes == [f"1 of 1 images are laid on {images.BACKGROUND} where they are transparent"]
     assert left_out(run, []) == [f"note: {run.changes[0]}"]
 
 
 def test_prompts_of_a_folder_keep_their_lines(tmp_path):
     for name in "ab":
-        picture(tmp_path / "pictures" / f"{name}.png")
+        image(tmp_path / "pictures" / f"{name}.png")
     (tmp_path / "a.txt").write_bytes("\ufeffone\u2028line\r\ntwo\n".encode())
-    found = load_folder(tmp_path / "pictures", tmp_path / "a.txt").pictures
+    found = load_folder(tmp_path / "pictures", tmp_path / "a.txt").images
     assert [p.prompt for p in found] == ["one\u2028line", "two"]
     (tmp_path / "a.tsv").write_bytes("\ufefffile\tprompt\tseed\na.png\tone, two\t4\n".encode())
-    assert load_folder(tmp_path / "pictures", tmp_path / "a.tsv").pictures[0].prompt == "one, two"
+    assert load_folder(tmp_path / "pictures", tmp_path / "a.tsv").images[0].prompt == "one, two"
     for name, content, message in (
         ("a.jsonl", '{"file": "a.png", "prompt": ' + "[" * 100_000, "line 1 is no JSON object"),
         ("b.jsonl", '{"file": "a.png", "prompt": "\\ud800"}', "line 1 is no JSON object"),
@@ -182,7 +182,7 @@ def test_prompts_of_a_folder_keep_their_lines(tmp_path):
             load_folder(tmp_path / "pictures", tmp_path / name)
 
 
-def test_a_folder_without_pictures(tmp_path):
+def test_a_folder_without_images(tmp_path):
     (tmp_path / "a.gif").write_bytes(b"GIF89a")
-    with pytest.raises(RequestError, match="no pictures in"):
+    with pytest.raises(RequestError, match="no images in"):
         load_folder(tmp_path)

@@ -26,8 +26,8 @@ def make_store(store: Path, sizes=((64, 48), (2100, 1500))) -> None:
             rows, scores = [], []
             for number, prompt in enumerate(("a lighthouse", EVIL)):
                 coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
-                picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
-                picture.save(folder / f"{number}-0.png", compress_level=1)
+                image = Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
+                image.save(folder / f"{number}-0.png", compress_level=1)
                 sha = gallery_sha(folder / f"{number}-0.png")
                 row = {"prompt_id": str(number), "seed": 0, "prompt": prompt, "file": f"{number}-0.png", "sha256": sha}
                 rows.append(row | {"seconds": 2.5})
@@ -69,14 +69,14 @@ def test_data_holds_what_is_shown(place):
     assert [run["label"] for run in found["runs"]] == ["vanilla", "yarn"] * 2
     assert found["runs"][0]["settings"]["steps"] == "28" and found["runs"][0]["size"] == [64, 48]
     assert [p["text"] for p in found["prompts"]] == ["a lighthouse", EVIL]
-    assert found["pictures"][0]["values"] == {"CLIP": "25.00", "seconds": "2.50"}
-    assert [p["levels"] for p in found["pictures"]] == [1] * 4 + [3] * 4
+    assert found["images"][0]["values"] == {"CLIP": "25.00", "seconds": "2.50"}
+    assert [p["levels"] for p in found["images"]] == [1] * 4 + [3] * 4
     assert "quality 90" in found["note"]
     assert "\u2028" not in (place / "out" / "data.js").read_text()
 
 
-def test_small_pictures_are_exact_and_large_ones_are_cut(place):
-    small, large = content(place)["pictures"][0], content(place)["pictures"][-1]
+def test_small_images_are_exact_and_large_ones_are_cut(place):
+    small, large = content(place)["images"][0], content(place)["images"][-1]
     tiles = place / "out" / "tiles"
     original = np.asarray(Image.open(place / "runs/flux/vanilla/64x48/0123456789ab/0-0.png"))
     assert np.array_equal(np.asarray(Image.open(tiles / small["id"] / "0-0-0.webp").convert("RGB")), original)
@@ -86,7 +86,7 @@ def test_small_pictures_are_exact_and_large_ones_are_cut(place):
     assert max(Image.open(place / "out" / "thumbs" / f"{large['id']}.webp").size) == 256
 
 
-def test_a_second_call_does_nothing_and_a_gone_picture_goes(place, tmp_path, capsys):
+def test_a_second_call_does_nothing_and_a_gone_image_goes(place, tmp_path, capsys):
     shutil.copytree(place, tmp_path / "copy")
     folder = tmp_path / "copy"
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
@@ -98,12 +98,12 @@ def test_a_second_call_does_nothing_and_a_gone_picture_goes(place, tmp_path, cap
     assert len(list((folder / "out" / "tiles").iterdir())) == len(list((folder / "out" / "thumbs").iterdir())) == 4
 
 
-def test_a_damaged_picture_is_named(tmp_path, capsys):
+def test_a_damaged_image_is_named(tmp_path, capsys):
     make_store(tmp_path / "runs", sizes=((64, 48),))
     (tmp_path / "runs/flux/yarn/64x48/0123456789ab/0-0.png").write_bytes(b"broken")
     assert build(tmp_path) == 0
     assert "yarn/64x48/0123456789ab/0-0.png can't be decoded" in capsys.readouterr().err
-    assert len(content(tmp_path)["pictures"]) == 3
+    assert len(content(tmp_path)["images"]) == 3
 
 
 def test_wrong_requests(place, capsys):
@@ -140,7 +140,7 @@ def test_the_page_in_a_browser(place, tmp_path):
     assert "&lt;img src=x onerror" in dom and "<b>bold</b>" not in dom
     assert re.search(r"<dt>CLIP</dt><dd>26.00</dd>", dom) and "<dd>28</dd>" in dom
     loaded = set(re.findall(r'src="tiles/\w+/(\d)-\d-\d\.webp"', dom))
-    assert loaded and "0" not in loaded  # a whole picture of 2100 px in a pane of 450 px needs no full resolution
+    assert loaded and "0" not in loaded  # a whole image of 2100 px in a pane of 450 px needs no full resolution
 
     dom = page(place, tmp_path / "profile", "size=2100x1500&prompt=0-0", "+ + + + s ArrowRight")
     assert dom.count('class="view"') == 1 and 'class="world over"' in dom and 'class="handle"' in dom
@@ -153,15 +153,15 @@ def test_the_page_in_a_browser(place, tmp_path):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium); the page was not tried")
-def test_a_page_of_5000_pictures_loads_those_in_sight(tmp_path):
+def test_a_page_of_5000_images_loads_those_in_sight(tmp_path):
     prompts = [{"key": f"{k:04d}-0", "seed": 0, "text": f"prompt {k}"} for k in range(500)]
     runs = [{"label": f"m{r}", "model": "flux", "size": [4096, 4096], "settings": {"steps": "28"}} for r in range(10)]
-    pictures = [
+    images = [
         {"run": r, "prompt": k, "id": f"{r}x{k}", "values": {"CLIP": "30.0"}, "size": [4096, 4096], "levels": 3}
         for r in range(10)
         for k in range(500)
     ]
-    content = {"tile": 1024, "note": "", "prompts": prompts, "runs": runs, "pictures": pictures}
+    content = {"tile": 1024, "note": "", "prompts": prompts, "runs": runs, "images": images}
     write_page(content, tmp_path / "out")
     dom = page(tmp_path, tmp_path / "profile", "prompt=0499-0&method=m3&method=m7&method=m9&method=m0")
     assert dom.count("<li ") == 500 and dom.count('class="view"') == 4

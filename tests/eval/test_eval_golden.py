@@ -1,4 +1,4 @@
-"""Scores of a few committed pictures. `python tests/eval/test_eval_golden.py` writes them anew."""
+"""Scores of a few committed images. `python tests/eval/test_eval_golden.py` writes them anew."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ MEASURES = ["features", "patches", "clip_score", "attributes", "piqe", "repetiti
 
 
 def compute() -> dict[tuple[str, str], float]:
-    """Every golden value: (picture or pair of sets, measure) -> value."""
+    """Every golden value: (image or pair of sets, measure) -> value."""
     config = load_protocol("embedded", ["device=cpu", "patch.size=64", "repetition.period=128", "seam.period=48"])
     prompts = json.loads((FOLDER / "prompts.json").read_text())
     items = [Item(partial(images.read, FOLDER / f"{name}.png"), (name, 0), prompts[name]) for name in PICTURES]
@@ -82,7 +82,7 @@ def scores():
     return compute()
 
 
-def test_scores_of_the_committed_pictures_stay(scores):
+def test_scores_of_the_committed_images_stay(scores):
     golden = stored()
     assert set(scores) == set(golden)
     off = {
@@ -91,7 +91,7 @@ def test_scores_of_the_committed_pictures_stay(scores):
     assert off == {}
 
 
-def test_they_say_what_the_pictures_are():
+def test_they_say_what_the_images_are():
     golden = {key: value for key, (value, _) in stored().items()}
     assert golden["tiled", "repetition"] > 0.5
     assert golden["windows", "seam"] > 2 + golden["wide", "seam"]

@@ -46,8 +46,8 @@ def context(folder, *words):
 
 
 def batch(*size):
-    pictures = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
-    return Batch(pictures, [("a", 0), ("b", 0)], [None, None])
+    images = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
+    return Batch(images, [("a", 0), ("b", 0)], [None, None])
 
 
 @pytest.mark.parametrize("name, low, high", [("piqe", 0, 100), ("clipiqa", 0, 1), ("musiq", -1e3, 1e3)])
@@ -86,11 +86,11 @@ def test_maniqa_takes_its_backbone_from_the_file(tmp_path, monkeypatch, no_netwo
     stored = maniqa_arch.MANIQA(pretrained=False, **{k: v for k, v in options["metric_opts"].items() if k != "type"})
     torch.save(stored.state_dict(), tmp_path / weights.WEIGHTS["maniqa"].file)
     asked.clear()
-    pictures = batch(240, 230)
-    found = iqa.maniqa(context(tmp_path))(pictures)
+    images = batch(240, 230)
+    found = iqa.maniqa(context(tmp_path))(images)
     assert asked == [("vit_base_patch8_224", False)] and maniqa_arch.timm is timm
     with torch.no_grad():
-        expected = stored.eval()(pictures.tensor()[:1].float() / 255)
+        expected = stored.eval()(images.tensor()[:1].float() / 255)
     assert found[0] == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -110,10 +110,10 @@ def test_inception_is_the_file_with_and_without_antialiasing(tmp_path, monkeypat
     torch.save(stored.state_dict(), path)
     random_weights.unpinned(monkeypatch)
     config = load_protocol("plain", [f"weights={tmp_path}"])
-    pictures = batch(330, 330).tensor()
-    found = {kind: networks.load(networks.find(kind, config), "cpu").image(pictures) for kind in networks.INCEPTION}
+    images = batch(330, 330).tensor()
+    found = {kind: networks.load(networks.find(kind, config), "cpu").image(images) for kind in networks.INCEPTION}
     assert found["inception"].shape == (2, 2048)
-    assert torch.allclose(found["inception"], stored(pictures), rtol=1e-4, atol=1e-6)
+    assert torch.allclose(found["inception"], stored(images), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found["inception"], found["inception_tf"], rtol=1e-2)
 
 

@@ -9,39 +9,39 @@ from eval.records import images
 from sega.embedded import world
 
 
-def encoded(picture):
+def encoded(image):
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
-def test_crops_are_seeded_by_picture_and_inside_it():
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    first = images.crops(picture, 16, 5, 0, ("p", 0))
+def test_crops_are_seeded_by_image_and_inside_it():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    first = images.crops(image, 16, 5, 0, ("p", 0))
     assert first.shape == (5, 16, 16, 3)
-    assert np.array_equal(first, images.crops(picture, 16, 5, 0, ("p", 0)))
-    assert np.array_equal(first[:3], images.crops(picture, 16, 3, 0, ("p", 0)))
-    for other in (images.crops(picture, 16, 5, 1, ("p", 0)), images.crops(picture, 16, 5, 0, ("p", 1))):
+    assert np.array_equal(first, images.crops(image, 16, 5, 0, ("p", 0)))
+    assert np.array_equal(first[:3], images.crops(image, 16, 3, 0, ("p", 0)))
+    for other in (images.crops(image, 16, 5, 1, ("p", 0)), images.crops(image, 16, 5, 0, ("p", 1))):
         assert not np.array_equal(first, other)
-    windows = np.lib.stride_tricks.sliding_window_view(picture, (16, 16, 3)).reshape(-1, 16, 16, 3)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (16, 16, 3)).reshape(-1, 16, 16, 3)
     assert all((windows == crop).all((1, 2, 3)).any() for crop in first)
 
 
-def test_crop_places_cover_the_picture():
-    picture = np.arange(64 * 64, dtype=np.int64).reshape(64, 64, 1).repeat(3, 2)
-    tops = [c[0, 0, 0] // 64 for k in range(300) for c in images.crops(picture, 32, 1, 0, (str(k), 0))]
+def test_crop_places_cover_the_image():
+    image = np.arange(64 * 64, dtype=np.int64).reshape(64, 64, 1).repeat(3, 2)
+    tops = [c[0, 0, 0] // 64 for k in range(300) for c in images.crops(image, 32, 1, 0, (str(k), 0))]
     assert min(tops) == 0 and max(tops) == 32
 
 
-def test_a_picture_smaller_than_the_crop_is_refused():
+def test_an_image_smaller_than_the_crop_is_refused():
     with pytest.raises(images.DamagedError, match="smaller than a crop"):
         images.crops(np.zeros((8, 20, 3), np.uint8), 16, 1, 0, ("p", 0))
 
 
 def test_decoding_names_the_damage(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    data = encoded(picture)
-    assert np.array_equal(images.decode(data, (30, 20)), picture)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    data = encoded(image)
+    assert np.array_equal(images.decode(data, (30, 20)), image)
     with pytest.raises(images.DamagedError, match="can't be decoded"):
         images.decode(data[: len(data) // 2])
     with pytest.raises(images.DamagedError, match="30x20 and not 20x30"):
@@ -54,7 +54,7 @@ def test_decoding_names_the_damage(tmp_path):
         images.read(path, "0" * 64)
 
 
-def test_transparent_and_grey_pictures_become_rgb():
+def test_transparent_and_grey_images_become_rgb():
     grey = np.full((4, 4), 100, np.uint8)
     assert (images.decode(encoded(grey)) == 100).all()
     clear = np.zeros((4, 4, 4), np.uint8)

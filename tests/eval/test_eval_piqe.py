@@ -39,9 +39,9 @@ PICTURES = {
 def test_it_is_that_of_pyiqa(name):
     import pyiqa
 
-    picture = PICTURES[name]
-    theirs = float(pyiqa.create_metric("piqe", device="cpu")(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255))
+    image = PICTURES[name]
+    theirs = float(pyiqa.create_metric("piqe", device="cpu")(torch.from_numpy(image).permute(2, 0, 1)[None] / 255))
     if name == "black":  # 0 / 0 there
         assert np.isnan(theirs) or theirs == 100
         theirs = 100.0
-    assert piqe(picture) == pytest.approx(theirs, abs=0.01)
+    assert piqe(image) == pytest.approx(theirs, abs=0.01)

@@ -21,7 +21,7 @@ def declared():
     return REDNESS
 
 def redness(context):
-    return lambda batch: [float(picture[..., 0].mean()) for picture in batch.pictures]
+    return lambda batch: [float(image[..., 0].mean()) for image in batch.images]
 """
 
 

@@ -114,7 +114,7 @@ def test_a_run_scored_under_a_paper_says_how_far_it_is_from_it(tmp_path, capsys)
 
 
 def test_reduced_references_keep_their_shape(tmp_path):
-    """A wide picture loses its sides; a circle stays a circle."""
+    """A wide image loses its sides; a circle stays a circle."""
     import numpy as np
     from PIL import Image
 

@@ -92,7 +92,7 @@ def test_stray_folders_and_files_stop_nothing(place, capsys):
 
 
 @pytest.mark.parametrize("bad", [b"5", b'{"file": "x.png"}', b"\xff", b"[" * 100_000, "seed", "away", "link"])
-def test_a_row_that_is_no_row_is_named_and_the_other_pictures_are_scored(place, capsys, bad):
+def test_a_row_that_is_no_row_is_named_and_the_other_images_are_scored(place, capsys, bad):
     rows, link = cell(place) / "images.jsonl", cell(place) / "0001-0.png"
     first = json.loads(rows.read_text().splitlines()[0])
     if bad == "link":
@@ -105,7 +105,7 @@ def test_a_row_that_is_no_row_is_named_and_the_other_pictures_are_scored(place, 
     assert command(score, place, *SCORE) == 0
     told = capsys.readouterr().err
     assert "0001-0.png (a link)" in told if bad == "link" else "images.jsonl line 3 is damaged" in told
-    assert len(load_run(cell(place)).pictures) == (1 if bad == "link" else 2)
+    assert len(load_run(cell(place)).images) == (1 if bad == "link" else 2)
 
 
 def changed_digit(path):
@@ -141,7 +141,7 @@ def test_damaged_arrays_are_made_again(place, capsys, spoil):
     assert are_sound(cell(place) / "features-plain.npz")
 
 
-def test_scores_outlive_their_pictures_even_where_a_record_beside_them_is_damaged(place, capsys):
+def test_scores_outlive_their_images_even_where_a_record_beside_them_is_damaged(place, capsys):
     before = (cell(place) / "scores.json").read_bytes()
     for path in cell(place).glob("*.png"):
         path.unlink()

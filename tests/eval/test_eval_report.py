@@ -78,7 +78,7 @@ def test_markdown_says_n_reasons_and_what_the_numbers_are(place):
     assert "(N=6)" in cells[3] and cells[5].startswith("– (") and cells[-3:] == ["1.50", "20", "700"]
     assert "| size  | method             | class " in text
     letter = cells[5][3]
-    assert f"({letter}) the picture is no larger than a crop" in text
+    assert f"({letter}) the image is no larger than a crop" in text
 
 
 def test_latex_is_booktabs_with_escapes(place):
@@ -90,24 +90,24 @@ def test_latex_is_booktabs_with_escapes(place):
     assert len(lines) == 8 and len({line.count("&") for line in lines}) == 1
 
 
-def test_grid_has_a_row_a_method_and_the_picture_itself(place):
-    picture = Image.open(place / "out" / "grid-tiny-64x64.png")
+def test_grid_has_a_row_a_method_and_the_image_itself(place):
+    image = Image.open(place / "out" / "grid-tiny-64x64.png")
     from eval.figures import grid
 
-    assert picture.size == (grid.MARGIN + 2 * (grid.CELL + 6), grid.HEADER + 4 * (grid.CELL + 6))
+    assert image.size == (grid.MARGIN + 2 * (grid.CELL + 6), grid.HEADER + 4 * (grid.CELL + 6))
     row = next(row for row in rows_of(place) if row.label == "vanilla" and row.size == "64x64")
-    first = Image.open(row.pictures["0000", 0].path).resize((grid.CELL, grid.CELL), Image.Resampling.LANCZOS)
+    first = Image.open(row.images["0000", 0].path).resize((grid.CELL, grid.CELL), Image.Resampling.LANCZOS)
     place_ = (grid.MARGIN, grid.HEADER + grid.CELL + 6)
-    shown = picture.crop((*place_, place_[0] + 60, place_[1] + 60)).convert("RGB")
+    shown = image.crop((*place_, place_[0] + 60, place_[1] + 60)).convert("RGB")
     assert np.array_equal(np.asarray(shown), np.asarray(first.convert("RGB"))[:60, :60])
 
 
 def test_inset_shows_the_outlined_place():
     from eval.figures.grid import with_inset
 
-    picture = np.zeros((100, 100, 3), np.uint8)
-    picture[40:60, 40:60] = (255, 0, 0)
-    shown = np.asarray(with_inset(Image.fromarray(picture), (200, 200), (0.5, 0.5), 0.2))
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[40:60, 40:60] = (255, 0, 0)
+    shown = np.asarray(with_inset(Image.fromarray(image), (200, 200), (0.5, 0.5), 0.2))
     assert (shown[-70:-6, -70:-6] == (255, 0, 0)).all()
 
 
@@ -149,14 +149,14 @@ def test_unscored_runs_are_named(place, capsys, tmp_path):
     assert "not scored yet: tiny vanilla 32x32" in capsys.readouterr().err
 
 
-def test_records_without_pictures_still_make_tables(place, capsys, tmp_path):
+def test_records_without_images_still_make_tables(place, capsys, tmp_path):
     shutil.copytree(place / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("*.png"))
     assert main([f"store={tmp_path / 'runs'}", f"cache={place / 'cache'}", f"out={tmp_path / 'out'}"]) == 0
     assert (tmp_path / "out" / "table.csv").read_text() == (place / "out" / "table.csv").read_text()
-    assert "no grid-tiny-64x64.png: pictures of vanilla are not here" in capsys.readouterr().out
+    assert "no grid-tiny-64x64.png: images of vanilla are not here" in capsys.readouterr().out
 
 
-def test_paired_distance_equals_the_difference_on_the_same_pictures(place):
+def test_paired_distance_equals_the_difference_on_the_same_images(place):
     rows = {(row.size, row.label): row for row in rows_of(place)}
     a, b = rows["64x64", "sega"], rows["64x64", "vanilla"]
     comparison = compare.Comparison(place / "cache")

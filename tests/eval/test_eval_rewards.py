@@ -41,8 +41,8 @@ def batch():
 
 
 def make_batch(size=(40, 56)):
-    pictures = np.random.default_rng(0).integers(0, 256, (4, *size, 3), np.uint8)
-    return Batch(pictures, [(str(k), 0) for k in range(4)], list(PROMPTS))
+    images = np.random.default_rng(0).integers(0, 256, (4, *size, 3), np.uint8)
+    return Batch(images, [(str(k), 0) for k in range(4)], list(PROMPTS))
 
 
 def normalised(batch, side, whole=False):
@@ -78,7 +78,7 @@ def test_pickscore_takes_the_published_size():
     assert model.config.vision_config.image_size == 224 and model.config.text_config.num_hidden_layers == 24
 
 
-def test_hpsv2_is_the_cosine_of_the_whole_picture(context, batch):
+def test_hpsv2_is_the_cosine_of_the_whole_image(context, batch):
     import open_clip
 
     found = rewards.hpsv2(context)(batch)
@@ -94,7 +94,7 @@ def test_hpsv2_is_the_cosine_of_the_whole_picture(context, batch):
 
 
 def blip(state, x, ids, mask):
-    """BLIP's picture encoder and text encoder with cross-attention, and the head, from their formulas: [B]."""
+    """BLIP's image encoder and text encoder with cross-attention, and the head, from their formulas: [B]."""
 
     def linear(name, y):
         return F.linear(y, state[f"{name}.weight"], state[f"{name}.bias"])
@@ -192,20 +192,20 @@ def test_aesthetic_heads_stand_on_unit_clip_features(context, batch):
 
 
 @pytest.mark.parametrize("size", [(40, 56), (96, 64), (33, 33)])
-def test_reduced_pictures_are_what_pillow_makes(size):
-    """CLIP's processors resize uint8 pictures with Pillow's bicubic; rounding may differ by one, as torch says."""
+def test_reduced_images_are_what_pillow_makes(size):
+    """CLIP's processors resize uint8 images with Pillow's bicubic; rounding may differ by one, as torch says."""
     from PIL import Image
 
-    pictures = make_batch(size).tensor()
+    images = make_batch(size).tensor()
     height, width = size
     scale = 32 / min(size)
     wide = round(width * scale), round(height * scale)
-    theirs = Image.fromarray(pictures[0].permute(1, 2, 0).numpy()).resize(wide, Image.Resampling.BICUBIC)
+    theirs = Image.fromarray(images[0].permute(1, 2, 0).numpy()).resize(wide, Image.Resampling.BICUBIC)
     top, left = (wide[1] - 32) // 2, (wide[0] - 32) // 2
     theirs = np.asarray(theirs)[top : top + 32, left : left + 32].astype(int)
-    ours = reduced(pictures, 32)[0].permute(1, 2, 0).numpy().astype(int)
+    ours = reduced(images, 32)[0].permute(1, 2, 0).numpy().astype(int)
     assert ours.shape == (32, 32, 3) and abs(ours - theirs).max() <= 1
-    whole = reduced(pictures, 32, whole=True)
+    whole = reduced(images, 32, whole=True)
     assert whole.shape[-2:] == (32, 32)
     if height != width:
         assert (whole[:, :, 0, 0] == 0).all()
@@ -216,9 +216,9 @@ def test_scores_depend_on_neither_batch_nor_order(context):
     for measure in (getattr(rewards, name)(context) for name in names):
         whole, order = measure(make_batch()), [3, 1, 0, 2]
         one = make_batch()
-        turned = Batch(one.pictures[order], [one.keys[k] for k in order], [one.prompts[k] for k in order])
+        turned = Batch(one.images[order], [one.keys[k] for k in order], [one.prompts[k] for k in order])
         alone = [
-            measure(Batch(one.pictures[k : k + 1], one.keys[k : k + 1], one.prompts[k : k + 1]))[0] for k in range(4)
+            measure(Batch(one.images[k : k + 1], one.keys[k : k + 1], one.prompts[k : k + 1]))[0] for k in range(4)
         ]
         for found, expected in ((alone, whole), (measure(turned), [whole[k] for k in order])):
             assert [v is None for v in found] == [v is None for v in expected]

@@ -39,20 +39,6 @@ def test_one_set_needs_no_n():
     assert rows[1].label == "true renders"
 
 
-def test_an_installed_package_has_the_page_and_the_published_values(monkeypatch):
-    from setuptools import Distribution
-
-    monkeypatch.chdir(ROOT)
-    distribution = Distribution({"script_name": "setup.py"})
-    distribution.parse_config_files([str(ROOT / "pyproject.toml")])
-    command = distribution.get_command_obj("build_py")
-    command.finalize_options()
-    found = {name for package, _, _, names in command.data_files if package == "eval" for name in names}
-    folders = (ROOT / "eval" / "gallery" / "web", ROOT / "eval" / "published")
-    kept = [path for folder in folders for path in folder.iterdir() if path.is_file() and path.suffix != ".py"]
-    assert {str(path.relative_to(ROOT / "eval")) for path in kept} <= found and "gallery/web/app.js" in found
-
-
 def test_a_line_separator_in_a_prompt_ends_no_row(tmp_path):
     (tmp_path / "rows").write_text(json.dumps({"prompt": "a\u2028b"}, ensure_ascii=False) + '\n{"prompt": \n')
     assert read_rows(tmp_path / "rows", ("prompt",)) == ([{"prompt": "a\u2028b"}], [2])

@@ -90,8 +90,8 @@ def test_clip_score_is_the_cosine_of_the_scorer(place):
     from PIL import Image
 
     scorer = load_scorer("cpu", place / "scorer")
-    picture = torch.from_numpy(np.array(Image.open(folder / row["file"]))).permute(2, 0, 1)[None]
-    cosine = torch.cosine_similarity(scorer.image_features(picture), scorer.text_features([row["prompt"]]))
+    image = torch.from_numpy(np.array(Image.open(folder / row["file"]))).permute(2, 0, 1)[None]
+    cosine = torch.cosine_similarity(scorer.image_features(image), scorer.text_features([row["prompt"]]))
     assert row["values"]["clip_score"] == pytest.approx(100 * float(cosine), rel=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_batch_workers_and_order_change_nothing(place):
             assert second[name][key] == pytest.approx(first[name][key], rel=2e-4, abs=absolute), (name, key)
 
 
-def test_only_new_pictures_and_metrics_are_measured(place, monkeypatch):
+def test_only_new_images_and_metrics_are_measured(place, monkeypatch):
     shutil.copytree(place / "runs" / "tiny" / "vanilla" / "64x64", place / "more" / "tiny" / "vanilla" / "64x64")
     rows = next((place / "more").glob("*/*/*/*/images.jsonl"))
     lines = rows.read_text().splitlines(keepends=True)
@@ -161,7 +161,7 @@ def test_a_run_has_one_short_line_and_its_scores_are_in_the_records(place, capsy
     assert "picture/s" not in err  # no bar where stderr is no terminal
 
 
-def test_damaged_pictures_are_named_and_left_out(place, capsys):
+def test_damaged_images_are_named_and_left_out(place, capsys):
     folder = make_run(place / "broken", "vanilla", (48, 48), noise=5)
     (folder / "0001-0.png").write_bytes((folder / "0001-0.png").read_bytes()[:900])
     (folder / "0002-0.png").unlink()
@@ -177,7 +177,7 @@ def test_damaged_pictures_are_named_and_left_out(place, capsys):
     assert [item["file"] for item in found["damaged"]] == ["0001-0.png", "0002-0.png", "0004-0.png"]
 
 
-def test_scores_outlive_their_pictures(place, capsys):
+def test_scores_outlive_their_images(place, capsys):
     ignore = shutil.ignore_patterns("*.png", "32x32")
     shutil.copytree(place / "runs", place / "records", ignore=ignore)
     before = block(place, store="records")[0]
@@ -199,15 +199,15 @@ def test_missing_weights_leave_an_empty_cell_with_the_way_to_fill_it(place, monk
     assert "fid is empty" in capsys.readouterr().out
 
 
-def test_pictures_from_elsewhere(place, capsys):
+def test_images_from_elsewhere(place, capsys):
     from PIL import Image
 
     folder = place / "photos"
     folder.mkdir()
     for k, size in enumerate([(40, 40), (40, 40), (56, 40)]):
-        picture = world.render(world.scene_for(world.prompts(9, 3)[k], 0), *size)
-        Image.fromarray(picture).save(folder / f"{k}.jpg")
-    (folder / "3.jpg").write_bytes(b"no picture")
+        image = world.render(world.scene_for(world.prompts(9, 3)[k], 0), *size)
+        Image.fromarray(image).save(folder / f"{k}.jpg")
+    (folder / "3.jpg").write_bytes(b"no image")
     prompts = place / "captions.csv"
     prompts.write_text("file,prompt\n0.jpg,a lighthouse at dawn\n1.jpg,two cats\n2.jpg,a boat\n")
     words = [
@@ -270,7 +270,7 @@ def test_prompts_that_do_not_fit_are_refused(place, capsys):
     folder.mkdir()
     shutil.copy(next((place / "runs").rglob("0000-0.png")), folder / "a.png")
     assert main([f"path={folder}", f"prompts={prompts}"]) == 2
-    assert "2 lines for 1 pictures" in capsys.readouterr().err
+    assert "2 lines for 1 images" in capsys.readouterr().err
     (place / "odd.jsonl").write_text('{"file": "b.png", "prompt": "x"}\n')
     assert main([f"path={folder}", f"prompts={place / 'odd.jsonl'}"]) == 2
     assert "'b.png', which is not in" in capsys.readouterr().err
@@ -286,7 +286,7 @@ def test_geneval_layout(place):
         (samples.parent / "metadata.jsonl").write_text(json.dumps({"tag": "x", "prompt": f"prompt {number}"}) + "\n")
         for k in range(2):
             shutil.copy(source, samples / f"{k:04d}.png")
-    found = load_folder(place / "geneval").pictures
+    found = load_folder(place / "geneval").images
     assert [(p.prompt_id, p.seed, p.prompt) for p in found][1:3] == [("00000", 1, "prompt 0"), ("00001", 0, "prompt 1")]
 
 

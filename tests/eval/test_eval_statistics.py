@@ -23,7 +23,7 @@ def test_seeds_of_one_prompt_do_not_pose_as_independent():
     assert (four.low, four.high) == pytest.approx((one.low, one.high))
 
 
-def test_order_of_pictures_changes_nothing():
+def test_order_of_images_changes_nothing():
     rng = np.random.default_rng(3)
     values, groups = rng.normal(size=50), [f"p{k // 2}" for k in range(50)]
     order = rng.permutation(50)
@@ -35,7 +35,7 @@ def test_one_prompt_has_no_interval():
     assert found.value == 2 and found.low is None and found.high is None
 
 
-def test_paired_difference_uses_common_pictures_only():
+def test_paired_difference_uses_common_images_only():
     a = {("p", 0): 3.0, ("q", 0): 5.0, ("r", 0): 9.0}
     b = {("p", 0): 1.0, ("q", 0): 4.0, ("s", 0): 0.0}
     found = paired_difference(a, b)

@@ -21,7 +21,7 @@ def make_scorer(folder: Path) -> Path:
         torch.manual_seed(0)
         model = CLIP(**CONFIG)
         for module in model.visual.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):  # blocks end in zero weights, which hides the picture
+            if isinstance(module, torch.nn.BatchNorm2d):  # blocks end in zero weights, which hides the image
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
@@ -43,9 +43,9 @@ def make_run(
     rng = np.random.default_rng(int(noise * 10))
     rows = []
     for number, prompt in enumerate(world.prompts(3, prompts)):
-        picture = world.render(world.scene_for(prompt, 5), *size) + noise * rng.standard_normal((size[1], size[0], 3))
+        image = world.render(world.scene_for(prompt, 5), *size) + noise * rng.standard_normal((size[1], size[0], 3))
         path = folder / f"{number:04d}-0.png"
-        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(path)
+        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path)
         sha = hashlib.sha256(path.read_bytes()).hexdigest()
         rows.append(
             {

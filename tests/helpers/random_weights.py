@@ -153,7 +153,7 @@ def imagereward(folder: Path, width: int = 128, text: int = 64, vision_depth: in
 def imagereward_state(
     width: int, text: int, vision_depth: int, depth: int, side: int = 32, words: int = len(WORDS) + 2, device="cpu"
 ) -> dict[str, torch.Tensor]:
-    """An ImageReward file as it is published: BLIP's picture encoder, BERT with cross-attention, and a head."""
+    """An ImageReward file as it is published: BLIP's image encoder, BERT with cross-attention, and a head."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def linear(name, out, into):

@@ -111,7 +111,7 @@ def build_flux2():
 
 
 def build_zimage():
-    """One layer, and one refiner of the picture and of the text each."""
+    """One layer, and one refiner of the image and of the text each."""
     import torch
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
     from transformers import Qwen3Config, Qwen3Model

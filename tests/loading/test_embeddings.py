@@ -1,4 +1,4 @@
-"""Text encoders that run first and leave: the same pictures, each sentence encoded once."""
+"""Text encoders that run first and leave: the same images, each sentence encoded once."""
 
 import sys
 
@@ -30,7 +30,7 @@ def line(tiny_folder, tmp_path, monkeypatch):
     return small_words(tiny_folder, "steps=1", "device=cpu", f"prompts.text={PROMPT}")
 
 
-def test_pictures_are_the_same_and_sentences_encoded_once(line, tmp_path, monkeypatch, capsys):
+def test_images_are_the_same_and_sentences_encoded_once(line, tmp_path, monkeypatch, capsys):
     from sega.loading import pipeline as loading
 
     cache, encoded = tmp_path / "text", []

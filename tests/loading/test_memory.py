@@ -64,7 +64,8 @@ def model(name, **changes):
 
 def expected(name, size, **changes):
     config = model(name, **changes)
-    parts = {key: Component(int(part["parameters"]), part.get("config") or {}) for key, part in config["published"].items()}
+    published = config["published"].items()
+    parts = {key: Component(int(part["parameters"]), part.get("config") or {}) for key, part in published}
     return memory.estimate(config, parts, [Stage(size, 20, 4.0)])
 
 
@@ -101,7 +102,7 @@ def test_activations_of_qwen(monkeypatch):
         "img_shapes": [[(1, 64, 64)]],
     }
     live = peak(monkeypatch, lambda: transformer(**call))
-    assert live * 0.99 < expected("qwen", (1024, 1024)).activations < live * 1.1  # text counts less in smaller pictures
+    assert live * 0.99 < expected("qwen", (1024, 1024)).activations < live * 1.1  # text counts less in smaller images
 
 
 def test_decoding_of_both(monkeypatch):

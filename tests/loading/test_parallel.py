@@ -37,30 +37,30 @@ def start(words, processes):
 
 
 @pytest.mark.parametrize(("method", "res"), [("sega", "256x136"), ("upsample", "256")])
-def test_a_split_sequence_gives_the_picture_of_one_process(tiny_folder, tmp_path, method, res):
+def test_a_split_sequence_gives_the_image_of_one_process(tiny_folder, tmp_path, method, res):
     """Positions from all tokens, and a shared first stage; gloo needs numbers of tokens that divide."""
     words = small_words(
         tiny_folder, f"method={method}", f"res={res}", "steps=2", "device=cpu", f"prompts.text={PROMPT}"
     )
     if method == "upsample":
         words.append("method.base_steps=2")
-    pictures = []
+    images = []
     for processes in (1, 2):
         split = ["model.parallel=ulysses"] if processes > 1 else []
         codes, said = start([*words, *split, f"store={tmp_path / str(processes)}"], processes)
         assert codes == [0] * processes, said
         assert sum("1 made" in out for out, _ in said) == 1
         (path,) = (tmp_path / str(processes)).glob("tiny/[!b]*/*/*/*.png")
-        pictures.append(np.asarray(Image.open(path)).astype(int))
-    assert np.abs(pictures[0] - pictures[1]).max() <= 1 and pictures[0].std() > 1
+        images.append(np.asarray(Image.open(path)).astype(int))
+    assert np.abs(images[0] - images[1]).max() <= 1 and images[0].std() > 1
 
 
-def test_blocks_with_hooks_give_the_same_picture(tiny_folder, monkeypatch):
+def test_blocks_with_hooks_give_the_same_image(tiny_folder, monkeypatch):
     from diffusers import FluxPipeline
 
     from sega.loading.pipeline import set_theta
 
-    pictures = []
+    images = []
     for hooked in (False, True):
         pipe = FluxPipeline.from_pretrained(tiny_folder)
         pipe.set_progress_bar_config(disable=True)
@@ -70,8 +70,8 @@ def test_blocks_with_hooks_give_the_same_picture(tiny_folder, monkeypatch):
             assert any(hasattr(module, "_hf_hook") for module in pipe.transformer.modules())
         for name in ("sega", "ultraimage"):
             made = generate(pipe, load(name), PROMPT, seed=0, size=(192, 128), steps=1, guidance=1.0)
-            pictures.append(np.asarray(made.image))
-    assert np.array_equal(pictures[0], pictures[2]) and np.array_equal(pictures[1], pictures[3])
+            images.append(np.asarray(made.image))
+    assert np.array_equal(images[0], images[2]) and np.array_equal(images[1], images[3])
 
 
 def test_blocks_are_shared_out_whole(random_pipe):

@@ -245,7 +245,7 @@ def test_sega_log_reference_and_plain_factor():
     assert details["ntk_factor"] == pytest.approx((4.210740810555822,) * 2)
 
 
-def test_a_tall_picture_on_qwen_takes_the_width():
+def test_a_tall_image_on_qwen_takes_the_width():
     grid = (128, 64)  # the width is at its training side, so its magnitude is 1, and the tied height's too
     rope = load_method("sega", "qwen").positions(grid)
     assert (rope.height.magnitudes == 1).all() and not rope.stock

@@ -172,7 +172,7 @@ def test_copies_of_the_text_change_the_image(pipe):
     assert not same(one, four)
 
 
-def test_a_uniform_picture_stays_uniform_when_enlarged(pipe):
+def test_a_uniform_image_stays_uniform_when_enlarged(pipe):
     from baselines.hiflow import enlarged
     from sega.models import adapter_for
 

@@ -1,4 +1,4 @@
-"""Pictures of a small random Qwen-Image with and without methods."""
+"""Images of a small random Qwen-Image with and without methods."""
 
 import sys
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def test_up_to_the_training_size_a_method_is_the_stock_pipeline(pipe, name, shap
 
 @pytest.mark.parametrize("name", STAGED)
 def test_staged_methods_run(pipe, name):
-    """At the training size the stock picture; beyond it another one, whatever positions the later stages use."""
+    """At the training size the stock image; beyond it another one, whatever positions the later stages use."""
     quick = [*STAGED[name].quick, f"base_guidance={GUIDANCE}"]
     if name == "hrdit":
         quick.append("spa_steps=[1]")  # on these steps positions are the method's own
@@ -108,7 +108,7 @@ def test_guidance_of_a_stage_is_true_guidance(pipe):
 
 
 @pytest.mark.parametrize("name", DIRECT)
-def test_attaching_changes_a_larger_picture_and_removing_restores_it(pipe, name):
+def test_attaching_changes_a_larger_image_and_removing_restores_it(pipe, name):
     before, untouched = state(pipe), stock(pipe, (256, 128))
     with attach(pipe, method(name)):
         attached = stock(pipe, (256, 128))
@@ -299,7 +299,7 @@ def test_what_does_not_fit_is_refused(pipe):
         transformer(**call | {"img_shapes": [[(4, 4, 4)]]})
 
 
-def test_pictures_beyond_the_models_positions_are_refused(pipe):
+def test_images_beyond_the_models_positions_are_refused(pipe):
     """The stock tables would silently end; 4096 positions are the last that fit."""
     adapter, text = adapter_for(pipe), torch.zeros(1, 96, 32)
     call = {"encoder_hidden_states": text, "hidden_states": torch.zeros(1, 1, 16), "timestep": torch.ones(1)}

@@ -157,15 +157,15 @@ def test_arguments_of_every_release():
         position_arguments(shapes, CPU)
 
 
-def test_reference_pictures_have_their_own_frame_and_push_text_back(transformer):
-    """Editing models put references behind the picture, each a frame further; text starts behind the largest."""
+def test_reference_images_have_their_own_frame_and_push_text_back(transformer):
+    """Editing models put references behind the image, each a frame further; text starts behind the largest."""
     shapes = [[(1, *GRID), (1, 30, 4)]]
     rope = build_method({"name": "vanilla"}, GEOMETRY).positions(GRID)
     ours = adapter_for(transformer).table(rope, GEOMETRY, shapes, max_txt_seq_len=TEXT, device=CPU)
     stock = transformer.pos_embed(shapes, max_txt_seq_len=TEXT, device=CPU)
     for a, b in zip(ours, stock, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
-    with pytest.raises(RequestError, match="reference pictures"):
+    with pytest.raises(RequestError, match="reference images"):
         adapter_for(transformer).ids(call() | {"img_shapes": shapes})
 
 
@@ -184,7 +184,7 @@ def distances(ids: Tensor, text: int) -> Tensor:
 
 
 @pytest.mark.parametrize("window", [(10, 10), (6, 9), (7, 5)], ids=str)
-def test_text_is_to_a_window_as_to_a_picture_of_its_size(transformer, window):
+def test_text_is_to_a_window_as_to_an_image_of_its_size(transformer, window):
     adapter = adapter_for(transformer)
     own, trained = adapter.ids(call()), joint_ids(window, TEXT, CPU)
     assert torch.equal(adapter.text_ids(call(), (0, 0), GRID), own[:TEXT])

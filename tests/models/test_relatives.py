@@ -1,4 +1,4 @@
-"""Pictures of small random FLUX.2 and Z-Image with and without methods."""
+"""Images of small random FLUX.2 and Z-Image with and without methods."""
 
 import itertools
 import sys
@@ -107,7 +107,7 @@ def test_up_to_the_training_size_a_method_is_the_stock_pipeline(pipe, family, na
 
 
 @pytest.mark.parametrize("name", DIRECT)
-def test_attaching_changes_a_larger_picture_and_removing_restores_it(pipe, family, name):
+def test_attaching_changes_a_larger_image_and_removing_restores_it(pipe, family, name):
     before, untouched = state(pipe), stock(pipe, family, (192, 128))
     with attach(pipe, method(family, name, "schedule=stock")) as attachment:
         attached = stock(pipe, family, (192, 128))
@@ -163,7 +163,7 @@ def test_the_shift_is_that_of_the_training_size():
 @pytest.mark.parametrize("family", ["flux2"], indirect=True)
 @pytest.mark.parametrize("name", ["vanilla", "sega"])
 def test_embedded_guidance_is_read_as_given(pipe, family, name):
-    """One call a step; the picture is the stock pipeline's at that guidance, and no two of a sweep are equal."""
+    """One call a step; the image is the stock pipeline's at that guidance, and no two of a sweep are equal."""
     seen = []
     reader = pipe.transformer.time_guidance_embed
     hook = reader.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].item() / 1000))

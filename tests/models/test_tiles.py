@@ -49,7 +49,7 @@ def qwen():
     return build_autoencoder().eval()
 
 
-def pictures(height, width):
+def images(height, width):
     """A smooth gradient and noise, [1, 3, H, W] in -1..1."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -57,7 +57,7 @@ def pictures(height, width):
 
 
 def jumps(difference, borders):
-    """Mean step of the difference to the whole picture across each border, and over all columns."""
+    """Mean step of the difference to the whole image across each border, and over all columns."""
     steps = difference.diff(dim=-1).abs().mean(dim=(0, 1, 2))
     return max(float(steps[border - 1]) for border in borders), float(steps.mean())
 
@@ -69,12 +69,12 @@ def test_tiles_leave_no_seam(which, kind, request):
     vae = request.getfixturevalue(which)
     cell = 4 if which == "embedded" else 8
     height, width = 24 * cell, 56 * cell
-    picture = pictures(height, width)[kind]
+    image = images(height, width)[kind]
     if which == "embedded":
-        latent = vae.encode(picture).latent_dist.mode()
+        latent = vae.encode(image).latent_dist.mode()
         whole, decode = vae.decode(latent)[0], lambda part: vae.decode(part)[0]
     else:
-        latent = vae.encode(picture[:, :, None]).latent_dist.mode()[:, :, 0]
+        latent = vae.encode(image[:, :, None]).latent_dist.mode()[:, :, 0]
         whole = vae.decode(latent[:, :, None])[0][:, :, 0]
         decode = lambda part: vae.decode(part[:, :, None])[0][:, :, 0]  # noqa: E731
     made = tiled(decode, latent, 1, cell, 32, 8)
@@ -83,7 +83,7 @@ def test_tiles_leave_no_seam(which, kind, request):
     borders = sorted({place * cell for part in parts for place in part} - {0, width})
     worst, mean = jumps(difference, borders)
     scale = float(whole.std())
-    assert worst < 3 * mean + 1e-3 * scale  # a border is no place where the picture steps
+    assert worst < 3 * mean + 1e-3 * scale  # a border is no place where the image steps
     # Group normalisation sees a tile at a time, so a slow gradient comes out at other contrasts.
     drift = 0.5 if (which, kind) == ("embedded", "gradient") else 0.1
     assert float(difference.abs().mean()) < drift * scale
@@ -102,9 +102,9 @@ def test_only_sides_beyond_the_limit_are_tiled(tiny_pipe, monkeypatch):
     assert adapter.decode(latent).shape == whole.shape
     tile = spans(160, 128, OVERLAP // 4)[0][1]
     assert {shape[-1] for shape in seen} == {tile} and len(seen) == 2
-    picture = whole.clamp(-1, 1)
+    image = whole.clamp(-1, 1)
     seen.clear()
     adapter.configure(tile=None)
-    mode = adapter.encode(picture, None)
+    mode = adapter.encode(image, None)
     adapter.configure(tile=512)
-    assert adapter.encode(picture, None).shape == mode.shape == latent.shape
+    assert adapter.encode(image, None).shape == mode.shape == latent.shape

@@ -1,4 +1,4 @@
-"""The README holds what the committed records say, its pictures are there, and its first lines run as they stand."""
+"""The README holds what the committed records say, its images are there, and its first lines run as they stand."""
 
 import importlib.util
 import re
@@ -43,7 +43,7 @@ def test_every_file_the_readme_links_to_is_there(name):
     assert (ROOT / name).exists()
 
 
-def test_the_pictures_are_pictures(front_page):
+def test_the_images_are_images(front_page):
     """Not blank, and the row of the plain model differs from each of the others."""
     sheet = np.asarray(Image.open(front_page.IMAGES / "front.jpg").convert("RGB"), float)
     rows = np.array_split(sheet[26 : 26 + (len(sheet) - 26) // 3 * 3], 3)

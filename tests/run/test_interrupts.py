@@ -62,7 +62,7 @@ def test_ctrl_c_twice_and_a_termination_end_at_once(tmp_path):
 
 
 def test_a_store_that_can_take_no_more_is_named_in_one_line(tmp_path):
-    """The limit of a file's size stands for a full disk: writing fails in the middle of a picture."""
+    """The limit of a file's size stands for a full disk: writing fails in the middle of an image."""
     limit = 20000
 
     def small():

@@ -150,7 +150,7 @@ def test_a_run_is_recorded_and_not_made_twice(monkeypatch, capsys, line, tmp_pat
     assert not (ROOT / "outputs").exists() and not (ROOT / "multirun").exists()
 
 
-def test_steps_asked_for_later_are_recorded_without_a_new_picture(monkeypatch, capsys, line, tmp_path):
+def test_steps_asked_for_later_are_recorded_without_a_new_image(monkeypatch, capsys, line, tmp_path):
     words = [*line, "method=sega", "res=128x64", "prompts.limit=1"]
     assert run(monkeypatch, capsys, *words)[0] == 0
     (image,) = (tmp_path / "runs").rglob("*.png")

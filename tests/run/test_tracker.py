@@ -27,7 +27,7 @@ def cell(tmp_path):
         Step(k, 1 - k / 4, (8, 8), details={"magnitudes": (pair, pair), "strength": 0.1 * k, "flatness": 0.5})
         for k in range(3)
     ]
-    write_steps(load_run(folder).pictures[0].path, steps)
+    write_steps(load_run(folder).images[0].path, steps)
     return folder
 
 
@@ -72,7 +72,7 @@ def test_a_sweep_is_one_group_before_and_after_a_restart():
 
 
 @pytest.mark.slow
-def test_offline_files_hold_config_timing_pictures_scores_and_maps(cell, tmp_path, monkeypatch):
+def test_offline_files_hold_config_timing_images_scores_and_maps(cell, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "boards" / "wandb"))
     rows = rows_of(cell)
@@ -85,13 +85,13 @@ def test_offline_files_hold_config_timing_pictures_scores_and_maps(cell, tmp_pat
     assert first.config["config"]["prompts"]["count"] == 3
     timed = [row for row in first.history if "seconds" in row]
     assert [(row["made"], row["seconds"], row["calls"]) for row in timed] == [(k, 1.5, 20) for k in (1, 2, 3)]
-    table = first.table("pictures")
-    assert table["columns"][:4] == ["prompt_id", "seed", "prompt", "picture"] and len(table["data"]) == 2
+    table = first.table("images")
+    assert table["columns"][:4] == ["prompt_id", "seed", "prompt", "image"] and len(table["data"]) == 2
     assert table["data"][0][2] == rows[0]["prompt"]
-    pictures = {name.rpartition("/")[2]: path for name, path in first.artifacts.items() if name.endswith(".png")}
-    assert set(pictures) == {row["file"] for row in rows[:2]}
-    assert pictures[rows[0]["file"]].read_bytes() == (cell / rows[0]["file"]).read_bytes()
-    assert pictures[rows[0]["file"]].is_relative_to(tmp_path)
+    images = {name.rpartition("/")[2]: path for name, path in first.artifacts.items() if name.endswith(".png")}
+    assert set(images) == {row["file"] for row in rows[:2]}
+    assert images[rows[0]["file"]].read_bytes() == (cell / rows[0]["file"]).read_bytes()
+    assert images[rows[0]["file"]].is_relative_to(tmp_path)
     assert any(row.get("scaling", {}).get("_type") == "image-file" for row in first.history)
 
     # A restart, and then the scores: the same run, and every session holds all of it.
@@ -112,7 +112,7 @@ def test_offline_files_hold_config_timing_pictures_scores_and_maps(cell, tmp_pat
     assert [row["made"] for row in again.history if "seconds" in row] == [1, 2, 3]
     assert again.summary["embedded/fid"] == 12.5 and again.summary["embedded/fid_low"] == 10.0
     assert again.summary["embedded/N"] == 3 and "embedded/kid" not in again.summary
-    table = again.table("pictures")
+    table = again.table("images")
     assert table["columns"][-2:] == ["attributes", "piqe"] and table["data"][1][-2:] == [0.5, 6.0]
 
 

@@ -37,7 +37,7 @@ def test_attention_of_one_token_equals_the_row_of_the_whole_map():
     assert watch.token(grid) == (2, 5)
     watch.see(call, q, k, None)
     watch.see(call, q, k, 0.1)
-    watch.see(call, q[:, :20], k[:, :20], None)  # a patch is not the picture
+    watch.see(call, q[:, :20], k[:, :20], None)  # a patch is not the image
     place = text + 2 * 6 + 5
     logits = torch.einsum("hd,shd->hs", q[0, place], k[0])
     rows = [(logits * scale).softmax(-1).mean(0) for scale in (8**-0.5, 0.1)]
@@ -52,7 +52,7 @@ def test_attention_of_one_token_equals_the_row_of_the_whole_map():
 
 
 @pytest.mark.parametrize("name", ["vanilla", "sega", "ultraimage", "hiflow"])
-def test_recording_changes_no_picture(tiny_pipe, name):
+def test_recording_changes_no_image(tiny_pipe, name):
     words = {"method": load(name), "prompt": PROMPT, "size": (256, 128), "steps": 2, "guidance": 1.0}
     plain = generate(tiny_pipe, **words)
     done = generate(tiny_pipe, **words, observe=Observation(("spectrum", "attention"), query=(0.25, 0.5)))

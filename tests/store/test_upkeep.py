@@ -155,7 +155,7 @@ def test_gc_removes_litter_only_and_only_when_asked(cell, tmp_path, capsys):
 
 
 def test_ls_has_a_line_for_each_cell(cell, tmp_path, capsys):
-    cell.add_failed("p-8.png", ROW | {"reason": "the picture is black"})
+    cell.add_failed("p-8.png", ROW | {"reason": "the image is black"})
     with cell.claim("p-9.png"):
         status, out, _ = said(capsys, "ls", f"store={tmp_path / 'runs'}")
     head, line = out.splitlines()

@@ -1,9 +1,9 @@
 "use strict";
-// DATA comes from data.js: {models, prompts, runs, pictures, note}. Prompts are anybody's text: textContent only.
+// DATA comes from data.js: {models, prompts, runs, images, note}. Prompts are anybody's text: textContent only.
 const $ = (id) => document.getElementById(id);
 const state = { model: "", size: "", methods: [], prompt: 0, slider: false, scale: 1, x: 0.5, y: 0.5, cut: 0.5 };
-const byRun = new Map(); // run index -> Map(prompt index -> picture)
-for (const p of DATA.pictures) {
+const byRun = new Map(); // run index -> Map(prompt index -> image)
+for (const p of DATA.images) {
   if (!byRun.has(p.run)) byRun.set(p.run, new Map());
   byRun.get(p.run).set(p.prompt, p);
 }
@@ -63,14 +63,14 @@ function sidebar() {
 
 function listPrompts() {
   const words = $("filter").value.toLowerCase().split(/\s+/);
-  const first = runsOf()[0], pictures = first ? byRun.get(first.index) : null;
+  const first = runsOf()[0], images = first ? byRun.get(first.index) : null;
   const rows = [];
   DATA.prompts.forEach((prompt, k) => {
     const shown = runsOf().some((r) => byRun.get(r.index)?.has(k));
     if (!shown || !words.every((w) => prompt.text.toLowerCase().includes(w))) return;
     const row = element("li", { role: "option", "aria-selected": String(k === state.prompt), "data-prompt": k });
-    const picture = pictures?.get(k);
-    if (picture) row.append(element("img", { src: `thumbs/${picture.id}.webp`, loading: "lazy", alt: "" }));
+    const image = images?.get(k);
+    if (image) row.append(element("img", { src: `thumbs/${image.id}.webp`, loading: "lazy", alt: "" }));
     row.append(element("span", {}, `${prompt.text} (seed ${prompt.seed})`));
     row.addEventListener("click", () => choose(k));
     rows.push(row);
@@ -98,9 +98,9 @@ function toggle(label) {
   show();
 }
 
-function details(run, picture) {
+function details(run, image) {
   const list = element("dl");
-  const values = { ...picture.values, ...run.settings };
+  const values = { ...image.values, ...run.settings };
   for (const [name, value] of Object.entries(values)) {
     list.append(element("dt", {}, name), element("dd", {}, String(value)));
   }
@@ -112,43 +112,43 @@ function show() {
   const prompt = DATA.prompts[state.prompt];
   $("prompt").textContent = prompt ? prompt.text : "";
   const chosen = state.methods.map((m) => runsOf().find((r) => r.label === m)).filter(Boolean)
-    .map((run) => ({ run, picture: byRun.get(run.index)?.get(state.prompt) }));
-  const pairs = chosen.filter((c) => c.picture);
+    .map((run) => ({ run, image: byRun.get(run.index)?.get(state.prompt) }));
+  const pairs = chosen.filter((c) => c.image);
   const slider = state.slider && pairs.length >= 2;
   $("panes").className = slider ? "slider" : "";
-  $("panes").replaceChildren(...(slider ? [sliderPane(pairs)] : chosen.map(({ run, picture }) => pane(run, [picture]))));
+  $("panes").replaceChildren(...(slider ? [sliderPane(pairs)] : chosen.map(({ run, image }) => pane(run, [image]))));
   draw();
 }
 
-function pane(run, pictures, caption) {
+function pane(run, images, caption) {
   const figure = element("figure");
-  if (!pictures[0]) {
-    figure.append(element("p", { class: "empty" }, `${run.label} has no picture of this prompt`));
+  if (!images[0]) {
+    figure.append(element("p", { class: "empty" }, `${run.label} has no image of this prompt`));
     return figure;
   }
   const view = element("div", { class: "view", tabindex: "0", "aria-label": run.label });
-  for (const [k, picture] of pictures.entries()) {
+  for (const [k, image] of images.entries()) {
     const world = element("div", { class: k ? "world over" : "world" });
-    world.picture = picture;
-    const [w, h] = picture.size;
-    world.append(element("img", { src: `thumbs/${picture.id}.webp`, alt: "", style: `width:${w}px;height:${h}px` }));
+    world.image = image;
+    const [w, h] = image.size;
+    world.append(element("img", { src: `thumbs/${image.id}.webp`, alt: "", style: `width:${w}px;height:${h}px` }));
     view.append(world);
   }
-  figure.append(view, caption || captionOf(run, pictures[0]));
+  figure.append(view, caption || captionOf(run, images[0]));
   pointer(view);
   return figure;
 }
 
-function captionOf(run, picture) {
+function captionOf(run, image) {
   const caption = element("figcaption");
-  caption.append(element("b", {}, `${run.label}, ${run.size.join("×")}`), details(run, picture));
+  caption.append(element("b", {}, `${run.label}, ${run.size.join("×")}`), details(run, image));
   return caption;
 }
 
 function sliderPane(pairs) {
   const caption = element("div", { class: "both" });
-  caption.append(...pairs.slice(0, 2).map(({ run, picture }) => captionOf(run, picture)));
-  const figure = pane(pairs[0].run, [pairs[0].picture, pairs[1].picture], caption);
+  caption.append(...pairs.slice(0, 2).map(({ run, image }) => captionOf(run, image)));
+  const figure = pane(pairs[0].run, [pairs[0].image, pairs[1].image], caption);
   const handle = element("div", { class: "handle" });
   figure.querySelector(".view").append(handle);
   handle.addEventListener("pointerdown", (event) => {
@@ -164,14 +164,14 @@ function sliderPane(pairs) {
   return figure;
 }
 
-// A view shows the point (x, y), in fractions of the picture, at its centre; scale 1 fits the whole picture.
+// A view shows the point (x, y), in fractions of the image, at its centre; scale 1 fits the whole image.
 function draw() {
   for (const view of document.querySelectorAll(".view")) {
     const { clientWidth: width, clientHeight: height } = view;
     const ratio = window.devicePixelRatio || 1;
     view.style.setProperty("--cut", `${state.cut * width}px`);
     for (const world of view.querySelectorAll(".world")) {
-      const [w, h] = world.picture.size;
+      const [w, h] = world.image.size;
       const zoom = Math.min(width / w, height / h) * state.scale;
       const left = width / 2 - state.x * w * zoom, top = height / 2 - state.y * h * zoom;
       world.style.width = `${w}px`;
@@ -187,10 +187,10 @@ function draw() {
   $("zoom").textContent = `${state.scale.toFixed(1)}×`;
 }
 
-// Level k is the picture halved k times, cut into squares of DATA.tile pixels; only what is in sight is loaded.
+// Level k is the image halved k times, cut into squares of DATA.tile pixels; only what is in sight is loaded.
 function tiles(world, zoom, sight) {
-  const picture = world.picture, [w, h] = picture.size;
-  const level = Math.max(0, Math.min(picture.levels - 1, Math.floor(-Math.log2(Math.max(zoom, 1e-6)))));
+  const image = world.image, [w, h] = image.size;
+  const level = Math.max(0, Math.min(image.levels - 1, Math.floor(-Math.log2(Math.max(zoom, 1e-6)))));
   world.have ||= new Set();
   const side = DATA.tile * 2 ** level;
   for (let row = Math.max(0, Math.floor(sight.top / side)); row * side < Math.min(h, sight.bottom); row++) {
@@ -200,7 +200,7 @@ function tiles(world, zoom, sight) {
       world.have.add(name);
       const width = Math.min(side, w - column * side), height = Math.min(side, h - row * side);
       const place = `left:${column * side}px;top:${row * side}px;width:${width}px;height:${height}px;z-index:${20 - level}`;
-      world.append(element("img", { src: `tiles/${picture.id}/${name}.webp`, alt: "", style: place, draggable: "false" }));
+      world.append(element("img", { src: `tiles/${image.id}/${name}.webp`, alt: "", style: place, draggable: "false" }));
     }
   }
 }
@@ -210,7 +210,7 @@ function zoomBy(factor, view, event) {
   state.scale = Math.min(64, Math.max(1, state.scale * factor));
   const world = view?.querySelector(".world");
   if (world && event) {
-    const box = view.getBoundingClientRect(), [w, h] = world.picture.size;
+    const box = view.getBoundingClientRect(), [w, h] = world.image.size;
     const fit = Math.min(box.width / w, box.height / h);
     const dx = (event.clientX - box.left - box.width / 2) / w, dy = (event.clientY - box.top - box.height / 2) / h;
     state.x += dx / fit * (1 / before - 1 / state.scale);
@@ -234,7 +234,7 @@ function pointer(view) {
   view.addEventListener("pointerdown", (event) => {
     view.setPointerCapture(event.pointerId);
     view.onpointermove = (move) => {
-      const [w, h] = view.querySelector(".world").picture.size;
+      const [w, h] = view.querySelector(".world").image.size;
       const zoom = Math.min(view.clientWidth / w, view.clientHeight / h) * state.scale;
       state.x -= move.movementX / zoom / w;
       state.y -= move.movementY / zoom / h;

@@ -28,8 +28,8 @@ RENEWED = 300
 def render_pool(side: int, count: int, seed: int) -> torch.Tensor:
     """`count` square renders, uint8 [count, 3, side, side]."""
     rng = np.random.default_rng([seed, side])
-    pictures = [world.render(world.sample_scene(rng), side, side) for _ in range(count)]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    images = [world.render(world.sample_scene(rng), side, side) for _ in range(count)]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
 class Crops:
@@ -76,8 +76,8 @@ class Crops:
 def psnr(vae, pool: torch.Tensor) -> float:
     """Reconstruction of a pool of renders, dB."""
     errors = []
-    for picture in pool:
-        x = picture[None].to(vae.device).float() / 127.5 - 1
+    for image in pool:
+        x = image[None].to(vae.device).float() / 127.5 - 1
         y = vae.decode(vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
         errors.append((x - y).square().mean() / 4)
     return float(-10 * torch.stack(errors).mean().log10())

@@ -29,10 +29,10 @@ def render_family(rng: np.random.Generator) -> list[tuple[world.Scene, np.ndarra
     pairs = []
     for scene in family(rng):
         side = int(rng.choice(SIZES))
-        picture = world.render(scene, side, side)
+        image = world.render(scene, side, side)
         if side != INPUT:
-            x = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+            x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
             x = F.interpolate(x, (INPUT, INPUT), mode="bicubic", antialias=True).round().clamp(0, 255).byte()
-            picture = x[0].permute(1, 2, 0).numpy()
-        pairs.append((scene, picture))
+            image = x[0].permute(1, 2, 0).numpy()
+        pairs.append((scene, image))
     return pairs

@@ -258,7 +258,7 @@ def train_generator(
             latents.encode_next()
         if step % LOGGED == 0:
             curve.append((step, _mean(losses)))
-            print(f"{part} step {step}, {100 * done:.1f} %, loss {curve[-1][1]:.4f}, {seen} pictures", flush=True)
+            print(f"{part} step {step}, {100 * done:.1f} %, loss {curve[-1][1]:.4f}, {seen} images", flush=True)
         done = budget.done(step, start)
         if time.time() - saved > SAVED or done >= 1:
             saved = time.time()

@@ -38,22 +38,22 @@ class Latents:
             torch.cuda.synchronize()  # else the steps that still run would count as encoding
         start = time.time()
         self.pending.remove(path)
-        pictures, ids = read(path)
-        latents = self._encode(pictures)
-        grid = (pictures.shape[-2] // TOKEN_PIXELS, pictures.shape[-1] // TOKEN_PIXELS)
+        images, ids = read(path)
+        latents = self._encode(images)
+        grid = (images.shape[-2] // TOKEN_PIXELS, images.shape[-1] // TOKEN_PIXELS)
         new = (latents, ids.to(self.device))
         old = self.by_grid.get(grid)
         self.by_grid[grid] = new if old is None else tuple(torch.cat(pair) for pair in zip(old, new, strict=True))
-        self.distinct += len(pictures)
+        self.distinct += len(images)
         self.seconds += time.time() - start
         return True
 
     @torch.no_grad()
-    def _encode(self, pictures: torch.Tensor) -> torch.Tensor:
+    def _encode(self, images: torch.Tensor) -> torch.Tensor:
         from diffusers import FluxPipeline
 
         config, found = self.vae.config, []
-        for part in pictures.split(32):
+        for part in images.split(32):
             x = part.to(self.device, memory_format=torch.channels_last).float() / 127.5 - 1
             with torch.autocast(self.device.type, torch.bfloat16):
                 z = self.vae.encode(x).latent_dist.mode()

@@ -60,7 +60,7 @@ def make_shard(name: str, seed: int, tokenizer) -> dict[str, np.ndarray]:
     if kind == "families":
         rng = np.random.default_rng([seed, 4, index])
         pairs = [pair for _ in range(SHARD // FAMILY) for pair in render_family(rng)]
-        scenes, pictures = zip(*pairs, strict=True)
+        scenes, images = zip(*pairs, strict=True)
     else:
         if kind == "scenes":
             height, width = (TOKEN_PIXELS * side for side in GRIDS[index % len(GRIDS)])
@@ -69,10 +69,10 @@ def make_shard(name: str, seed: int, tokenizer) -> dict[str, np.ndarray]:
             height = width = int(kind.removeprefix("large"))
             count, rng = dict(LARGE)[width], np.random.default_rng([seed, 9, width, index])
         scenes = [world.sample_scene(rng) for _ in range(count)]
-        pictures = [world.render(scene, width, height) for scene in scenes]
+        images = [world.render(scene, width, height) for scene in scenes]
     captions = [world.caption(scene) for scene in scenes]
     ids = tokenizer(captions, padding="max_length", return_tensors="np").input_ids
-    return {"x": np.stack(pictures), "ids": ids.astype(np.int16)}
+    return {"x": np.stack(images), "ids": ids.astype(np.int16)}
 
 
 def _make(folder: Path, names: list[str], seed: int) -> None:
@@ -126,6 +126,6 @@ class Pool:
 
 
 def read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures, uint8 [N, 3, H, W], and caption tokens, int64 [N, TEXT_TOKENS], of a shard."""
+    """Images, uint8 [N, 3, H, W], and caption tokens, int64 [N, TEXT_TOKENS], of a shard."""
     with np.load(path) as shard:
         return torch.from_numpy(shard["x"]).permute(0, 3, 1, 2), torch.from_numpy(shard["ids"].astype(np.int64))

@@ -1,10 +1,10 @@
 """Train the scorer contrastively on rendered scenes and their captions, with heads that read the attributes.
 
-The heads are linear, sit on the embeddings of pictures and of captions alike, and are thrown away; they make every
+The heads are linear, sit on the embeddings of images and of captions alike, and are thrown away; they make every
 attribute worth learning from the first step.
 
 Every batch is made of families: eight captions that differ from each other in one or a few attributes, so that no
-attribute can be ignored. Pictures are rendered at several sizes, and a part of them blurred or made noisy, so that
+attribute can be ignored. Images are rendered at several sizes, and a part of them blurred or made noisy, so that
 scores depend on what is shown.
 """
 
@@ -29,7 +29,7 @@ FAMILIES = 8
 
 
 def disturb(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Blur a quarter of the prepared pictures and add noise to a quarter; the generator lives on their device."""
+    """Blur a quarter of the prepared images and add noise to a quarter; the generator lives on their device."""
     chance = torch.rand(2, len(x), generator=generator, device=x.device)
     small = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
     x = torch.where((chance[0] < 0.25)[:, None, None, None], small, x)
@@ -60,15 +60,15 @@ def accuracy(scorer: Scorer, count: int = 256, side: int = NATIVE, seed: int = 9
 
 
 def _examples(pool: Pool, shards: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures, uint8 [N, 3, INPUT, INPUT], caption tokens [N, TEXT_TOKENS] and labels [N, attributes].
+    """Images, uint8 [N, 3, INPUT, INPUT], caption tokens [N, TEXT_TOKENS] and labels [N, attributes].
 
     The members of a family follow each other.
     """
     paths = pool.wait("families", shards)
-    pictures, ids = (torch.cat(x) for x in zip(*map(read, paths), strict=True))
+    images, ids = (torch.cat(x) for x in zip(*map(read, paths), strict=True))
     said = [world.parse_caption(text) for text in build_tokenizer().batch_decode(ids, skip_special_tokens=True)]
     labels = [[values.index(s[name]) for name, values in world.ATTRIBUTES.items()] for s in said]
-    return pictures, ids, torch.tensor(labels)
+    return images, ids, torch.tensor(labels)
 
 
 def save_scorer(model, folder: Path) -> None:
@@ -101,7 +101,7 @@ def train_scorer(
 
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    pictures, ids, labels = (x.to(device) for x in _examples(pool, shards))
+    images, ids, labels = (x.to(device) for x in _examples(pool, shards))
     families = len(ids) // FAMILY
     model = CLIP(**CONFIG)
     if start_from is not None:
@@ -118,7 +118,7 @@ def train_scorer(
             group["lr"] = 1.5e-3 * min(1, (step + 1) / 60) * (1 - done) + 1e-6
         pick = torch.randint(families, (FAMILIES, 1), generator=generator, device=device)
         rows = (pick * FAMILY + torch.arange(FAMILY, device=device)).flatten()
-        x = disturb(prepare(pictures[rows]), generator).contiguous(memory_format=torch.channels_last)
+        x = disturb(prepare(images[rows]), generator).contiguous(memory_format=torch.channels_last)
         words = ids[rows]
         with torch.autocast(x.device.type, torch.bfloat16):
             image, text = model.encode_image(x), model.encode_text(words)
