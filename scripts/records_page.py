@@ -16,8 +16,9 @@ sys.path.insert(0, str(ROOT))
 
 HEAD = """# Records
 
-Every key of the files that a run and a scoring leave in a store. This page is made from
-`sega/store/schema.py` and `eval/records/schema.py` by `python scripts/records_page.py`. Keys in
+Every key of the files that a run and a scoring leave in a store, and of the configuration of a
+cell, which `run.json` keeps. This page is made from the files `schema.py` of `sega/store`,
+`sega/loading`, `sega/run` and `eval/records` by `python scripts/records_page.py`. Keys in
 *italics* are absent in some records; the text says when.
 
 Where the files are, and what happens to damaged ones: [sweeps.md](sweeps.md).
@@ -31,13 +32,13 @@ def page() -> str:
 
 def schemas() -> list[ModuleType]:
     """The modules that hold the types of records, those that are there."""
-    names = ("sega.store.schema", "eval.records.schema")
+    names = ("sega.store.schema", "sega.loading.schema", "sega.run.schema", "eval.records.schema")
     return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
 
 
 def records(module: ModuleType) -> list[type]:
     """The record types of a module, in the order they are written."""
-    return [item for item in vars(module).values() if typing.is_typeddict(item)]
+    return [item for item in vars(module).values() if typing.is_typeddict(item) and item.__module__ == module.__name__]
 
 
 def table(record: type) -> str:
@@ -54,7 +55,7 @@ def table(record: type) -> str:
 def _written(kind: Any) -> str:
     """A type as it is written in the source, with a bar that does not end the cell of a table."""
     text = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-    for module in ("sega.store.schema.", "eval.records.schema.", "typing."):
+    for module in ("sega.store.schema.", "sega.loading.schema.", "sega.run.schema.", "eval.records.schema.", "typing."):
         text = text.replace(module, "")
     return text.replace("None", "null").replace(" | ", " or ")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
+from sega.loading.schema import ModelConfig
 from sega.methods.types import Stage
 from sega.models.tiles import OVERLAP, spans
 
@@ -98,7 +99,7 @@ def readable(amount: float) -> str:
     return f"{amount / GB:.1f} GB" if amount >= GB / 10 else f"{1000 * amount / GB:.0f} MB"
 
 
-def estimate(model: dict[str, Any], parts: dict[str, Any], stages: list[Stage]) -> Estimate | None:
+def estimate(model: ModelConfig, parts: dict[str, Any], stages: list[Stage]) -> Estimate | None:
     """What a generation through these stages takes; None where a class is not known.
 
     `parts` are those of `sega.loading.folder.read_parts`, or the published ones of the model's config.
@@ -147,12 +148,12 @@ def placement_of(cell: Cell, device: str) -> Placement:
     return choose(cell.model, expected, device, free(device, cell.model["budget_gb"]))
 
 
-def tile(model: dict[str, Any]) -> int | None:
+def tile(model: ModelConfig) -> int | None:
     """Longest side in px that goes through the autoencoder in one piece; None: any."""
     return model["vae_tile"] if model["vae_tiling"] else None
 
 
-def choose(model: dict[str, Any], expected: Estimate | None, device: str, budget: float | None) -> Placement:
+def choose(model: ModelConfig, expected: Estimate | None, device: str, budget: float | None) -> Placement:
     """The first mode that fits, or the one asked for. Raises RequestError for a mode that can't be had."""
     wish, quantized = model["memory"], model["quantize"]
     if device == "cpu":

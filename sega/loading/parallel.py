@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega import compat
 from sega.errors import RequestError, near
+from sega.loading.schema import ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ RING = ("_native_cudnn", "_native_flash", "flash", "sage")
 """Attention backends that give the normaliser of their rows, by which a ring joins its parts."""
 
 
-def check(model: dict[str, Any], method: Method) -> None:
+def check(model: ModelConfig, method: Method) -> None:
     """Refuse what can't work, before anything is loaded. `method` is that of the request."""
     kind = model["parallel"]
     if kind is not None and kind not in KINDS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near
 from sega.loading.folder import read_json
+from sega.loading.schema import ModelConfig
 from sega.loading.weights import Weights, find_weights
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def load_pipeline(model: str | Path = "flux", device: str = "auto", **changes: A
     return pipe
 
 
-def open_pipeline(model: dict[str, Any], weights: Weights, device: str, mode: str = "gpu") -> DiffusionPipeline:
+def open_pipeline(model: ModelConfig, weights: Weights, device: str, mode: str = "gpu") -> DiffusionPipeline:
     """The stock pipeline, placed as `mode` says, with the rotary base of the model's geometry.
 
     With a `text_cache` it comes without text encoders: `load_text_encoders` gives them, before and apart.
@@ -64,7 +65,7 @@ def open_pipeline(model: dict[str, Any], weights: Weights, device: str, mode: st
     return pipe
 
 
-def load_text_encoders(model: dict[str, Any], weights: Weights, device: str, mode: str = "gpu") -> DiffusionPipeline:
+def load_text_encoders(model: ModelConfig, weights: Weights, device: str, mode: str = "gpu") -> DiffusionPipeline:
     """The pipeline with its text encoders alone."""
     import torch
 

@@ -7,12 +7,12 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sega.errors import RequestError
 from sega.home import CACHE, CLONE
 from sega.loading.folder import check_index, check_pipeline
 from sega.loading.hub import cached, fetch, hub_cache
+from sega.loading.schema import ModelConfig
 from sega.store.files import atomic, file_sha
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -34,7 +34,7 @@ class Absent(RequestError):
     """The weights are not on this machine."""
 
 
-def find_weights(model: dict[str, Any]) -> Weights:
+def find_weights(model: ModelConfig) -> Weights:
     """The weights a model config asks for: the folder `path`, or the repository that `path` or `id` names.
 
     A repository is taken from the hub's cache; it is fetched only where `download` asks for it.
@@ -50,14 +50,14 @@ def find_weights(model: dict[str, Any]) -> Weights:
     return Weights(folder.resolve())
 
 
-def source(model: dict[str, Any]) -> str:
+def source(model: ModelConfig) -> str:
     """The name by which weights are known in an identity: a repository where `path` names one, else the `id`."""
     path = str(model["path"] or "")
     there = any(place.is_dir() for place in (Path(path).expanduser(), HERE / path))
     return path if REPOSITORY.fullmatch(path) and not there else model["id"]
 
 
-def _from_hub(model: dict[str, Any]) -> Weights:
+def _from_hub(model: ModelConfig) -> Weights:
     name, family, revision = model["name"], model["geometry"]["family"], model["revision"]
     repository = source(model)
     if model["download"]:

@@ -12,6 +12,7 @@ from sega.engine.noise import NOISE_VERSION
 from sega.errors import RequestError
 from sega.loading import parallel
 from sega.loading.memory import tile
+from sega.loading.schema import ModelConfig
 from sega.loading.weights import Absent, Weights, find_weights, fingerprint, source
 from sega.methods.base import Method
 from sega.methods.geometry import build_geometry
@@ -20,6 +21,7 @@ from sega.methods.sizes import check_size, parse_size
 from sega.methods.types import ImageRequest, Stage
 from sega.run.checks import check_machine, check_model, check_sweep, check_tracker, parse_part, whole_number
 from sega.run.prompts import Prompt, load_prompts
+from sega.run.schema import CellConfig
 from sega.store.cell_folder import RunFolder
 
 
@@ -27,8 +29,8 @@ from sega.store.cell_folder import RunFolder
 class Cell:
     """A method on a model at a size, with prompts and seeds."""
 
-    config: dict[str, Any]  # resolved, plain
-    model: dict[str, Any]
+    config: CellConfig
+    model: ModelConfig
     method: Method
     weights: Weights | None  # None: not on this machine, which only a dry run accepts
     request: ImageRequest
@@ -79,7 +81,7 @@ class Cell:
         return found
 
 
-def build_cell(config: dict[str, Any]) -> Cell:
+def build_cell(config: CellConfig) -> Cell:
     """The cell of a resolved config. Raises RequestError for whatever can't work."""
     model = config["model"]
     check_sweep(config)
@@ -130,19 +132,19 @@ def _target(method: dict[str, Any]) -> dict[str, Any]:
     return {"target": method["target"]} if "target" in method else {}
 
 
-def _switches(model: dict[str, Any]) -> dict[str, Any]:
+def _switches(model: ModelConfig) -> dict[str, Any]:
     """The settings of a model that change pixels only where they are used."""
     used = {key: model[key] for key in ("quantize", "attention", "compile") if model[key]}
     return {key: value for key, value in used.items() if value != "native"}  # the stock backend by its name
 
 
-def _tiling(model: dict[str, Any], size: tuple[int, int]) -> Any:
+def _tiling(model: ModelConfig, size: tuple[int, int]) -> Any:
     """Longest side of a tile in px where this size is decoded in tiles, else False."""
     side = tile(model)
     return side if side is not None and max(size) > side else False
 
 
-def _weights(model: dict[str, Any], dry_run: bool) -> Weights | None:
+def _weights(model: ModelConfig, dry_run: bool) -> Weights | None:
     try:
         return find_weights(model | {"download": model["download"] and not dry_run})
     except Absent:

@@ -11,14 +11,16 @@ from typing import Any
 from sega.errors import RequestError, check_folder, check_name, near
 from sega.loading.memory import MODES
 from sega.loading.placement import QUANTIZE
+from sega.loading.schema import ModelConfig
 from sega.models import GUIDED
+from sega.run.schema import CellConfig
 
 DTYPES = ("float32", "bfloat16", "float16")
 TRACKERS = ("none", "wandb")
 RECORDS = ("profiles", "magnitudes", "spectrum", "attention")
 
 
-def check_model(model: dict[str, Any]) -> None:
+def check_model(model: ModelConfig) -> None:
     check_name("model.name", model["name"])
     if model["text_cache"] is not None:
         cache = model["text_cache"]
@@ -42,7 +44,7 @@ def check_model(model: dict[str, Any]) -> None:
         raise RequestError(f"model.budget_gb={budget} must be a number above 0, or null")
 
 
-def check_machine(config: dict[str, Any], model: dict[str, Any]) -> None:
+def check_machine(config: CellConfig, model: ModelConfig) -> None:
     device = str(config["device"])
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise RequestError(f"device={device} is unknown{near(device, ('auto', 'cpu', 'cuda', 'cuda:0'))}")
@@ -83,7 +85,7 @@ def check_tracker(tracker: dict[str, Any]) -> None:
             raise RequestError("tracker=wandb needs the package wandb; install it or use tracker=none")
 
 
-def check_sweep(config: dict[str, Any]) -> None:
+def check_sweep(config: CellConfig) -> None:
     """The options of a sweep: the share of this worker, the lease of its claims, what to try again."""
     parse_part(config["part"])
     lease = config["lease"]

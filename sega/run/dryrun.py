@@ -8,6 +8,7 @@ from typing import Any
 
 from sega.loading import memory
 from sega.loading.folder import Component, read_parts
+from sega.loading.schema import ModelConfig
 from sega.loading.weights import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
 from sega.run.cell import Cell, file_name
@@ -89,7 +90,7 @@ def _device(wish: str, budget_gb: float | None) -> str:
     return "cuda" if budget_gb is not None or memory.free("cuda", None) is not None else "cpu"
 
 
-def published(model: dict[str, Any]) -> dict[str, Component]:
+def published(model: ModelConfig) -> dict[str, Component]:
     """The parts of the published checkpoint, from the model's config."""
     block = model["published"] or {}
     return {name: Component(int(part["parameters"]), part.get("config") or {}) for name, part in block.items()}

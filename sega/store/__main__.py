@@ -1,7 +1,7 @@
 """`python -m sega.store`: see `sega.store.upkeep`."""
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 from sega.errors import RequestError
 from sega.store import upkeep
@@ -15,9 +15,10 @@ def main(words: list[str]) -> int:
 def meaning(config: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any] | None:
     """The identity that a recorded configuration has today, with the weights of then; None where that can't be told."""
     from sega.run.cell import build_cell
+    from sega.run.schema import CellConfig
 
     try:
-        return build_cell(config).folder_for(identity["model"]["weights"]).identity
+        return build_cell(cast(CellConfig, config)).folder_for(identity["model"]["weights"]).identity
     except (RequestError, KeyError, TypeError):  # a file it names is gone, or its keys are of another version
         return None
 
