@@ -69,7 +69,7 @@ class StepRow(TypedDict):
     sigma: Annotated[float, "Time of the step, 1 (noise) to 0."]
     grid: Annotated[list[int], "Image tokens (height, width)."]
     seconds: Annotated[float, "Time of the call, in seconds."]
-    rehearsal: NotRequired[Annotated[bool, "True for a call that only measures and whose output is dropped."]]
+    probe: NotRequired[Annotated[bool, "True for a call that only measures and whose output is dropped."]]
     scale: NotRequired[Annotated[list[float], "SEGA: sides over the training side (height, width)."]]
     ntk_factor: NotRequired[Annotated[list[float], "SEGA: factor on the rotary base (height, width)."]]
     m_ref: NotRequired[Annotated[list[float], "SEGA: reference magnitude (height, width); 1 is off."]]
