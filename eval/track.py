@@ -64,6 +64,8 @@ def send(run: Run, protocol: str, tracker: dict[str, Any] | None = None) -> None
     """Send the scores of a run by one protocol; without `tracker`, as its own configuration says."""
     from sega.run.tracker import open_tracker
 
+    from .hooks import scaling_map
+
     tracker = tracker or run.config.get("tracker") or {"name": "none"}
     if tracker["name"] == "none" or not run.width:
         return
@@ -71,7 +73,8 @@ def send(run: Run, protocol: str, tracker: dict[str, Any] | None = None) -> None
     if block is None:  # damaged, which was told
         return
     name = f"{run.model} {run.method} {run.width}x{run.height}"
-    tracked = open_tracker(tracker, name, run.method, run.hash, {"identity": run.identity, "config": run.config})
+    about = {"identity": run.identity, "config": run.config}
+    tracked = open_tracker(tracker, name, run.method, run.hash, about, scaling_map)
     tracked.scores(Path(run.folder), protocol, block, score_rows(run.folder, protocol))
     tracked.close()
 

@@ -73,7 +73,7 @@ def before(run: dict) -> str:
 def flow(run: dict) -> str:
     """A phase of the generator in a sentence."""
     return (
-        f"{run['steps']} steps of about {run['tokens_a_step']:,} tokens, {run['images']:,} images "
+        f"{run['steps']} steps of about {run['tokens_a_step']:,} tokens, {run['pictures']:,} images "
         f"({run['distinct']:,} distinct), {where(run)}, final loss {run['loss']:.4f}{before(run)}"
     )
 
@@ -106,7 +106,7 @@ def cpu_section(cpu: dict, reference: dict) -> str:
     minute = run["seconds"] / 60
     return f"""**What a CPU gives.** Nobody has trained this model on a CPU to the end. What follows is a measured rate and a reading of the curve above.
 The generator was trained from nothing on {run["threads"]} thread(s) of a CPU ({run["tokens_a_step"]:,} tokens a step, bfloat16 autocast) for {minute:.1f} minutes, in which
-other programs left it {run["busy_seconds"] / 60:.1f} minutes of processor time: **{rate:.1f} images for each second of processor time** ({run["images"]} images
+other programs left it {run["busy_seconds"] / 60:.1f} minutes of processor time: **{rate:.1f} images for each second of processor time** ({run["pictures"]} images
 in {run["steps"]} steps; mean loss {run["loss"]:.2f}). Of three hours `make train-embedded` gives the generator {minutes:.0f} minutes. At this rate they see about
 {seen:,.0f} images on one thread, and at most {2 * seen:,.0f} on two. The run on {reference["device"]} had a loss of {read[0]:.3f} and {read[1]:.3f} after as many
 images, and {reference["loss"]:.3f} at its end. That run had larger steps ({reference["tokens_a_step"]:,} tokens) and its learning rate was still high there; a run

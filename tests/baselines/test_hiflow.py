@@ -30,7 +30,7 @@ def flow_of(values, structure):
         f"betas={float(values['beta0'])}",
         f"filter_ratio={float(values['filter_ratio'])}",
     ]
-    return load_method("hiflow", overrides=overrides).flow(1, run=None)
+    return load_method("hiflow", overrides=overrides).flow(1, generation=None)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -83,7 +83,7 @@ def test_memory_follows_shifted_windows():
 
 
 def test_weights_of_the_paper_follow_the_time():
-    flow = load_method("hiflow", overrides=["variant=paper"]).flow(1, run=None)
+    flow = load_method("hiflow", overrides=["variant=paper"]).flow(1, generation=None)
     x = torch.zeros(1, 1, 4, 4)
     assert flow.share(Point(x, x, 0.8, 0.6, 0, 4, 1)) == 1
     assert flow.share(Point(x, x, 0.6, 0.4, 1, 4, 1)) == pytest.approx(0.75)

@@ -11,6 +11,7 @@ from small import words as small_words
 from sega.loading.text_cache import TextCache, sentences
 from sega.methods.types import Stage
 from sega.run.cli import main
+from sega.run.maker import Maker
 
 PROMPT = "a photo of a red boat"
 
@@ -26,7 +27,7 @@ def run(monkeypatch, capsys, *words):
 @pytest.fixture
 def line(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("sega.loading.weights.HASHES", tmp_path / "weights.json")
-    monkeypatch.setattr("sega.run.worker._loaded", {})
+    Maker().free()
     return small_words(tiny_folder, "steps=1", "device=cpu", f"prompts.text={PROMPT}")
 
 
@@ -53,10 +54,8 @@ def test_images_are_the_same_and_sentences_encoded_once(line, tmp_path, monkeypa
 
 
 def test_the_model_is_loaded_without_text_encoders(line, tmp_path, monkeypatch, capsys):
-    from sega.run import worker as runner
-
     run(monkeypatch, capsys, *line, f"model.text_cache={tmp_path / 'text'}", f"store={tmp_path / 'runs'}", "res=128")
-    (pipe,) = runner._loaded.values()
+    (pipe,) = Maker._opened.values()
     assert pipe.text_encoder is None and pipe.text_encoder_2 is None and pipe.tokenizer is None
 
 

@@ -197,8 +197,8 @@ def test_a_uniform_image_stays_uniform_when_enlarged(pipe):
 
 def test_a_request_is_checked_without_torch():
     code = (
-        "import sys; from sega import load_method; from sega.methods.types import Request;"
-        "[load_method(n, m).stages(Request((512, 512), 4, 1.0)) for n in ('imax', 'hiflow', 'upsample')"
+        "import sys; from sega import load_method; from sega.methods.types import ImageRequest;"
+        "[load_method(n, m).stages(ImageRequest((512, 512), 4, 1.0)) for n in ('imax', 'hiflow', 'upsample')"
         " for m in ('tiny', 'flux', 'qwen')]; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

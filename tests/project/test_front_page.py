@@ -62,8 +62,8 @@ def test_the_three_python_lines_make_an_image(tmp_path, monkeypatch):
 
 
 def test_the_first_command_asks_for_one_image():
-    from sega.run.cli import check
+    from sega.run.request import read_request
 
     words = re.search(r"^python run\.py (.*?)\s*#", README, re.MULTILINE)[1].split()
-    (cell,) = check(words).cells
+    (cell,) = read_request(words).cells
     assert len(cell.images) == 1 and cell.request.size == (384, 384)

@@ -7,6 +7,7 @@ import pytest
 from eval_store import make_run
 from wandb_file import Offline
 
+from eval.hooks import HOOKS
 from eval.records.runs import load_run
 from eval.records.scores import write_scores
 from sega.errors import RequestError
@@ -45,7 +46,7 @@ def options(tmp_path, **changes):
 
 def tracked(tmp_path, **changes):
     about = {"identity": {"steps": 1}, "config": CONFIG}
-    return open_tracker(options(tmp_path, **changes), "tiny sega 64x64", "sega", ID, about)
+    return open_tracker(options(tmp_path, **changes), "tiny sega 64x64", "sega", ID, about, HOOKS.scaling_map)
 
 
 def rows_of(folder):

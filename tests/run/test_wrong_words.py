@@ -130,7 +130,7 @@ WRONG = [
     (["store=[a]"], "must name a folder"),
     (["model.text_cache=/proc/x"], "model.text_cache=/proc/x must name a folder"),
     (["--config-name", "other"], "--config-name is not taken"),
-    (["--config-dir=conf"], "--config-dir is not taken"),
+    (["--config-dir=nowhere"], "--config-dir nowhere is not a folder"),
     (["--config-path", "conf"], "--config-path is not taken"),
     (["--cfg", "job", "method=segga"], "unknown method 'segga'; did you mean 'sega'"),
     (["--cfg", "job", "stps=3"], "unknown key 'stps'"),

@@ -96,15 +96,6 @@ def test_a_claim_is_held_until_it_is_released(tmp_path):
     assert other.take("a.png")
 
 
-def test_a_claim_says_what_its_worker_says_of_itself_when_it_is_taken(tmp_path):
-    about = {"made": 0}
-    claims = Claims(tmp_path, about=about)
-    claims.take("a.png")
-    about["made"] = 1
-    claims.take("b.png")
-    assert [body["made"] for body in Claims(tmp_path).standing().values()] == [0, 1]
-
-
 def test_a_worker_of_another_machine_is_dead_after_its_lease_of_silence_whatever_its_clock(tmp_path):
     for moment in (0, 4e9):  # its file system's clock is decades behind, or ahead
         path = foreign(tmp_path, "a.png", lease=0.3)
