@@ -11,10 +11,12 @@ import functools
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 BROKEN = (ImportError, AttributeError, SyntaxError)
 """What a plugin that can't be loaded raises."""
@@ -23,6 +25,8 @@ BROKEN = (ImportError, AttributeError, SyntaxError)
 @functools.cache
 def entries(group: str) -> dict[str, EntryPoint]:
     """The entry points of `sega_bench.<group>`, by name. Looking takes a while, so ask only when needed."""
+    from importlib.metadata import entry_points
+
     return {entry.name: entry for entry in entry_points(group=f"sega_bench.{group}")}
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
-from sega.loading.schema import ModelConfig
 from sega.methods.types import Stage
 from sega.models.tiles import OVERLAP, spans
 
 if TYPE_CHECKING:
+    from sega.loading.schema import ModelConfig
     from sega.run.cell import Cell
 
 MODES = ("auto", "gpu", "offload", "group", "sequential")

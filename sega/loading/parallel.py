@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from sega import compat
 from sega.errors import RequestError, near
-from sega.loading.schema import ModelConfig
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
+    from sega.loading.schema import ModelConfig
     from sega.methods.base import Method
     from sega.store.bases import Base, BaseFolder, BaseStage
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near
 from sega.loading.folder import read_json
-from sega.loading.schema import ModelConfig
 from sega.loading.weights import Weights, find_weights
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
+
+    from sega.loading.schema import ModelConfig
 
 
 def load_pipeline(model: str | Path = "flux", device: str = "auto", **changes: Any) -> DiffusionPipeline:

@@ -7,13 +7,16 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sega.errors import RequestError
 from sega.home import CACHE, CLONE
 from sega.loading.folder import check_index, check_pipeline
 from sega.loading.hub import cached, fetch, hub_cache
-from sega.loading.schema import ModelConfig
 from sega.store.files import atomic, file_sha
+
+if TYPE_CHECKING:
+    from sega.loading.schema import ModelConfig
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 HERE = CLONE or Path(__file__).resolve().parents[2]

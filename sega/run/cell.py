@@ -6,13 +6,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.engine.noise import NOISE_VERSION
 from sega.errors import RequestError
 from sega.loading import parallel
 from sega.loading.memory import tile
-from sega.loading.schema import ModelConfig
 from sega.loading.weights import Absent, Weights, find_weights, fingerprint, source
 from sega.methods.base import Method
 from sega.methods.geometry import build_geometry
@@ -21,8 +20,11 @@ from sega.methods.sizes import check_size, parse_size
 from sega.methods.types import ImageRequest, Stage
 from sega.run.checks import check_machine, check_model, check_sweep, check_tracker, parse_part, whole_number
 from sega.run.prompts import Prompt, load_prompts
-from sega.run.schema import CellConfig
 from sega.store.cell_folder import RunFolder
+
+if TYPE_CHECKING:
+    from sega.loading.schema import ModelConfig
+    from sega.run.schema import CellConfig
 
 
 @dataclass(frozen=True)

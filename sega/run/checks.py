@@ -6,14 +6,16 @@ import importlib.util
 import math
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, check_folder, check_name, near
 from sega.loading.memory import MODES
 from sega.loading.placement import QUANTIZE
-from sega.loading.schema import ModelConfig
 from sega.models import GUIDED
-from sega.run.schema import CellConfig
+
+if TYPE_CHECKING:
+    from sega.loading.schema import ModelConfig
+    from sega.run.schema import CellConfig
 
 DTYPES = ("float32", "bfloat16", "float16")
 TRACKERS = ("none", "wandb")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.loading import memory
 from sega.loading.folder import Component, read_parts
-from sega.loading.schema import ModelConfig
 from sega.loading.weights import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
 from sega.run.cell import Cell, file_name
 from sega.run.cost import Cost, image_cost
 from sega.run.quantities import amount, clock
+
+if TYPE_CHECKING:
+    from sega.loading.schema import ModelConfig
 
 SMALL = 2e9  # bytes of weights that are hashed for an answer; larger ones are only looked up
 
