@@ -70,12 +70,12 @@ def _check_keys(changes: dict, known: dict, prefix: str) -> None:
 
 def check_values(config: dict) -> None:
     """Raises RequestError for values of a protocol that can't be."""
-    from .metrics.registry import metrics
+    from .metrics.registry import is_metric, metrics
 
     if not isinstance(config["metrics"], list):
         raise RequestError(f"metrics={config['metrics']} must be a list such as metrics=[fid,kid]")
     for name in config["metrics"]:
-        if not isinstance(name, str) or name not in metrics():
+        if not isinstance(name, str) or not is_metric(name):
             raise RequestError(f"unknown metric {name!r}{near(name, metrics())}")
     for key, allowed in CHOICES.items():
         if option(config, key) not in allowed:

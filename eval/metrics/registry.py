@@ -6,15 +6,16 @@ A package adds its own by an entry point of the group `sega_bench.metrics`; docs
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
+from sega import plugins
 from sega.errors import RequestError, shortened
 
 from . import builtin
 from .types import KINDS, Measure, Metric
-from .weights import WEIGHTS
 
-GROUP = "sega_bench.metrics"
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def measures() -> dict[str, Measure]:
@@ -27,11 +28,16 @@ def metrics() -> dict[str, Metric]:
     return _found()[1]
 
 
+def is_metric(name: str) -> bool:
+    """Whether there is a metric of this name. Other packages are only looked at where none is built in."""
+    return any(item.name == name for item in builtin.METRICS) or name in metrics()
+
+
 @cache
 def _found() -> tuple[dict[str, Measure], dict[str, Metric]]:
     measures = {item.name: item for item in builtin.MEASURES}
     metrics = {item.name: item for item in builtin.METRICS}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (_package(entry), entry.name)):
+    for entry in sorted(plugins.entries("metrics").values(), key=lambda entry: (_package(entry), entry.name)):
         items = _load(entry)
         for kind, known in ((Measure, measures), (Metric, metrics)):
             for item in items:
@@ -66,6 +72,8 @@ def _misfit(item: Measure | Metric, measures: dict[str, Measure]) -> str:
     module, colon, function = item.compute.partition(":")
     if not module or module.startswith(".") or not colon or not function:
         return f"has compute={item.compute}, which must have the form package.module:function"
+    from .weights import WEIGHTS
+
     unknown = [name for name in item.weights if "{" not in name and name not in WEIGHTS]
     return f"has unknown weights {unknown[0]}; a measure may load its own" if unknown else ""
 

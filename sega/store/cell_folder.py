@@ -22,10 +22,11 @@ from sega.store.claims import LEASE, Claim, Claims
 from sega.store.files import atomic, digest, file_sha, read_record, set_aside
 from sega.store.mending import FAILED, KEYS, ROWS, append_row, busy_files, drop_rows, row_findings, settle
 from sega.store.rows import read_rows
-from sega.store.schema import FailedRow, ImageRow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sega.store.schema import FailedRow, ImageRow
 
 
 def run_folders(store: Path) -> list[Path]:
@@ -129,11 +130,11 @@ class RunFolder:
 
     def rows(self) -> dict[str, ImageRow]:
         """Rows by file name, the last one where there are several."""
-        return cast(dict[str, ImageRow], self._read(self.rows_file))
+        return cast("dict[str, ImageRow]", self._read(self.rows_file))
 
     def failed(self) -> dict[str, FailedRow]:
         """Rows of the images that failed and were not made since, by file name."""
-        done, failed = self.rows(), cast(dict[str, FailedRow], self._read(self.failed_file))
+        done, failed = self.rows(), cast("dict[str, FailedRow]", self._read(self.failed_file))
         return {name: row for name, row in failed.items() if name not in done}
 
     def _read(self, path: Path) -> dict[str, dict[str, Any]]:
@@ -175,7 +176,7 @@ class RunFolder:
         append_row(self.rows_file, self.claims, row)
         if file in self._read(self.failed_file):
             drop_rows(self.failed_file, self.claims, file)
-        return cast(ImageRow, row)
+        return cast("ImageRow", row)
 
     def add_failed(self, file: str, about: Mapping[str, Any]) -> None:
         """Record that an image failed; `about` says why in `reason`."""

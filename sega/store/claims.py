@@ -13,8 +13,6 @@ import glob
 import json
 import os
 import secrets
-import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -94,7 +92,7 @@ class Claims:
     def _body(self) -> dict[str, Any]:
         """What stands in a new claim of this process."""
         return {
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "pid": os.getpid(),
             "machine": process.machine(),
             "born": process.born(os.getpid()),
@@ -229,6 +227,8 @@ def _create(path: Path, body: dict[str, Any]) -> bool:
 
 def clock_difference(folder: Path) -> float | None:
     """Seconds by which this machine's clock is ahead of that of a folder's file system; None if it can't be written."""
+    import tempfile
+
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock-") as file:
             os.utime(file.name)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from sega.store.files import file_sha
 from sega.store.rows import ROW_KEYS, parse
-from sega.store.schema import ImageRow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sega.store.schema import ImageRow
 
 KEYWORD = "sega-bench"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -68,7 +69,7 @@ def own_row(image: Path) -> ImageRow | None:
     row = None if image.is_symlink() else carried(image)
     if row is None or (row.pop("cell"), row["file"]) != (image.parent.name, image.name):
         return None
-    return cast(ImageRow, row | {"sha256": file_sha(image)})
+    return cast("ImageRow", row | {"sha256": file_sha(image)})
 
 
 def agrees(image: Path, row: ImageRow | None) -> bool:

@@ -8,6 +8,7 @@ from eval_store import make_run
 from eval.metrics import registry
 from eval.report.command import main as report
 from eval.scoring.command import main as score
+from sega import plugins
 
 CODE = """
 from eval.metrics.types import Measure, Metric
@@ -37,14 +38,16 @@ def install(tmp_path, monkeypatch):
         about = site / "shades_of_red-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text("Metadata-Version: 2.1\nName: shades-of-red\nVersion: 1.0\n")
-        (about / "entry_points.txt").write_text(f"[{registry.GROUP}]\nshades = {entry}\n")
+        (about / "entry_points.txt").write_text(f"[sega_bench.metrics]\nshades = {entry}\n")
         monkeypatch.syspath_prepend(site)
+        plugins.entries.cache_clear()
         registry._found.cache_clear()
 
     yield installed
     for name in [name for name in sys.modules if name.partition(".")[0] == "shades"]:
         del sys.modules[name]
     monkeypatch.undo()
+    plugins.entries.cache_clear()
     registry._found.cache_clear()
 
 
@@ -79,7 +82,7 @@ BROKEN = {
 def test_a_broken_package_is_named_in_one_line(install, tmp_path, capsys, case):
     code, why = BROKEN[case]
     install(code)
-    for words in ([f"store={tmp_path}", "metrics=[piqe]"], ["--help"]):
+    for words in ([f"store={tmp_path}", "metrics=[redness]"], ["--help"]):
         assert score(words) == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and why in told
