@@ -23,7 +23,7 @@ install: $(STAMP) ## make .venv and install the pinned set
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[dev,cluster]'
+	$(PIP) -e '.[all,dev]'
 	touch $@
 
 # bfloat16 halves the time where the CPU multiplies in it, and takes many times as long where it does not. The images

@@ -6,9 +6,11 @@ import os
 import platform
 import sys
 import tempfile
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+from sega.errors import answer
 from sega.home import CLONE, CONF
 
 GENERATING = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "hydra-core", "omegaconf")
@@ -31,6 +33,10 @@ def main(words: list[str]) -> int:
     if {"-h", "--help", "help"} & set(words) or set(options) - {"store"}:
         print(HELP)
         return 0 if {"-h", "--help", "help"} & set(words) else 2
+    return answer("sega-bench doctor", partial(_report, Path(options.get("store", "results/runs"))))
+
+
+def _report(place: Path) -> int:
     print(f"sega-bench    {version('sega-bench') or 'not installed'}, {f'clone {CLONE}' if CLONE else 'wheel'}")
     print(f"python        {platform.python_version()}, {sys.executable}")
     print(f"configuration {CONF}")
@@ -46,7 +52,7 @@ def main(words: list[str]) -> int:
             print(line)
     for line in weights():
         print(line)
-    sound, line = store(Path(options.get("store", "results/runs")))
+    sound, line = store(place)
     print(line)
     return 0 if sound and not missing else 1
 

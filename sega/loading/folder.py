@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
-from sega.models import ADAPTERS, PIPELINES
+from sega.methods.families import families, family_of_pipeline, family_of_transformer, pipelines
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast", "TokenizersBackend", "Processor")
@@ -33,12 +33,14 @@ def check_index(index: Path, name: str, family: str, ways_out: str = "") -> dict
         raise RequestError(f"{folder} has no model_index.json, so it is no diffusers pipeline{ways_out}")
     parts = read_json(index)
     transformer = (parts.get("transformer") or [None, None])[1]
-    if transformer not in ADAPTERS:
-        raise RequestError(f"{folder} holds a {transformer}; there are adapters for {', '.join(ADAPTERS)}")
+    if family_of_transformer(transformer) is None:
+        known = ", ".join(family.transformer for family in families())
+        raise RequestError(f"{folder} holds a {transformer}; there are adapters for {known}")
     pipeline = parts.get("_class_name")
-    if not isinstance(pipeline, str) or pipeline not in PIPELINES:
-        raise RequestError(f"{folder} is a {pipeline}; only {' and '.join(PIPELINES)} can be run")
-    if PIPELINES[pipeline] != family:
+    its = family_of_pipeline(pipeline) if isinstance(pipeline, str) else None
+    if its is None:
+        raise RequestError(f"{folder} is a {pipeline}; only {' and '.join(pipelines())} can be run")
+    if its.name != family:
         raise RequestError(
             f"{folder} is a {pipeline}, but model={name} is of the family {family}; choose another model"
         )

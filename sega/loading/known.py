@@ -9,8 +9,8 @@ from typing import Any
 from sega.errors import RequestError, near
 from sega.home import CONF
 from sega.loading.folder import read_json
+from sega.methods.families import family_of_pipeline, pipelines
 from sega.methods.geometry import Geometry, build_geometry, load_geometry, models
-from sega.models import PIPELINES
 
 AXES = ("axes_dims_rope", "axes_dims")
 """Where the configs of stock transformers name their rotary dimensions."""
@@ -42,9 +42,10 @@ def model_config(model: Any) -> dict[str, Any]:
 
 def _recognised(pipeline: str, transformer: dict[str, Any], what: str) -> str:
     """The name of the first model of this class and these axes, the one named as its family before others."""
-    family = PIPELINES.get(pipeline)
-    if family is None:
-        raise RequestError(f"{what} is a {pipeline}; only {', '.join(PIPELINES)} are known")
+    known = family_of_pipeline(pipeline)
+    if known is None:
+        raise RequestError(f"{what} is a {pipeline}; only {', '.join(pipelines())} are known")
+    family = known.name
     axes = next((list(transformer[key]) for key in AXES if transformer.get(key)), None)
     found = []
     for name in sorted(models(), key=lambda name: (name != family, name)):

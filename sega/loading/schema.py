@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 class GeometryConfig(TypedDict):
     """`model.geometry`: the numbers of a model that formulas need."""
 
-    family: Annotated[str, "Family of transformers, a name of `sega.methods.geometry.FAMILIES`."]
+    family: Annotated[str, "Family of transformers, a name of `sega.methods.families`."]
     axes: Annotated[list[int], "Rotary dimensions of frame, height and width; half of each are pairs."]
     theta: Annotated[float, "Base of the rotary frequencies."]
     train_tokens: Annotated[int, "Side of the training grid in tokens."]

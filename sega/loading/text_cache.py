@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sega.methods.families import family_named
 from sega.methods.types import Stage
-from sega.models import GUIDED
 from sega.store import tensors
 from sega.store.files import atomic, digest, locked, set_aside
 from sega.store.names import text_sha
@@ -97,7 +97,7 @@ def prepare(
     about = {"weights": identity["model"]["weights"], "dtype": model["dtype"]}
     cache = TextCache(model["text_cache"], about | {key: geometry[key] for key in ("family", "text_tokens")})
     prompts = (prompt.text for prompt, _ in items)
-    negative, guided = model["negative_prompt"], GUIDED.get(geometry["family"])
+    negative, guided = model["negative_prompt"], family_named(geometry["family"]).guided
     needed = sentences(prompts, cell.stages, negative, guided, cell.method.sentences())
     missing = cache.missing(needed)
     if missing:

@@ -8,30 +8,14 @@ from types import UnionType
 
 from sega.errors import RequestError, near
 from sega.home import CONF
-
-
-@dataclass(frozen=True)
-class Family:
-    """What formulas ask of the transformers of a family."""
-
-    text: str  # "shared": text has the rotary table of the image; "own": a table that methods leave alone
-    ratio: str  # SEGA's ratio to the training side; "longer": that of the longer side on both axes; "each": its own
-    text_moves: bool  # whether text can be put at any position of the image grid
-
-
-FAMILIES = {
-    "flux": Family(text="shared", ratio="longer", text_moves=True),
-    "flux2": Family(text="shared", ratio="longer", text_moves=False),
-    "qwen": Family(text="own", ratio="each", text_moves=False),
-    "zimage": Family(text="shared", ratio="longer", text_moves=False),
-}
+from sega.methods.families import Family, family_named
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Rotary geometry of one model, read from the `geometry` block of `conf/model/<name>.yaml`."""
 
-    family: str  # a name of FAMILIES
+    family: str  # a name of `sega.methods.families`
     axes: tuple[int, int, int]  # rotary dimensions of frame, height, width; half of each are pairs
     theta: float  # base of the frequencies
     train_tokens: int  # side of the training grid for PI, NTK, YaRN and DyPE
@@ -44,8 +28,7 @@ class Geometry:
         if not isinstance(axes, list) or not all(_is_number(dim, int) for dim in axes):
             raise RequestError(f"geometry.axes={axes} must be three even numbers of at least 4, such as [16,56,56]")
         object.__setattr__(self, "axes", tuple(axes))
-        if self.family not in FAMILIES:
-            raise RequestError(f"geometry.family={self.family!r} is unknown{near(self.family, FAMILIES)}")
+        family_named(self.family)
         if len(self.axes) != 3 or any(dim < 4 or dim % 2 for dim in self.axes):
             raise RequestError(f"geometry.axes={list(self.axes)} must be three even numbers of at least 4")
         if not _is_number(self.theta, int | float) or not self.theta > 1:
@@ -57,7 +40,7 @@ class Geometry:
     @property
     def facts(self) -> Family:
         """What holds for its family."""
-        return FAMILIES[self.family]
+        return family_named(self.family)
 
 
 def _is_number(value: object, kind: type | UnionType) -> bool:

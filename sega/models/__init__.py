@@ -8,34 +8,10 @@ from weakref import WeakKeyDictionary
 
 from sega import compat
 from sega.errors import RequestError
+from sega.methods.families import Family, families, family_of_pipeline, family_of_transformer, pipelines
 
 if TYPE_CHECKING:
     from sega.models.base import Adapter
-
-ADAPTERS = {
-    "FluxTransformer2DModel": "sega.models.flux:FluxAdapter",
-    "Flux2Transformer2DModel": "sega.models.flux2:Flux2Adapter",
-    "QwenImageTransformer2DModel": "sega.models.qwen:QwenAdapter",
-    "ZImageTransformer2DModel": "sega.models.zimage:ZImageAdapter",
-}
-
-PIPELINES = {
-    "FluxPipeline": "flux",
-    "Flux2Pipeline": "flux2",
-    "Flux2KleinPipeline": "flux2",
-    "QwenImagePipeline": "qwen",
-    "ZImagePipeline": "zimage",
-}
-"""Pipelines that can be run, with the family their model's geometry must name."""
-GUIDED = {"qwen": 1.0, "zimage": 0.0}
-"""Families whose guidance is true classifier-free guidance, with the value up to which there is none."""
-TRANSFORMERS = {
-    "flux": "FluxTransformer2DModel",
-    "flux2": "Flux2Transformer2DModel",
-    "qwen": "QwenImageTransformer2DModel",
-    "zimage": "ZImageTransformer2DModel",
-}
-
 
 # An adapter holds its pipeline weakly, so an entry goes when the pipeline does.
 _adapters: WeakKeyDictionary[Any, Adapter] = WeakKeyDictionary()
@@ -75,18 +51,21 @@ def check_whole(transformer: Any, compiling: bool = False) -> None:
 
 def text_encoder_of(pipe: Any) -> Any:
     """`encode_text` of the adapter of a pipeline that may have no transformer."""
-    family = PIPELINES[type(pipe).__name__]
-    return _load(TRANSFORMERS[family]).encode_text
+    family = family_of_pipeline(type(pipe).__name__)
+    if family is None:
+        raise RequestError(f"{type(pipe).__name__} can't be run; {', '.join(pipelines())} can")
+    return _load(family).encode_text
 
 
 def _class_for(transformer: Any) -> type[Adapter]:
     names = [cls.__name__ for cls in type(transformer).__mro__]
-    for name in names:
-        if name in ADAPTERS:
-            return _load(name)
-    raise RequestError(f"no adapter for {names[0]}; methods can be attached to {', '.join(ADAPTERS)}")
+    family = family_of_transformer(*names)
+    if family is None:
+        known = ", ".join(family.transformer for family in families())
+        raise RequestError(f"no adapter for {names[0]}; methods can be attached to {known}")
+    return _load(family)
 
 
-def _load(transformer: str) -> type[Adapter]:
-    module, attribute = ADAPTERS[transformer].split(":")
+def _load(family: Family) -> type[Adapter]:
+    module, attribute = family.adapter.split(":")
     return getattr(import_module(module), attribute)

@@ -114,7 +114,7 @@ class FluxAdapter(PackedLatents, TiledAutoencoder):
         negative_prompt: str | None = None,
         **arguments: Any,
     ) -> Tensor:
-        """As in the interface; guidance is embedded, so the pipeline makes no use of a negative prompt."""
+        """As in the interface; guidance is distilled, so the pipeline makes no use of a negative prompt."""
         text = self.text_arguments(prompt)
         if negative_prompt is not None:
             text["negative_prompt"] = negative_prompt

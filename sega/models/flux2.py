@@ -135,7 +135,7 @@ class Flux2Adapter(PackedLatents, TiledAutoencoder):
         negative_prompt: str | None = None,
         **arguments: Any,
     ) -> Tensor:
-        """As in the interface; guidance is embedded, and there is no negative prompt."""
+        """As in the interface; guidance is distilled, and there is no negative prompt."""
         if negative_prompt:
             raise RequestError("FLUX.2 takes no negative prompt; use model.negative_prompt=null")
         if self.texts is not None and guidance > 1 and self.pipe.config.get("is_distilled") is False:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sega.errors import RequestError, check_folder, check_name, near
 from sega.loading.memory import MODES
 from sega.loading.placement import QUANTIZE
-from sega.models import GUIDED
+from sega.methods.families import family_named
 
 if TYPE_CHECKING:
     from sega.loading.schema import ModelConfig
@@ -39,8 +39,8 @@ def check_model(model: ModelConfig) -> None:
     for key in ("compile", "download"):
         if not isinstance(model[key], bool):
             raise RequestError(f"model.{key}={model[key]} must be true or false")
-    if model["negative_prompt"] and model["geometry"]["family"] not in GUIDED:
-        raise RequestError(f"model.negative_prompt: {model['name']} takes none, its guidance is embedded; use null")
+    if model["negative_prompt"] and family_named(model["geometry"]["family"]).guided is None:
+        raise RequestError(f"model.negative_prompt: {model['name']} takes none, its guidance is distilled; use null")
     budget = model["budget_gb"]
     if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0):
         raise RequestError(f"model.budget_gb={budget} must be a number above 0, or null")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega.formulas.flops import call_flops
 from sega.loading.folder import Component, read_parts
-from sega.models import GUIDED
+from sega.methods.families import family_named
 
 if TYPE_CHECKING:
     from sega.run.cell import Cell
@@ -31,8 +31,8 @@ class Cost:
 def stage_costs(cell: Cell, config: dict[str, Any]) -> list[Cost]:
     """Transformer calls of each stage of an image and their operations; `config` is the transformer's."""
     geometry, found = cell.model["geometry"], []
-    plain = GUIDED.get(geometry["family"], float("inf"))  # guidance above it takes a second call
-    plain = float("inf") if cell.model["negative_prompt"] is None else plain
+    guided = family_named(geometry["family"]).guided  # guidance above it takes a second call
+    plain = float("inf") if guided is None or cell.model["negative_prompt"] is None else guided
     for index, stage in enumerate(cell.stages):
         width, height = (side // geometry["token_pixels"] for side in stage.size)
         taken = stage.taken * (2 if stage.guidance > plain else 1)

@@ -56,10 +56,10 @@ def test_a_pipeline_of_another_base_keeps_it(tiny_pipe):
 def test_every_published_config_is_recognised_as_its_model(name):
     """By class and axes, as `published` in conf/model states them where it does."""
     from sega.loading.known import _recognised
-    from sega.models import PIPELINES
+    from sega.methods.families import family_named
 
     geometry = load_geometry(name)
-    pipeline = next(cls for cls, family in PIPELINES.items() if family == geometry.family)
+    pipeline = family_named(geometry.family).pipelines[0]
     assert _recognised(pipeline, {"axes_dims_rope": list(geometry.axes)}, "it") == name
 
 

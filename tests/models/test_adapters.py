@@ -8,11 +8,14 @@ from importlib import import_module
 import pytest
 from small import build
 
-from sega.models import ADAPTERS, adapter_for
+from sega.methods.families import FAMILIES
+from sega.models import adapter_for
 from sega.models.base import Adapter
 from sega.models.flux import FluxAdapter
 
-CLASSES = [getattr(import_module(module), name) for module, name in (path.split(":") for path in ADAPTERS.values())]
+CLASSES = [
+    getattr(import_module(module), name) for module, name in (family.adapter.split(":") for family in FAMILIES.values())
+]
 
 
 @pytest.mark.parametrize("adapter", CLASSES)

@@ -53,7 +53,7 @@ WRONG = [
     (["tflops=0"], "tflops=0 must be a number above 0"),
     (["model.path=/nowhere"], "model.path=/nowhere is not a folder"),
     (["prompts=file"], "needs prompts.path"),
-    (["model.negative_prompt=blur"], "tiny takes none, its guidance is embedded"),
+    (["model.negative_prompt=blur"], "tiny takes none, its guidance is distilled"),
     (["prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
     (["prompts=examples", "prompts.count=3"], "prompts.count=3 is of prompts=embedded only"),
     (["prompts=file", "prompts.path=/nowhere.txt"], "prompts.path=/nowhere.txt is not a file"),
