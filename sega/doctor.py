@@ -1,4 +1,4 @@
-"""`sega-bench doctor`: what is installed here, which devices there are, and what is missing for which purpose."""
+"""`sega-bench doctor`: report what is installed, which devices there are, and what is missing for which purpose."""
 
 from __future__ import annotations
 

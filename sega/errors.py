@@ -1,4 +1,4 @@
-"""Errors a person can mend, the hint for a misspelt name, and the error of an image that came to nothing."""
+"""Errors that a user can fix, hints for misspelt names, and the error of a failed image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RequestError(ValueError):
 
 
 class FailedImageError(ArithmeticError):
-    """An image that came to nothing, such as one of NaN; the message is the reason."""
+    """A failed image, such as one of NaN; the message is the reason."""
 
 
 def near(name: object, known: Iterable[object], n: int = 3) -> str:
@@ -92,14 +92,14 @@ def answer(program: str, action: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno not in FULL_OR_FORBIDDEN | IN_THE_WAY:
             raise
-        _tell(f"{program}: {shortened(error.filename or 'a file')}: {error.strerror}; what is made stays")
+        _tell(f"{program}: {shortened(error.filename or 'a file')}: {error.strerror}; finished files are kept")
         return 2 if error.errno == errno.ENAMETOOLONG else 1
 
 
 def output_closed(program: str) -> int:
     """Say that nobody reads the output any more, drop what is still to come, and return the exit status."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says the same again as it ends
-    _tell(f"{program}: whatever read the output has closed it; what is made stays")
+    _tell(f"{program}: the reader of the output has closed it; finished files are kept")
     return 2
 
 

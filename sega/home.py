@@ -1,4 +1,4 @@
-"""Where the installation is: a clone, with `conf`, `eval` and `baselines` beside `sega`, or the packages of a wheel.
+"""Locate the installation: a clone, with `conf`, `eval` and `baselines` beside `sega`, or the packages of a wheel.
 
 In a wheel the three are parts of `sega_bench`: as top-level names they would hide folders of the same name, which many
 projects have. `package` gives the name to import; nobody else needs to know.

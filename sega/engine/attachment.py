@@ -259,7 +259,7 @@ class Attachment:
     def current(self) -> RunningCall:
         """The call of the transformer that is running."""
         if self.running is None:
-            raise RuntimeError("rotary tables were asked for, and the transformer has not been called yet")
+            raise RuntimeError("rotary tables were requested before the transformer was called")
         return self.running
 
     def rotary(self, *args: Any, **kwargs: Any) -> Any:

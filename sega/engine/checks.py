@@ -1,4 +1,4 @@
-"""What is no image: latents with NaN or of one value, images of one colour. Found where they arise, never scored."""
+"""Detect failed generations (latents with NaN or of one value, images of one colour) before they are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which step a transformer call belongs to, at what time, and for which prompt of classifier-free guidance."""
+"""Find out which step, sigma and prompt of classifier-free guidance a transformer call belongs to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sega.methods.types import Step
 
 
 class Clock:
-    """The steps of one generation after the other, as the scheduler counts them.
+    """Counts the steps of each generation as the scheduler does.
 
     Without a scheduler (`None`) that drives the calls, their times tell: a lower time is the next step, an equal one
     another call of the same step, a higher one begins a generation.
@@ -23,15 +23,15 @@ class Clock:
 
     @property
     def begin(self) -> int:
-        """The first entry of the scheduler's times that is used: above 0 where a pipeline starts from an image."""
+        """The first sigma of the scheduler that is used; above 0 if a pipeline starts from an image."""
         return getattr(self.scheduler, "begin_index", None) or 0
 
     def sigma(self, index: int) -> float:
-        """The scheduler's time of a step, before the model's dtype rounds it."""
+        """The sigma of a step in the scheduler, before the dtype of the model rounds it."""
         return float(self.scheduler.sigmas[self.begin + index])
 
     def locate(self, sigma: float, last: Step | None) -> tuple[int, str]:
-        """Index from 0 and branch of a call at time `sigma`, after the call `last`.
+        """Return index (from 0) and branch of a call at `sigma` that follows the call `last`.
 
         A pipeline that does not name its branches makes a second call in a step for the negative prompt.
         """
@@ -43,7 +43,7 @@ class Clock:
         return index, self.branch or "cond"
 
     def begins(self, sigma: float, last: Step | None) -> bool:
-        """Whether a call that no scheduler drives is the first of another generation than `last`."""
+        """Return whether a call without a scheduler starts another generation than `last`."""
         return last is not None and self._counted() is None and sigma > last.sigma
 
     def _counted(self) -> int | None:

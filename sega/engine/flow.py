@@ -1,4 +1,4 @@
-"""Flow corrections, shifted windows and stored predictions: what happens around `scheduler.step`.
+"""Correct the flow, shift token borders and store predictions around each `scheduler.step`.
 
 Where a stage corrects the flow or shifts windows, the latent lives here, in float32 and at its own size; the
 pipeline's loop only carries a copy of the requested size along. Elsewhere the pipeline's own latent is left alone.
@@ -18,7 +18,7 @@ from sega.models.base import Adapter
 
 
 class Steering:
-    """The steps of one stage."""
+    """Runs the steps of one stage."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Steering:
         """
         if stage.windows and not adapter.windows:
             raise RequestError(
-                "the pipeline of this model cuts the velocity to the size asked for, so borders of tokens can't be "
+                "the pipeline of this model cuts the velocity to the requested size, so borders of tokens can't be "
                 "shifted; set shift_windows=false"
             )
         self.adapter, self.stage, self.index, self.start = adapter, stage, index, start

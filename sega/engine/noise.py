@@ -1,4 +1,4 @@
-"""Which noise an image starts from: a function of its seed, prompt and size alone."""
+"""The initial noise of an image depends on its seed, prompt and size only."""
 
 from __future__ import annotations
 

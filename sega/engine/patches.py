@@ -1,4 +1,4 @@
-"""What a method puts on the instances of a pipeline, and how it comes off again.
+"""Patch instances of a pipeline, and undo the patches in any order.
 
 Offloading, caches, adapters and compilers patch the same instances, before, after and in between. Two rules make the
 order irrelevant: what others replace too (`forward`, attention processors, layers) is not replaced here; and what is
@@ -64,6 +64,6 @@ class Patches:
 
 
 def is_patched(owner: Any, name: str) -> bool:
-    """Whether an attachment that is still on takes the calls of `owner.name`."""
+    """Return whether an active attachment receives the calls of `owner.name`."""
     patches = getattr(vars(owner).get(name), "patches", None)
     return isinstance(patches, Patches) and patches.active

@@ -1,4 +1,4 @@
-"""What is kept of a transformer call for figures, in small arrays. Nothing here changes a value of the call.
+"""Record small arrays of transformer calls for figures. Recording never changes a value of the call.
 
 This module does not import torch before something is recorded, so that an `Observation` costs nothing.
 """
@@ -21,7 +21,7 @@ DETAILS = ("profiles", "magnitudes", "tokens", "latent", "spectrum", "attention"
 
 @dataclass(frozen=True)
 class Observation:
-    """What is to be seen of a generation besides its image. Raises RequestError for an unknown name in `record`."""
+    """What to record of a generation besides its image. Raises RequestError for an unknown name in `record`."""
 
     record: tuple[str, ...] = ()
     """What the records of `steps` hold besides the usual; any of DETAILS."""

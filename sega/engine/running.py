@@ -15,7 +15,7 @@ from sega.models.base import Adapter
 
 @dataclass
 class RunningCall:
-    """What positions and attention need of the call that is running."""
+    """Holds what positions and attention need of the running call."""
 
     adapter: Adapter
     source: PositionSource

@@ -26,14 +26,14 @@ from sega.models import adapter_for
 
 
 class Bases(Protocol):
-    """Where the results of plain first stages are kept, so that methods can share them."""
+    """Stores the results of plain first stages so that methods can share them."""
 
     def claim(self, stage: Stage, prompt: str, seed: int) -> AbstractContextManager[Any]:
         """Held while a base is looked for or made, so that it is made once."""
         ...
 
     def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
-        """A base as `save` was given it: latent, predictions, seconds, calls; None where it is not there."""
+        """Return a base as it was saved (latent, predictions, seconds, calls); None if there is none."""
         ...
 
     def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None: ...
@@ -130,7 +130,7 @@ class _Passes:
     steps: list[Step] = field(default_factory=list)
 
     def shared(self, bases: Bases) -> None:
-        """The first stage, taken from the shared bases or added to them."""
+        """Take the first stage from the shared bases, or make it and add it to them."""
         image = self.image
         key = (image.stages[0], image.prompt, image.seed)
         with bases.claim(*key):
@@ -146,7 +146,7 @@ class _Passes:
         self.saved, self.calls = base["seconds"], base["calls"]
 
     def own(self, index: int) -> None:
-        """One stage: from its start to its final latent, left in `image.latent`."""
+        """Run one stage and leave its final latent in `image.latent`."""
         image, stage = self.image, self.image.stages[index]
         adapter = image.adapter
         # A plain stage is the model as it is, whatever the method: any method's base equals any other's.

@@ -1,4 +1,4 @@
-"""What the time shift of rectified flow is made of: the unshifted grid u, and mu as a line over image tokens."""
+"""Ingredients of the time shift of rectified flow: the unshifted grid u, and mu as a line over image tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device a worker runs on: with `device=auto`, a GPU of its own where there are several."""
+"""Choose the device of a worker; with `device=auto` and several GPUs, each worker gets its own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gpu_name(index: int) -> str:
 
 
 def take(name: str) -> bool:
-    """Lock something of this machine for the rest of this process; False when another process has it."""
+    """Lock a name on this machine until this process ends; False if another process holds it."""
     path = Path(tempfile.gettempdir()) / f"sega-gpu-{name.replace(' ', '-')}.lock"
     file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     try:

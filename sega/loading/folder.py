@@ -1,4 +1,4 @@
-"""A pipeline folder looked at without loading it: what it is, whether it is whole, how large its parts are.
+"""Inspect a pipeline folder without loading it: its class, whether it is complete, the size of its components.
 
 Only safetensors are accepted, and only classes of diffusers and transformers: nothing in a folder is ever run.
 """
@@ -27,7 +27,7 @@ class Component:
 
 
 def check_index(index: Path, name: str, family: str, ways_out: str = "") -> dict[str, Any]:
-    """The parts named in a model_index.json, refused where we have no adapter or it asks for code of its own."""
+    """Return the components named in a model_index.json; refuse unknown transformers and custom code."""
     folder = index.parent
     if not index.is_file():
         raise RequestError(f"{folder} has no model_index.json, so it is no diffusers pipeline{ways_out}")
@@ -76,7 +76,7 @@ def _parts(index: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def read_parts(folder: Path) -> dict[str, Component]:
-    """The parts with weights, by name."""
+    """Return the components that have weights, by name."""
     found = {}
     for place in sorted(path for path in folder.iterdir() if any(path.glob("*.safetensors"))):
         config = read_json(place / "config.json") if (place / "config.json").is_file() else {}

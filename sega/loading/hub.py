@@ -1,4 +1,4 @@
-"""Weights from the hub: found in its local cache, fetched on request. Nothing here imports torch."""
+"""Find weights in the local cache of the hub, or fetch them on request. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model of `conf/model` a name, a folder or a loaded pipeline is. Nothing here needs torch."""
+"""Recognise a name, a folder or a loaded pipeline as a model of `conf/model`. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a generation takes, before anything is loaded, and which placement fits. Nothing here needs torch.
+"""Estimate the memory of a generation before loading, and choose a placement that fits. Does not import torch.
 
 Weights are counted in the files; activations and decoding are the live tensors of the stock classes at their peak,
 without workspace and fragmentation, for which a tenth is added.
@@ -47,7 +47,7 @@ class Estimate:
     tiles: bool
 
     def needs(self, mode: str) -> float:
-        """At the peak of a generation in this mode; text encoders that leave are not counted."""
+        """Bytes at the peak of a generation in this mode, without text encoders that are unloaded before."""
         text = self.text if self.encoders_stay else 0.0
         work = max(self.activations, self.decoding)
         if mode == "gpu":
@@ -100,7 +100,7 @@ def readable(amount: float) -> str:
 
 
 def estimate(model: ModelConfig, parts: dict[str, Any], stages: list[Stage]) -> Estimate | None:
-    """What a generation through these stages takes; None where a class is not known.
+    """Estimate the memory of a generation through these stages; None for an unknown class.
 
     `parts` are those of `sega.loading.folder.read_parts`, or the published ones of the model's config.
     """
@@ -149,12 +149,12 @@ def placement_of(cell: Cell, device: str) -> Placement:
 
 
 def tile(model: ModelConfig) -> int | None:
-    """Longest side in px that goes through the autoencoder in one piece; None: any."""
+    """Return the longest side in px that is decoded in one piece; None: any."""
     return model["vae_tile"] if model["vae_tiling"] else None
 
 
 def choose(model: ModelConfig, expected: Estimate | None, device: str, budget: float | None) -> Placement:
-    """The first mode that fits, or the one asked for. Raises RequestError for a mode that can't be had."""
+    """Choose the first mode that fits, or the requested one. Raises RequestError for an impossible mode."""
     wish, quantized = model["memory"], model["quantize"]
     if device == "cpu":
         if wish not in ("auto", "gpu"):
@@ -171,7 +171,7 @@ def choose(model: ModelConfig, expected: Estimate | None, device: str, budget: f
 
 
 def advice(mode: str, device: str = "cuda") -> str:
-    """What to try when a mode does not fit."""
+    """Suggest what to try when a mode does not fit."""
     if device == "cpu":
         return "model.dtype=bfloat16, model.vae_tile=1024 or a smaller res"
     after = MODES[MODES.index(mode) + 1 :]
@@ -181,7 +181,7 @@ def advice(mode: str, device: str = "cuda") -> str:
 
 
 def free(device: str, budget_gb: float | None) -> float | None:
-    """Bytes to plan with: `budget_gb` where given, else what is free, else None."""
+    """Return the bytes to plan with: `budget_gb` if given, else the free memory, else None."""
     if budget_gb is not None:
         return budget_gb * GB
     if device == "cpu":
@@ -206,7 +206,7 @@ def free(device: str, budget_gb: float | None) -> float | None:
 
 @contextlib.contextmanager
 def explained(placement: Placement, size: tuple[int, int]) -> Iterator[None]:
-    """Running out of memory as a RequestError that names the next thing to try."""
+    """Turn out-of-memory errors into a RequestError that suggests what to try next."""
     import torch
 
     try:

@@ -65,12 +65,12 @@ def refusal(name: str) -> str:
 
 
 def rank() -> int:
-    """Of this process among those of torchrun; 0 without it."""
+    """Rank of this process under torchrun; 0 without it."""
     return int(os.environ.get("RANK", 0))
 
 
 def size() -> int:
-    """Processes of torchrun; 1 without it."""
+    """Number of processes under torchrun; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 

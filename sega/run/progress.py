@@ -56,12 +56,12 @@ class Progress:
         self._show(always=True)
 
     def step(self, stage: int, taken: int) -> None:
-        """`taken` steps of a stage of the image are through."""
+        """`taken` steps of a stage of the image are done."""
         self.stage, self.taken = stage, taken
         self._show()
 
     def done(self, made: bool) -> None:
-        """One image is through; `made` tells whether it was made here and now."""
+        """One image is finished; `made` is true if this worker made it now."""
         self.made += made
         self.stage = self.taken = 0
         self._look()
@@ -86,7 +86,7 @@ class Progress:
         return found + ([(5, f"{total.failed} failed")] if total.failed else [])
 
     def time_left(self) -> float | None:
-        """Seconds until the sweep is through, by the work it has done and has left; None before a fifth of an image."""
+        """Estimate the seconds until the sweep is finished from its work; None before a fifth of an image."""
         part = self._fraction()
         work = work_done(self.counts) - self.sweep.before + part * self.share.work
         left = work_left(self.counts) - part * self.share.work
@@ -115,7 +115,7 @@ class Progress:
             self.line.show(self.label, [(1, what)])
 
     def close(self) -> None:
-        """The cell is through."""
+        """The cell is finished."""
         if self.line:
             self.line.clear()
         self.sweep.seconds += self._seconds()

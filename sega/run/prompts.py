@@ -39,12 +39,12 @@ class Prompt:
 
 
 def named(text: str, label: str | None = None, seed: int | None = None) -> Prompt:
-    """A prompt with its id (`sega.store.names.prompt_id`)."""
+    """Return a prompt with its id (`sega.store.names.prompt_id`)."""
     return Prompt(text, prompt_id(text, label), seed)
 
 
 def load_prompts(config: dict[str, Any]) -> list[Prompt]:
-    """The prompts of a config, without repetitions, cut to `limit`."""
+    """Load the prompts of a config, without repetitions, cut to `limit`."""
     for key in ("seed", "count", "limit"):
         value, least = config[key], 1 if key == "limit" else 0
         if not (value is None and key == "limit") and (isinstance(value, bool) or not isinstance(value, int)):

@@ -1,4 +1,4 @@
-"""What a record says of the machine: code, packages, device, peak memory."""
+"""Describe the machine for records: code, packages, device, peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words of a command line as a checked request: every cell composed, checked and planned once, before anything runs."""
+"""Turn a command line into a checked request: each cell is composed and checked once, before anything runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLISHED = 1024
 
 @dataclass(frozen=True)
 class Hooks:
-    """What others may offer to runs. The evaluation does (`eval.hooks`), and runs know nothing of it."""
+    """Functions that other packages offer to runs. `eval.hooks` provides them; runs never import `eval`."""
 
     check_protocol: Callable[[dict[str, Any]], None] | None = None  # raises RequestError for a wrong `eval` block
     scaling_map: Callable[[Path], Any] | None = None  # a figure of the run in a folder, or None
@@ -42,7 +42,7 @@ NO_HOOKS = Hooks()
 
 
 def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
-    """The request of a command line. Raises RequestError for the first thing that can't work."""
+    """Return the request of a command line. Raises RequestError for the first error."""
     words, configs, launcher = compose_all(arguments)
     cells = []
     for config in configs:
@@ -53,7 +53,7 @@ def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
 
 
 def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], str | None]:
-    """Words for Hydra, the configuration of every cell, and the launcher. RequestError for what can't be read."""
+    """Return the words for Hydra, the configuration of every cell, and the launcher. Raises RequestError."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser

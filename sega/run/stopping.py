@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 class Stop:
-    """Whether one command has been asked to stop."""
+    """Records whether a command was interrupted."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -23,7 +23,7 @@ class Stop:
 
     @contextlib.contextmanager
     def in_flight(self) -> Iterator[None]:
-        """A block that is worth finishing."""
+        """Mark a block that an interrupt should let finish."""
         self._in_flight = True
         try:
             yield

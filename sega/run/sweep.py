@@ -1,4 +1,4 @@
-"""The images that a command asks for, counted over all its cells, and the work that is left."""
+"""Count the images of a request over all its cells, and the work that is left."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class Count:
 
 @dataclass
 class Share:
-    """The images that a command asks for of one cell."""
+    """The images of one cell in a request."""
 
     folder: RunFolder
     names: set[str]
     work: float = 1.0  # what an image costs, in the unit of the other cells
 
     def count(self) -> Count:
-        """As the records of the cell say."""
+        """Count the images from the records of the cell."""
         done, failed = self.names & set(self.folder.rows()), self.names & set(self.folder.failed())
         return Count(len(self.names), len(done), len(failed))
 
 
 @dataclass
 class Sweep:
-    """The images that a command asks for, over all its cells, and the time this process has spent on them."""
+    """The images of a request over all its cells, and the time this process has spent on them."""
 
     cells: dict[str, Share] = field(default_factory=dict)  # by path
-    seconds: float = 0.0  # spent on images in the cells that are through
+    seconds: float = 0.0  # spent on images in finished cells
     before: float | None = None  # work that was done when the first cell began
     said: set[str] = field(default_factory=set)  # what a command says only once
 
@@ -72,7 +72,7 @@ def work_left(counts: list[tuple[Count, float]]) -> float:
 
 
 def sweep_of(cells: list[Cell]) -> Sweep:
-    """All images that cells ask for."""
+    """Collect all images of these cells."""
     sweep = Sweep()
     for cell in cells:
         sweep.add(cell.folder, [file_name(*item) for item in cell.images], sum(stage_work(cell)))

@@ -32,7 +32,7 @@ class Tracker:
 
 
 class Wandb(Tracker):
-    """A Weights & Biases run per cell, named by its hash, so that a restart goes on with the same run.
+    """A Weights & Biases run for each cell, named by its hash, so that a restart continues the same run.
 
     Every session of an offline run holds all of it (images made before are told again), so that `wandb sync` of the
     last one is enough.
@@ -182,7 +182,7 @@ PRIVATE = (
 
 @functools.cache
 def trouble() -> tuple[type[Exception], ...]:
-    """What W&B raises when the service or its own process can't be reached."""
+    """Return the errors that W&B raises when its service or process can't be reached."""
     from wandb.errors import Error
 
     found: list[type[Exception]] = [Error, OSError]
@@ -210,7 +210,7 @@ def open_tracker(
     config: dict[str, Any],
     scaling_map: Callable[[Path], Any] | None = None,
 ) -> Tracker:
-    """The tracker a cell's config asks for.
+    """Return the tracker that the config of a cell names.
 
     `group` is the method, `identity` the hash of the cell, and `config` holds `identity` and the resolved `config`.
     `scaling_map` draws a figure from the folder of a run, or says None.

@@ -1,4 +1,4 @@
-"""Fill one cell of the run store."""
+"""Make the missing images of one cell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sega.store.step_files import is_recorded, write_steps
 
 @dataclass
 class Session:
-    """What the cells of one command share in this process."""
+    """State that the cells of one command share in this process."""
 
     hooks: Hooks = NO_HOOKS
     maker: Maker = field(default_factory=Maker)
@@ -42,11 +42,11 @@ class Session:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell in this process."""
+    """The result of a cell in this process."""
 
     folder: RunFolder
     made: int
-    failed: int  # images that came to nothing, now or before
+    failed: int  # failed images, now or before
     left: int  # not there, because the worker was asked to end
 
 
@@ -143,7 +143,7 @@ class _Worker:
                 self.bases = parallel.Together(self.bases)
 
     def work(self, items: list[tuple[Prompt, int]]) -> None:
-        """Images another worker holds are looked at again until they are made, by it or, should it die, here."""
+        """Make the images. Those that another worker holds are checked again until they are made."""
         tracker = open_tracker(
             self.cell.config["tracker"],
             self.progress.label,
@@ -186,7 +186,7 @@ class _Worker:
         return True
 
     def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
-        """Make and record an image; None for one that came to nothing, or that another worker has taken over."""
+        """Make and record an image; None if it failed or another worker took it over."""
         config, request = self.cell.config, self.cell.request
         about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": text_sha(prompt.text), "seed": seed}
         provenance.reset_peak(self.device)
@@ -201,7 +201,8 @@ class _Worker:
             self.folder.add_failed(name, about | end)
             return None
         if not claim.holds():
-            self.progress.warn(f"{name}: taken over by another worker, since this one gave no sign of life; left to it")
+            why = "another worker took this image over because this worker stopped renewing its claim; skipping it"
+            self.progress.warn(f"{name}: {why}")
             return None
         row = about | {
             "seconds": round(done.seconds, 3),

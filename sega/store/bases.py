@@ -1,4 +1,4 @@
-"""Base stages in the store: one record per prompt and seed, shared by every method that starts from it.
+"""Store base stages: one record for each prompt and seed, shared by every method that starts from it.
 
 `<store>/<model>/base/<W>x<H>/<hash>/<prompt id>-<seed>.safetensors` holds the final latent and the clean prediction
 at each time, `base.json` beside it what determines them.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class BaseStage(Protocol):
-    """What the store asks of a stage: `sega.methods.types.Stage` has it."""
+    """The attributes of a stage that the store uses; `sega.methods.types.Stage` has them."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,7 +74,7 @@ class BaseFolder:
                 scratch.write_text(json.dumps(identity, indent=2) + "\n")
 
     def load(self, stage: BaseStage, prompt: str, seed: int) -> Base | None:
-        """What `save` stored, or None. A damaged file is named and treated as missing."""
+        """Load what `save` stored, or None. A damaged file is reported and treated as missing."""
         path = self.path(stage, prompt, seed)
         try:
             found, about = tensors.read(path)
@@ -107,6 +107,6 @@ class BaseFolder:
         return self._claims[path.parent].hold(path.name, wait=True)
 
     def settle(self) -> None:
-        """Clear up after the dead."""
+        """Remove the leftovers of dead workers."""
         for claims in self._claims.values():
             claims.sweep()

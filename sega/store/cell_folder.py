@@ -73,7 +73,7 @@ class RunFolder:
         return record is not None and _hash(record) == self.hash
 
     def open(self, record: Mapping[str, Any]) -> list[str]:
-        """Make the folder and its run.json; a sentence about each thing that is not as it was.
+        """Make the folder and its run.json; return a sentence for each difference to an earlier one.
 
         Raises RequestError for a run.json of something else.
         """
@@ -108,7 +108,7 @@ class RunFolder:
         return problems
 
     def repair(self) -> list[str]:
-        """Mend both records: drop damaged rows, and write again those that the images carry; a sentence about each."""
+        """Repair both records: drop damaged rows and rewrite those that images carry; return a sentence for each."""
         found = []
         for finding in row_findings(self.path, self.claims):
             found.append(f"{finding.text}; {finding.remedy}")
@@ -125,7 +125,7 @@ class RunFolder:
         return found
 
     def settle(self) -> None:
-        """Give the rows the one order and number they'd have however they came about, and clear up after the dead."""
+        """Sort the rows and remove duplicates, so that they do not depend on how they were made; remove dead claims."""
         settle(self.path, self.claims)
 
     def rows(self) -> dict[str, ImageRow]:

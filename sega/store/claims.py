@@ -1,4 +1,4 @@
-"""Claims: who makes what, on any shared file system, without a server and without comparing clocks.
+"""Claims decide which worker makes an image, on any shared file system, without a server or equal clocks.
 
 A claim on `name` is the file `.claims/<name>.<n>`, created exclusively. Its worker touches it for as long as it lives.
 Whoever knows its process to be gone (same machine), or sees it untouched for its lease by its own clock, takes over
@@ -28,7 +28,7 @@ LEASE = 60.0
 
 
 class Look(NamedTuple):
-    """What a claim file held at one look."""
+    """The content of a claim file when it was read."""
 
     text: str
     changed: int  # modification time in ns, by the clock of the file system
@@ -49,7 +49,7 @@ class Claim:
         return self.folder / f"{self.name}.{self.number}"
 
     def holds(self) -> bool:
-        """Whether nobody has taken over, as others may when this worker was asleep for longer than its lease."""
+        """Return whether no other worker has taken over, as happens if this one slept for longer than its lease."""
         return _top(self.folder, self.name) == self.number
 
     def release(self) -> None:
@@ -121,7 +121,7 @@ class Claims:
                 claim.release()
 
     def standing(self) -> dict[str, dict[str, Any]]:
-        """What stands in the highest claim of each name; `dead` in it as far as can be told at once."""
+        """Return the content of the newest claim of each name, with `dead` as far as it can be known at once."""
         found = {}
         for name in sorted({name for name, _ in _listed(self.folder)}):
             path = self.folder / f"{name}.{max(_top(self.folder, name), 0)}"

@@ -1,4 +1,4 @@
-"""Files that are complete or absent: writing by rename, locks, hashes, and a place for what stands in the way."""
+"""Write files by rename, so that they are complete or absent; locks, hashes, and a folder for removed files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def file_sha(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path` that takes its place when the block succeeds, and vanishes when it doesn't.
+    """Yield a scratch path that replaces `path` if the block succeeds and is removed if it fails.
 
     A folder of that name is set aside. An OSError of the block names `path` where it names no file.
     """
@@ -75,7 +75,7 @@ def set_aside(path: Path, root: Path | None = None) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where there is no file, or something else in its place."""
+    """Read a JSON object from a file; None if there is no file or it holds something else."""
     try:
         record = json.loads(path.read_bytes().decode())
     except (OSError, ValueError, RecursionError):

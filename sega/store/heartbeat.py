@@ -1,4 +1,4 @@
-"""Signs of life: a claim that is held is touched from a thread, so that other workers see that its holder lives."""
+"""Touch a held claim from a thread, so that other workers see that its holder is alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a cell put right: by the worker that opens it, and by `python -m sega.store`.
+"""Repair the rows of a cell: used by the worker that opens it, and by `python -m sega.store`.
 
 Whatever changes a row file holds the claim on the rows of its cell, so that no row of another worker is lost.
 """
@@ -24,7 +24,7 @@ KEYS = {ROWS: ROW_KEYS, FAILED: FAILED_KEYS}
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong in a store, and what `mend` does about it; None where a person must decide."""
+    """A problem in a store, and how `mend` repairs it; None if a person must decide."""
 
     text: str
     remedy: str | None = None
@@ -32,7 +32,7 @@ class Finding:
 
 
 def row_findings(cell: Path, claims: Claims) -> Iterator[Finding]:
-    """What is wrong with the row files of a cell themselves: a folder in their place, an empty file, damaged lines."""
+    """Find problems of the row files of a cell: a folder in their place, an empty file, damaged lines."""
     for name, keys in KEYS.items():
         path = cell / name
         drop = partial(drop_rows, path, claims)

@@ -1,4 +1,4 @@
-"""Names made from a text: the hash and the id of a prompt, which file names and records hold."""
+"""Make names from a text: the hash and the id of a prompt, used in file names and records."""
 
 from __future__ import annotations
 

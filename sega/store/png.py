@@ -1,4 +1,4 @@
-"""Images that carry their own row: a text chunk of the PNG, so that a lost record is made again from the images.
+"""Store the row of an image in a text chunk of its PNG, so that a lost record can be rebuilt from the images.
 
 Every chunk of a PNG has a checksum, so a file that was cut or changed is told from a whole one without decoding it.
 """
@@ -65,7 +65,7 @@ def _row(file: BinaryIO, check: bool) -> dict[str, Any] | None:
 
 
 def own_row(image: Path) -> ImageRow | None:
-    """The row of images.jsonl that a whole image of a cell carries; None for one that is not of its cell or name."""
+    """Return the row that an intact image of a cell carries; None if it belongs to another cell or name."""
     row = None if image.is_symlink() else carried(image)
     if row is None or (row.pop("cell"), row["file"]) != (image.parent.name, image.name):
         return None
@@ -73,6 +73,6 @@ def own_row(image: Path) -> ImageRow | None:
 
 
 def agrees(image: Path, row: ImageRow | None) -> bool:
-    """Whether a row of images.jsonl says what its image carries before its pixels; also where that is nothing."""
+    """Return whether a row of images.jsonl agrees with the one its image carries, if it carries any."""
     found = carried(image, check=False)
     return found is None or (row is not None and row | {"cell": image.parent.name} == found | {"sha256": row["sha256"]})

@@ -1,4 +1,4 @@
-"""Which process is which on this machine: its boot, when it began, whether it still runs. From /proc of Linux."""
+"""Identify processes of this machine by boot and start time, and check whether they run. Uses /proc of Linux."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of JSON-lines files. A line that is no row of its kind is named by its number and never used.
+"""Read and write rows of JSON-lines files. Damaged lines are reported by number and never used.
 
 A prompt may hold what other readers take for the end of a line, so only a line feed ends one. The name of a file in
 a row is a plain name: it can't lead out of the folder of the record.

@@ -1,4 +1,4 @@
-"""The records of a store: what each key holds, its unit, and when it is absent. docs/records.md is made from this.
+"""Declare the records of a store: the content, unit and absence of each key. docs/records.md is made from this.
 
 `images.jsonl` has an `ImageRow` a line, `failed.jsonl` a `FailedRow`, `<image>.steps.jsonl` a `StepRow`. `run.json` is
 a `RunRecord`, `base.json` a `BaseRecord`. Keys that are not `NotRequired` are always there.

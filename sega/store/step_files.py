@@ -18,7 +18,7 @@ KEYS = ("index", "stage", "branch", "sigma", "grid", "seconds")
 
 
 class RecordedStep(Protocol):
-    """What the store asks of a step besides KEYS: `sega.methods.types.Step` has it."""
+    """The attributes of a step that the store uses besides KEYS; `sega.methods.types.Step` has them."""
 
     details: dict[str, Any]
 
@@ -87,12 +87,12 @@ def is_recorded(image: Path, row: ImageRow, config: dict[str, Any]) -> bool:
 
 
 def rows_file(image: Path) -> Path:
-    """Where the rows of an image stand."""
+    """Return the file of the rows of an image."""
     return image.with_name(image.name.removesuffix(".png") + ".steps.jsonl")
 
 
 def maps_file(image: Path) -> Path:
-    """Where its maps stand."""
+    """Return the file of its maps."""
     return image.with_name(image.name.removesuffix(".png") + ".steps.npz")
 
 

@@ -29,7 +29,7 @@ moves what it takes away to <store>/.removed/<date>, which you may delete. Exit 
 found, 2 a wrong request."""
 
 STALE = 3600.0
-"""Seconds without a change after which a scratch file that no worker claims is litter."""
+"""Seconds without a change after which a scratch file that no worker claims is a leftover."""
 KEYS = {"store": "results/runs", "apply": "false"}
 
 
@@ -87,7 +87,7 @@ def _report(findings: Iterator[Finding], apply: bool) -> int:
     elif apply:
         print(f"{found} found, {mended} dealt with" + (", the others need a person" if mended < found else ""))
     else:
-        print(f"{found} found; nothing was changed: apply=true does what stands behind the arrows")
+        print(f"{found} found; nothing was changed: apply=true does what follows the arrows")
     return int(found > mended)
 
 
@@ -150,7 +150,7 @@ def _verify_record(cell: Path, meaning: Meaning) -> Iterator[Finding]:
         return
     if digest(identity) != cell.name:
         yield Finding(
-            f"{path} describes cell {digest(identity)}, not the one it lies in; move the folder out of the store"
+            f"{path} describes cell {digest(identity)}, not the cell of its folder; move the folder out of the store"
         )
         return
     config = record.get("config") if record else None
@@ -158,7 +158,7 @@ def _verify_record(cell: Path, meaning: Meaning) -> Iterator[Finding]:
     if today is not None and digest(today) != cell.name:
         yield Finding(
             f"{cell}: its configuration means {digest(today)} today (defaults or methods have changed since); its "
-            "images are kept, and the same line starts a new folder"
+            "images are kept; running the command again starts a new folder"
         )
 
 

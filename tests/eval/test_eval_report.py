@@ -225,4 +225,4 @@ def test_a_disk_that_takes_no_more_is_named_in_one_line(module, monkeypatch, cap
     monkeypatch.setattr(options, "parse", full)
     assert importlib.import_module(f"eval.{module}").main(["out=results"]) == 1
     told = capsys.readouterr().err
-    assert told == "error: results/table.csv: No space left on device; what is made stays\n"
+    assert told == "error: results/table.csv: No space left on device; finished files are kept\n"

@@ -77,7 +77,7 @@ def test_a_record_of_another_cell_is_refused_and_never_overwritten(cell, tmp_pat
     record = json.loads(run.read_text()) | {"identity": {"steps": 2}}
     run.write_text(json.dumps(record))
     status, out, _ = said(capsys, "verify", f"store={tmp_path / 'runs'}", "apply=true")
-    assert status == 1 and "not the one it lies in" in out and "need a person" in out
+    assert status == 1 and "not the cell of its folder" in out and "need a person" in out
     with pytest.raises(RequestError, match="is of another cell than its folder"):
         cell.open({})
     assert json.loads(run.read_text()) == record
