@@ -85,10 +85,10 @@ def measure(case: str, size: int, heads: int, device: str) -> dict:
     attention = method.attention(index, generation)
     with torch.no_grad(), Attachment(adapter, method, Observation(), attention, steering) as attachment:
         transformer(**inputs)
-        rehearsals = [step.seconds for step in attachment.steps if "probe" in step.details]
+        probes = [step.seconds for step in attachment.steps if "probe" in step.details]
         seconds = attachment.steps[-1].seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    result = {"case": case, "tokens": side * side + text, "seconds": seconds, "measuring_seconds": sum(rehearsals)}
+    result = {"case": case, "tokens": side * side + text, "seconds": seconds, "measuring_seconds": sum(probes)}
     if device.startswith("cuda"):
         before, peak = 0.0, torch.cuda.max_memory_allocated() / 2**20
     return result | {"before_mb": before, "peak_mb": peak}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from .scores import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from sega.store.schema import StepRow
 
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -70,7 +72,7 @@ def scaling(chosen: list[Recorded], others: list[Recorded], caption: str) -> Fig
     return figure
 
 
-def _strength(panel, item: Recorded, steps: list[dict[str, Any]], others: list[Recorded]) -> None:
+def _strength(panel, item: Recorded, steps: list[StepRow], others: list[Recorded]) -> None:
     count = 0
     for other in others:
         rows = _with(other, "strength")
@@ -146,7 +148,7 @@ def _picture(panel, item: Recorded, query: tuple[int, int], grid: list[int]) -> 
     panel.plot((query[1] + 0.5) * scale, (query[0] + 0.5) * scale, "+", color="cyan", markersize=10, markeredgewidth=2)
 
 
-def _over_steps(figure, shown: list[tuple[Recorded, list[dict[str, Any]]]]) -> None:
+def _over_steps(figure, shown: list[tuple[Recorded, list[StepRow]]]) -> None:
     left, right = figure.subplots(1, 2)
     for k, (item, steps) in enumerate(shown):
         style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 3}
@@ -204,13 +206,13 @@ def _rings(panel, values: list[float], **style) -> None:
     panel.plot(range(1, len(values)), values[1:], **style)  # ring 0 is the mean
 
 
-def _with(item: Recorded, *keys: str) -> list[dict[str, Any]]:
+def _with(item: Recorded, *keys: str) -> list[StepRow]:
     """The steps of an image, [] where they lack one of the keys."""
     steps = item.steps(maps="attention" in keys)
-    return steps if steps and all(key in row for row in steps for key in keys) else []
+    return steps if all(key in row for row in steps for key in keys) else []
 
 
-def _times(panel, steps: list[dict[str, Any]]) -> None:
+def _times(panel, steps: list[StepRow]) -> None:
     """Steps on the x axis with their σ."""
     every = max(1, -(-len(steps) // 6))
     places = range(0, len(steps), every)

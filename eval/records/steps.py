@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
+from sega.store.schema import StepRow
 from sega.store.step_files import maps_file, read_steps, rows_file
 
 from .labels import method_label, method_place
@@ -34,8 +35,8 @@ class Recorded:
         paths = (rows_file(self.image.path), maps_file(self.image.path), self.image.path)
         return [path for path in paths if path.exists()]
 
-    def steps(self, maps: bool = True) -> list[dict[str, Any]]:
-        """Rows of the last stage in order, without rehearsals and unguided branches."""
+    def steps(self, maps: bool = True) -> list[StepRow]:
+        """Rows of the last stage in order, without probes and unguided branches."""
         rows = read_steps(self.image.path, maps)
         rows = [row for row in rows if row["branch"] == "cond" and "probe" not in row]
         return [row for row in rows if row["stage"] == rows[-1]["stage"]]
