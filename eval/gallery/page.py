@@ -147,7 +147,7 @@ def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int
 def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
     """What the page shows, as plain data."""
     prompts: dict[tuple[str, int, str], int] = {}
-    runs, listing = [], []
+    runs, images = [], []
     titles = {metric.value: metric for metric in metrics().values()}
     several = len({row.protocol for row in rows}) > 1
     for row in rows:
@@ -175,7 +175,7 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
                     shown[titles[measure].title] = number(value, titles[measure].digits)
             if image.cost.get("seconds") is not None:
                 shown["seconds"] = f"{image.cost['seconds']:.2f}"
-            listing.append(
+            images.append(
                 {
                     "run": len(runs) - 1,
                     "prompt": place,
@@ -187,9 +187,9 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
             )
     listed = [{"key": f"{key[0]}-{key[1]}", "seed": key[1], "text": key[2]} for key in prompts]
     note = EMBEDDED if is_embedded(rows) else ""
-    if any(max(image["size"]) > TILE for image in listing):
+    if any(max(image["size"]) > TILE for image in images):
         note += f" Images above {TILE} px are shown as WebP of quality 90; the store holds them lossless."
-    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "images": listing}
+    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "images": images}
 
 
 def settings(run: Run) -> dict[str, str]:
