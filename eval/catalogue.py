@@ -1,7 +1,7 @@
-"""`python -m eval.catalogue`: every metric with what a reader must know to compare it, as Markdown.
+"""Print all metrics as a Markdown table: `python -m eval.catalogue`.
 
-Version, direction, unit, what it needs, preprocessing, and the weights it runs on under a protocol (`eval=`, `plain` by
-default; any of its options may follow), with the sha256 of those on disk and "absent" for the others.
+The table contains version, direction, unit, needs, preprocessing and weights. `eval=` selects the protocol (`plain` by
+default), and any of its options may follow. Weights are shown with the start of their sha256, or as "absent".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
 
 
 def table(config: dict[str, Any]) -> str:
-    """A row a metric; those of the protocol first."""
+    """Return a table with one row per metric. The metrics of the protocol are first."""
     body = []
     for name in dict.fromkeys([*config["metrics"], *metrics()]):
         metric = metrics()[name]
@@ -59,7 +59,7 @@ def table(config: dict[str, Any]) -> str:
 
 
 def weights_of(measure: Measure, config: dict[str, Any]) -> list[str]:
-    """Networks and files of a measure with the head of their sha256, or "absent"."""
+    """Return the networks and files of a measure, each with the start of its sha256 or "absent"."""
     looks: dict[str, Callable[[], str]] = {}
     if kind := network_of(measure, config):
         looks[kind] = lambda: find(kind, config).weights

@@ -1,8 +1,8 @@
-"""Fetch weights of metrics: `python -m eval.fetch pickscore imagereward`, or `all`, or nothing to list them.
+"""Download weights of metrics: `python -m eval.fetch pickscore imagereward`, or `all`. Without names it lists them.
 
-A file appears by rename, after its checksum was compared with the pinned one. Where none is published, that of the
-first download is written to `checksums.json` beside the files and compared from then on. `weights=<folder>` chooses
-the folder (torch's for checkpoints by default); a file that is there and right is left alone.
+A download is renamed to its final name after its checksum is correct. If the authors publish no checksum, the checksum
+of the first download is stored in `checksums.json` beside the files, and later files are compared with it.
+`weights=<folder>` selects the folder (default: torch's folder for checkpoints). Correct files are not fetched again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .metrics import weights
 from .records.files import write_text
 
 TIMEOUT = 30
-"""Seconds without an answer after which a connection is given up."""
+"""Seconds to wait for an answer before the connection fails."""
 
 
 def main(words: list[str]) -> int:
@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
 
 
 def listing(given: str | None) -> None:
-    """Print every file, with a mark for those on disk."""
+    """Print every file, with a mark if it is on disk."""
     print(f"in {weights.folder(given)}:")
     for item in weights.WEIGHTS.values():
         there = "there" if (weights.folder(given) / item.file).is_file() else ""
@@ -53,12 +53,12 @@ def listing(given: str | None) -> None:
 
 
 def fetch(item: weights.Weights, folder: Path) -> str:
-    """Bring one file; returns what was done. RequestError when it can't be had or is not what it must be."""
+    """Download one file and return a line about it. Raises RequestError if the download or its checksum fails."""
     path = folder / item.file
     known = weights.recorded(folder)
     wanted = item.sha256 or known.get(item.file, "")
     if path.is_file() and wanted and file_sha(path) == wanted:
-        return f"{item.name}: {path} is there"
+        return f"{item.name}: {path} exists"
     part = path.with_name(f"{path.name}.part")
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -66,20 +66,20 @@ def fetch(item: weights.Weights, folder: Path) -> str:
     except (urllib.error.URLError, OSError) as error:
         part.unlink(missing_ok=True)
         why = getattr(error, "reason", None) or error
-        raise RequestError(f"{item.name} can't be fetched from {item.url}: {why}") from error
+        raise RequestError(f"downloading {item.name} from {item.url} failed: {why}") from error
     found = file_sha(part)
     if wanted and found != wanted:
         part.unlink()
-        raise RequestError(f"{item.url} has sha256 {found} and not {wanted}; nothing was kept")
+        raise RequestError(f"{item.url} has sha256 {found} and not {wanted}; the download was deleted")
     part.rename(path)
     if not item.sha256:
         write_text(folder / weights.RECORD, json.dumps(known | {item.file: found}, indent=1, sort_keys=True) + "\n")
-        return f"{item.name}: {path} (no checksum is published; {found} is kept for the next time)"
+        return f"{item.name}: {path} (no checksum is published; {found} is stored for later downloads)"
     return f"{item.name}: {path}"
 
 
 def download(url: str, path: Path, name: str) -> None:
-    """Stream a file to disk, with progress. An incomplete one raises OSError."""
+    """Download a file to disk and show progress. An incomplete download raises OSError."""
     from tqdm import tqdm
 
     with urllib.request.urlopen(url, timeout=TIMEOUT) as source, path.open("wb") as file:
@@ -89,7 +89,7 @@ def download(url: str, path: Path, name: str) -> None:
                 file.write(block)
                 bar.update(len(block))
         if total and file.tell() != total:
-            raise OSError(f"{file.tell()} of {total} bytes came")
+            raise OSError(f"{file.tell()} of {total} bytes received")
 
 
 if __name__ == "__main__":

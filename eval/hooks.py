@@ -1,4 +1,4 @@
-"""What the evaluation offers to runs, which know nothing of it: `run.py` hands it in."""
+"""Functions of the evaluation that `run.py` passes to runs. `sega` itself never imports the evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .protocols import check_values
 
 
 def scaling_map(folder: Path) -> Any:
-    """The scaling map of the first image of a run whose magnitudes were recorded, as a matplotlib figure, or None."""
+    """Draw the scaling map of the first image of a run, as a matplotlib figure. None without recorded magnitudes."""
     from .figures.steps import scaling
     from .output.manifest import NothingError
     from .records.steps import of_run

@@ -1,4 +1,4 @@
-"""What the commands that read scored runs have in common: their options, and how they answer wrong ones."""
+"""Options of the commands that read scored runs, and the error messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .records.rows import Row, load_rows
 from .records.runs import forget_warnings
 
 SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
-  cache    results/cache    where python -m eval keeps rendered references
-  model, method, eval       only runs of these (commas between several), only this protocol"""
+  cache    results/cache    folder where python -m eval stores rendered references
+  model, method, eval       use only these runs (several: commas between them), only this protocol"""
 KEYS = {"store": "results/runs", "cache": "results/cache", "model": None, "method": None, "eval": None}
 
 
 def command(words: list[str], text: Callable[[], str], run: Callable[[list[str]], int]) -> int:
-    """Run a command line: print `text()` for --help, a wrong request or a full disk in one line; returns the status."""
+    """Run a command line and return the exit status. Prints `text()` for --help, and one line for a wrong request."""
     forget_warnings()
     if any(word in ("-h", "--help", "help") for word in words):
         return answer("error", lambda: print(text()) or 0)
@@ -29,7 +29,7 @@ def command(words: list[str], text: Callable[[], str], run: Callable[[list[str]]
 
 
 def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
-    """Options by name with their defaults; RequestError names unknown ones."""
+    """Return the options by name, with defaults. An unknown option raises RequestError."""
     options, rest = split_words(words, known)
     if rest:
         key = rest[0].partition("=")[0]
@@ -42,14 +42,14 @@ def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_number(options: dict[str, Any], key: str, least: int = 1) -> int:
-    """A whole number among the options."""
+    """Return an option as a whole number. A value below `least` raises RequestError."""
     if not re.fullmatch("[0-9]{1,9}", str(options[key])) or int(options[key]) < least:
         raise RequestError(f"{key}={options[key]} must be a whole number of at least {least}")
     return int(options[key])
 
 
 def fractions(options: dict[str, Any], key: str, names: str) -> tuple[float, ...]:
-    """Numbers between 0 and 1 with commas between, one for each of `names`."""
+    """Return an option as numbers between 0 and 1, separated by commas, one for each of `names`."""
     count = names.count(",") + 1
     try:
         found = tuple(float(part) for part in str(options[key]).strip("[]()").split(","))
@@ -58,12 +58,12 @@ def fractions(options: dict[str, Any], key: str, names: str) -> tuple[float, ...
     if len(found) != count:
         raise RequestError(f"{key}={options[key]} must be {names} such as {key}={','.join(['0.5'] * count)}")
     if not all(0 <= value <= 1 for value in found):
-        raise RequestError(f"{key}={options[key]} must hold fractions between 0 and 1")
+        raise RequestError(f"{key}={options[key]} must contain fractions between 0 and 1")
     return found
 
 
 def scored(options: dict[str, Any]) -> list[Row]:
-    """The rows that the options select; runs without scores are named on stderr."""
+    """Return the rows that the options select. Runs without scores are listed on stderr."""
     rows, unscored = load_rows(
         Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]
     )
@@ -73,7 +73,7 @@ def scored(options: dict[str, Any]) -> list[Row]:
 
 
 def check_size(size: str | None) -> None:
-    """Refuse a `size` that is no size, whatever the model."""
+    """Raise RequestError if `size` is not a size of any model."""
     from sega.methods.sizes import parse_size
 
     if size is not None:
@@ -81,7 +81,7 @@ def check_size(size: str | None) -> None:
 
 
 def is_size(wanted: str | None, model: str, size: str) -> bool:
-    """Whether a size of the store, `WxH`, is the wanted one: None (any), `N`, `WxH`, or `2x` of a model known here."""
+    """Return whether a size of the store, `WxH`, is the wanted one: None (any), `N`, `WxH`, `2x` of a known model."""
     from sega.methods.geometry import load_geometry
     from sega.methods.sizes import is_multiple, parse_size
 
@@ -91,14 +91,14 @@ def is_size(wanted: str | None, model: str, size: str) -> bool:
     if is_multiple(wanted):
         try:
             geometry = load_geometry(model)
-        except RequestError:  # images of another origin have no training size
+        except RequestError:  # images from elsewhere have no training size
             return False
         native, token = geometry.train_tokens * geometry.token_pixels, geometry.token_pixels
     return "x".join(map(str, parse_size(wanted, native, token, "size"))) == size
 
 
 def split_words(words: Iterable[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Command-line words: (the options named in `known` with their defaults, the remaining words).
+    """Split command-line words into the options of `known`, with defaults, and the other words.
 
     Words without `=` raise RequestError.
     """
@@ -115,7 +115,7 @@ def split_words(words: Iterable[str], known: dict[str, Any]) -> tuple[dict[str, 
 
 
 def usable_device(device: str) -> str:
-    """The device, with `auto` resolved; RequestError unless torch can use it."""
+    """Return the device, with `auto` resolved. Raises RequestError if torch cannot use it."""
     import torch
 
     if device == "auto":
@@ -129,7 +129,7 @@ def usable_device(device: str) -> str:
 
 
 def existing(path: str | None, what: str) -> Path | None:
-    """The path of a file or folder that must exist, or None."""
+    """Return the path of a file or folder, or None if none is given. A missing one raises RequestError."""
     if path in (None, "", "null"):
         return None
     if not Path(path).exists():

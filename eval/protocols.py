@@ -21,12 +21,12 @@ CHOICES = {
 
 
 def protocols() -> list[str]:
-    """Names of the files in `conf/eval`."""
+    """Return the names of the files in `conf/eval`."""
     return sorted(path.stem for path in (CONF / "eval").glob("*.yaml"))
 
 
 def load_protocol(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """A protocol as a plain nested dict. Unknown names, keys and unreadable values raise RequestError."""
+    """Return a protocol as a nested dict. Unknown names, keys and unreadable values raise RequestError."""
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -49,7 +49,7 @@ def load_protocol(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _composed(name: str) -> Any:
-    """The file of a protocol on the protocols its `defaults` name, as Hydra composes them for run.py."""
+    """Merge the file of a protocol into those named by its `defaults`, as Hydra does for run.py."""
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(CONF / "eval" / f"{name}.yaml")
@@ -63,13 +63,13 @@ def _check_keys(changes: dict, known: dict, prefix: str) -> None:
             raise RequestError(f"unknown option {prefix}{key}{near(key, known)}")
         if isinstance(known[key], dict) != isinstance(value, dict):
             kind = "a group of values" if isinstance(known[key], dict) else "one value"
-            raise RequestError(f"option {prefix}{key} takes {kind}")
+            raise RequestError(f"option {prefix}{key} must be {kind}")
         if isinstance(value, dict):
             _check_keys(value, known[key], f"{prefix}{key}.")
 
 
 def check_values(config: dict) -> None:
-    """Raises RequestError for values of a protocol that can't be."""
+    """Raise RequestError if a value of a protocol is not valid."""
     from .metrics.registry import is_metric, metrics
 
     if not isinstance(config["metrics"], list):
@@ -99,7 +99,7 @@ def check_values(config: dict) -> None:
         _whole_number(config, key, least=0)
     level = option(config, "bootstrap.level")
     if not isinstance(level, float) or not 0 < level < 1:
-        raise RequestError(f"bootstrap.level={level} must lie between 0 and 1")
+        raise RequestError(f"bootstrap.level={level} must be between 0 and 1")
 
 
 def _whole_number(config: dict, key: str, least: int = 1) -> None:

@@ -1,6 +1,7 @@
-"""Scores on a dashboard: `python -m eval` sends those of runs made with tracker=wandb; this sends any, later.
+"""Send scores to a dashboard: `python -m eval.track` sends any scored run.
 
-Made from records alone, into the very run that run.py tracked.
+`python -m eval` already sends the scores of runs made with tracker=wandb. Only records are read. Scores are added to
+the run that run.py tracked.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ and, where steps were recorded, scaling maps. A run of the store is one run ther
 {selection}
   project  sega-bench
   mode     offline          offline or online
-  group                     one name for all; otherwise runs of one model and prompts stand together
+  group                     one name for all; otherwise runs of one model and prompts form a group
   images   8                images in the table of a run
   timeout  30               seconds to wait for the service
-  folder   results          holds the folder wandb/""".replace("{selection}", options.SELECTION)
+  folder   results          contains the folder wandb/""".replace("{selection}", options.SELECTION)
 
 OPTIONS = {
     "project": "sega-bench",
@@ -47,7 +48,7 @@ def main(words: list[str]) -> int:
 
 
 def track(words: list[str]) -> int:
-    """Send what the words select."""
+    """Send the runs that the words select."""
     found = options.parse(words, options.KEYS | OPTIONS)
     if found["mode"] not in ("offline", "online"):
         raise RequestError(f"mode={found['mode']} is unknown{near(found['mode'], ('offline', 'online'))}")
@@ -61,7 +62,7 @@ def track(words: list[str]) -> int:
 
 
 def send(run: Run, protocol: str, tracker: dict[str, Any] | None = None) -> None:
-    """Send the scores of a run by one protocol; without `tracker`, as its own configuration says."""
+    """Send the scores of a run under one protocol. Without `tracker`, the configuration of the run is used."""
     from sega.run.tracker import open_tracker
 
     from .hooks import scaling_map
@@ -70,7 +71,7 @@ def send(run: Run, protocol: str, tracker: dict[str, Any] | None = None) -> None
     if tracker["name"] == "none" or not run.width:
         return
     block = read_scores(run.folder, protocol)
-    if block is None:  # damaged, which was told
+    if block is None:  # damaged: a warning was printed
         return
     name = f"{run.model} {run.method} {run.width}x{run.height}"
     about = {"identity": run.identity, "config": run.config}

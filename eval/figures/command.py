@@ -1,4 +1,4 @@
-"""The figures of the report, one command each: `python -m eval.figures attention method=ntk,sega`."""
+"""Draw the figures of the report, all or by name: `python -m eval.figures attention method=ntk,sega`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .scores import COST_AXES
 
 HELP = """usage: python -m eval.figures [figure ...] [key=value ...]
 
-Draws figures from records, each only when its records have changed; all that can be drawn where none is named.
+Draws figures from records. A figure whose records have not changed is not drawn again. Without names it draws all.
 
-  grid       images of all methods, a magnified crop at the same place in each; a file for each size
+  grid       images of all methods, each with a magnified crop of the same part; a file for each size
   size       scores against size
-  cost       scores against what an image costs
+  cost       scores against the cost of an image
   scaling    magnitude of each rotary pair at each step, and strength over steps (SEGA, figure 3)
-  attention  where a chosen token looks, for several methods (SEGA, figure 4)
-  spectra    spectrum of the latent over time
+  attention  attention of one token, for several methods (SEGA, figure 4)
+  spectra    spectrum of the latent over the steps
 
-The last three need steps that run.py recorded: record=[magnitudes,spectrum,attention] query=[0.5,0.6].
+The last three need step records of run.py: record=[magnitudes,spectrum,attention] query=[0.5,0.6].
 
   python -m eval.figures grid columns=6 crop=0.5,0.6,0.2
   python -m eval.figures attention method=ntk,sega size=2x prompt=a-red-ball
@@ -36,7 +36,7 @@ The last three need steps that run.py recorded: record=[magnitudes,spectrum,atte
 {options}"""
 SCORES = ("grid", "size", "cost")
 STEPS = ("scaling", "attention", "spectra")
-EMPTY = "no image in the store has recorded steps"
+EMPTY = "no image in the store has step records"
 
 
 def _size(found: dict[str, Any], key: str) -> str | None:
@@ -66,42 +66,42 @@ def _as_given(found: dict[str, Any], key: str) -> Any:
 
 
 def _word(default: str | None, about: str, read: Callable[[dict[str, Any], str], Any] = _as_given) -> Any:
-    """An option of the command line: its default as a word, a line of help, and what checks and reads the word."""
+    """Declare an option of the command line: its default, a line of help, and the function that checks and reads it."""
     return field(metadata={"default": default, "about": about, "read": read})
 
 
 @dataclass(frozen=True)
 class Options:
-    """What figures are drawn of, and how."""
+    """Options of the figures."""
 
     store: Path
     model: str | None
     method: str | None
-    out: Path = _word("results/report", "where the figures go", lambda found, key: Path(found[key]))
-    size: str | None = _word(None, "only this size: size=2048x2048, or size=2x for twice the training side", _size)
+    out: Path = _word("results/report", "folder of the figures", lambda found, key: Path(found[key]))
+    size: str | None = _word(None, "only this size: size=2048x2048, or size=2x for twice the training size", _size)
     columns: int = _word("4", "prompts in a grid", options.whole_number)
     crop: tuple[float, ...] = _word(
-        "0.5,0.55,0.25", "centre and side of the magnified crop, as fractions of the image", _crop
+        "0.5,0.55,0.25", "centre (x, y) and side of the magnified crop, as fractions of the image", _crop
     )
-    cost: str = _word("seconds", "what an image costs: seconds, calls or memory", _cost)
-    prompt: str | None = _word(None, "whose steps are shown: by default the prompt that most methods have")
-    seed: int | None = _word(None, "and of which seed", _seed)
-    force: bool = _word("false", "draw again", lambda found, key: found[key] == "true")
+    cost: str = _word("seconds", "cost of an image: seconds, calls or memory", _cost)
+    prompt: str | None = _word(None, "id of the prompt whose steps are shown (default: the one that most methods have)")
+    seed: int | None = _word(None, "seed of the image whose steps are shown", _seed)
+    force: bool = _word("false", "draw all again", lambda found, key: found[key] == "true")
 
     @classmethod
     def read(cls, found: dict[str, Any]) -> Options:
-        """Options from words by name; RequestError for a value that can't be."""
+        """Read the options from words by name. A wrong value raises RequestError."""
         values = {item.name: item.metadata["read"](found, item.name) for item in WORDS}
         return cls(Path(found["store"]), found["model"], found["method"], **values)
 
     @property
     def selection(self) -> dict[str, str | None]:
-        """What is drawn; a figure of less than everything is remembered apart."""
+        """The selected runs. A figure of a selection has its own entry in the manifest."""
         return {"model": self.model, "method": self.method, "size": self.size}
 
     @property
     def drawing(self) -> list[Any]:
-        """What changes a figure besides the records."""
+        """The options that change a figure, besides the records."""
         return [self.size, self.columns, self.crop, self.cost, self.prompt, self.seed]
 
 
@@ -110,7 +110,7 @@ KEYS = options.KEYS | {item.name: item.metadata["default"] for item in WORDS}
 
 
 def help_text() -> str:
-    """What --help prints: the figures, and the options as they are declared."""
+    """Return the text of --help: the figures and the declared options."""
     lines = [f"  {item.name:<8} {item.metadata['default'] or '':<16} {item.metadata['about']}" for item in WORDS]
     return HELP.replace("{options}", "\n".join([options.SELECTION, *lines]))
 
@@ -121,7 +121,7 @@ def main(words: list[str]) -> int:
 
 
 def figures(words: list[str]) -> int:
-    """Draw what the words ask for."""
+    """Draw the figures that the words select."""
     named = [word for word in words if "=" not in word]
     for name in named:
         if name not in SCORES + STEPS:
@@ -139,14 +139,14 @@ def figures(words: list[str]) -> int:
             print(f"no {what}: {why}")
         files, fresh = files + made.files, fresh or made.fresh
     if not fresh:
-        print("nothing has changed since the figures were made (force=true makes them again)")
+        print("the figures are up to date (force=true draws them again)")
     for path in files:
         print(path)
     return 0
 
 
 def draw(name: str, rows: list[Row], chosen: Options) -> Made:
-    """One kind of figure, for every model, protocol and size there is."""
+    """Draw one kind of figure, for every model, protocol and size."""
     title = " ".join([name, *(f"{key}={value}" for key, value in chosen.selection.items() if value)])
     if name in SCORES:
         rows = [row for row in rows if options.is_size(chosen.size, row.run.model, row.size)]
@@ -182,7 +182,7 @@ def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> Non
 
 
 OF_STEPS = {"attention": steps.attention, "spectra": steps.spectra}
-"""Figures of one image a method, by name; the scaling maps look at the other images of its cells too."""
+"""Figures of one image per method, by name. Scaling maps show the other images of a cell too."""
 
 
 def _from_steps(name: str, recorded: list[Recorded], chosen: Options, made: Made) -> None:

@@ -1,4 +1,4 @@
-"""The comparison grid: methods down, prompts across, with a magnified crop at the same place in each."""
+"""Draw the comparison grid: a row per method, a column per prompt, each image with a magnified crop."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HEADER = 62
 
 
 def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float) -> Image.Image:
-    """Images of one size: a row a method (true renders on top), a column a prompt, each with a magnified crop.
+    """Draw images of one size: a row per method (true renders first), a column per prompt, each with a magnified crop.
 
-    `place` is the centre of the crop and `zoom` its side, as fractions of the image. NothingError where there are
+    `place` is the centre of the crop and `zoom` its side, as fractions of the image. Raises NothingError if there are
     no images.
     """
     from PIL import Image, ImageDraw
@@ -34,7 +34,7 @@ def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float)
         raise NothingError("the methods have no image in common")
     missing = [row for row in methods if not all(row.images[key].path.is_file() for key in keys)]
     if missing:
-        raise NothingError(f"images of {missing[0].label} are not here, only their records")
+        raise NothingError(f"images of {missing[0].label} are missing; only their records exist")
     renders = [row for row in rows if row.is_reference and set(keys) <= set(row.images)]
     renders = [row for row in renders if all(row.images[key].path.is_file() for key in keys)][:1]
     shown = renders + methods
@@ -62,7 +62,7 @@ def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float)
 
 
 def with_inset(image: Image.Image, cell: tuple[int, int], place: tuple[float, float], zoom: float) -> Image.Image:
-    """An image at the size of a cell, with the crop magnified in its lower right corner and its place outlined."""
+    """Return an image resized to a cell, with the crop outlined and magnified in the lower right corner."""
     from PIL import Image, ImageDraw
 
     width, height = image.size
@@ -104,5 +104,5 @@ def typeface(size: int):
     import matplotlib
     from PIL import ImageFont
 
-    # Pillow's own font lacks most signs; prompts may hold any
+    # Pillow's own font lacks most characters, and prompts may contain any
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -1,4 +1,4 @@
-"""Plots of the report: scores against size, and against cost. Made from records."""
+"""Plot scores against size and against cost. Reads records only."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#762A83", "#1B1B1B", "#B8860B")
-"""Okabe and Ito's colours that read on white, and a few more; markers and line styles tell methods apart as well."""
+"""Colours of Okabe and Ito that are visible on white, and a few more. Markers and line styles differ as well."""
 MARKERS = "osD^vPX*<>"
 
 
 def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
-    """Colour, marker and line of each label, the same in every figure."""
+    """Return colour, marker and line style of each label. They are the same in every figure."""
     labels = list(dict.fromkeys(row.label for row in rows if not row.is_reference))
     found: dict[str, dict[str, str]] = {}
     for k, name in enumerate(labels):
@@ -30,7 +30,7 @@ def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 
 def against_size(rows: list[Row], caption: str) -> Figure:
-    """Each metric against size with intervals, one line a method; NothingError where nothing was scored."""
+    """Plot each metric against size with intervals, one line per method. Raises NothingError if nothing was scored."""
     names = [n for n in metrics() if any("value" in row.cell(n) and not row.is_reference for row in rows)]
     sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
     if not names or not sizes:
@@ -48,7 +48,7 @@ def against_size(rows: list[Row], caption: str) -> Figure:
 
 @contextmanager
 def _panels(count: int, height: float) -> Iterator[tuple[Figure, list]]:
-    """A figure of `count` panels, three in a row, each `height` inches high."""
+    """Make a figure of `count` panels, three in a row, each `height` inches high."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -115,8 +115,10 @@ COST_KEYS = {"seconds": "seconds", "calls": "calls", "memory": "peak_memory_mb"}
 
 
 def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure:
-    """Each metric against a cost of an image (a key of COST_AXES), a point a method and size; NothingError where it
-    was not recorded."""
+    """Plot each metric against a cost (a key of COST_AXES), one point per method and size.
+
+    Raises NothingError if the cost was not recorded.
+    """
     key = COST_KEYS[axis]
     timed = [row for row in rows if row.block["cost"].get(key) and row.run.width and not row.is_reference]
     names = [n for n in metrics() if metrics()[n].ranked and any("value" in row.cell(n) for row in timed)]
@@ -144,7 +146,7 @@ def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure
 
 
 def _costs(panel, values: list[float]) -> None:
-    """A logarithmic axis with plain numbers, the same in every panel."""
+    """Make the x axis logarithmic, with plain numbers, the same in every panel."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_xscale("log")

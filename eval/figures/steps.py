@@ -1,6 +1,6 @@
-"""Figures of what happens over the steps of a generation: scaling maps, attention of one token, spectra of the latent.
+"""Draw figures of the steps of a generation: scaling maps, attention of one token, spectra of the latent.
 
-Made from the step records of one prompt and seed (`eval/records/steps.py`); `docs/report.md` says how to read each.
+They show the step records of one prompt and seed (`eval/records/steps.py`). `docs/report.md` explains each figure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def one_prompt(recorded: list[Recorded], prompt: str | None, seed: int | None) -> list[Recorded]:
-    """An image a label, all of the same prompt and seed: those asked for, or the first that most labels have."""
+    """Return one image per label, all of one prompt and seed: the given ones, or the first that most labels have."""
     keys = Counter(item.image.key for item in recorded)
     if prompt is not None:
         known = sorted({key[0] for key in keys})
@@ -42,10 +42,10 @@ def one_prompt(recorded: list[Recorded], prompt: str | None, seed: int | None) -
 
 
 def scaling(chosen: list[Recorded], others: list[Recorded], caption: str) -> Figure:
-    """Magnitude of every rotary pair at every step, and strength and flatness over steps (SEGA, figure 3).
+    """Draw the magnitude of every rotary pair at every step, and strength and flatness over steps (SEGA, figure 3).
 
-    `chosen` is an image a method; `others`, images of the same cells, show as thin lines how far strength differs
-    between prompts. Methods without a spectral part have no scaling map and are left out.
+    `chosen` has one image per method. The strength of `others`, images of the same cells, is drawn as thin lines: the
+    spread between prompts. Methods without a spectral part have no scaling map and are left out.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -89,7 +89,7 @@ def _strength(panel, item: Recorded, steps: list[StepRow], others: list[Recorded
 
 
 def attention(chosen: list[Recorded], caption: str) -> Figure:
-    """Where one token looks, at three times, for each method (SEGA, figure 4), and how far over all steps."""
+    """Draw the attention of one token at three steps for each method (SEGA, figure 4), and its distance over steps."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -98,7 +98,7 @@ def attention(chosen: list[Recorded], caption: str) -> Figure:
         raise NothingError(f"no attention was recorded in layers that attend to the whole image; {MAKE}")
     queries = {(tuple(steps[0]["query"]), tuple(steps[0]["grid"])) for _, steps in shown}
     if len(queries) > 1:
-        raise NothingError("the methods were recorded for different query= places; record them for one")
+        raise NothingError("the methods were recorded with different query= points; record them with one")
     times = sorted({0, (len(shown[0][1]) - 1) // 2, len(shown[0][1]) - 1})
     row, column = shown[0][1][0]["query"]
     with rc_context(STYLE):
@@ -126,7 +126,7 @@ def attention(chosen: list[Recorded], caption: str) -> Figure:
 
 
 def _over_even(attention: np.ndarray) -> np.ndarray:
-    """log10 of attention [H, W] over 1 / (H W)."""
+    """Return log10 of attention [H, W] divided by 1 / (H W)."""
     return np.log10(np.maximum(attention * attention.size, 1e-3))
 
 
@@ -140,7 +140,7 @@ def _picture(panel, item: Recorded, query: tuple[int, int], grid: list[int]) -> 
     try:
         pixels = Image.fromarray(images.read(item.image.path))
     except images.DamagedError:
-        panel.text(0.5, 0.5, "image not here", ha="center", transform=panel.transAxes, fontsize=8)
+        panel.text(0.5, 0.5, "image missing", ha="center", transform=panel.transAxes, fontsize=8)
         return
     pixels.thumbnail((512, 512))
     panel.imshow(np.asarray(pixels))
@@ -163,7 +163,7 @@ def _over_steps(figure, shown: list[tuple[Recorded, list[StepRow]]]) -> None:
 
 
 def spectra(chosen: list[Recorded], caption: str) -> Figure:
-    """Power of the latent by radial frequency, a line a step, and of the clean prediction; last lines compared."""
+    """Draw the power of the latent and of the clean prediction by radial frequency, one line per step."""
     from matplotlib import cm, rc_context
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
@@ -191,7 +191,7 @@ def spectra(chosen: list[Recorded], caption: str) -> Figure:
         axes[0][-1].legend(frameon=False, fontsize=7)
         for panel in axes[1]:
             panel.set_xlabel("cycles over the longer side", fontsize=8)
-        figure.colorbar(colours, ax=axes[:, :-1], location="left", fraction=0.03, pad=0.02).set_label("time σ")
+        figure.colorbar(colours, ax=axes[:, :-1], location="left", fraction=0.03, pad=0.02).set_label("σ")
         _under(figure, shown[0][0], caption)
     return figure
 
@@ -207,13 +207,13 @@ def _rings(panel, values: list[float], **style) -> None:
 
 
 def _with(item: Recorded, *keys: str) -> list[StepRow]:
-    """The steps of an image, [] where they lack one of the keys."""
+    """Return the steps of an image, [] if a step lacks one of the keys."""
     steps = item.steps(maps="attention" in keys)
     return steps if all(key in row for row in steps for key in keys) else []
 
 
 def _times(panel, steps: list[StepRow]) -> None:
-    """Steps on the x axis with their σ."""
+    """Label the x axis with steps and their σ."""
     every = max(1, -(-len(steps) // 6))
     places = range(0, len(steps), every)
     panel.set_xticks(places, [f"{steps[k]['index']}\n{steps[k]['sigma']:.2f}" for k in places], fontsize=7)

@@ -1,7 +1,7 @@
-"""A static gallery that opens from disk: `python -m eval.gallery`, then open `index.html`.
+"""Write a static gallery that opens from disk: `python -m eval.gallery`, then open `index.html`.
 
-Images are cut once into WebP tiles of several resolutions, so that pages of 4096-px images load what is in sight.
-Files are named by the hash of the image; prompts go to the page as data and are shown as text alone.
+Images are cut once into WebP tiles of several resolutions, so that a page loads only the visible part of a large image.
+Files are named by the hash of the image. Prompts are stored as data and shown as text, never as HTML.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ..records.runs import Run, RunImage
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
-Writes a folder of plain HTML that opens from disk: pick prompts, methods and sizes, zoom and pan up to four images
-together, or slide between two. Made from the records of scored runs; images already there are not cut again.
+Writes a folder of plain HTML that opens from disk. Select prompts, methods and sizes, zoom and pan up to four images
+together, or slide between two. It shows scored runs. Images that are in the gallery are not cut again.
 
   python -m eval.gallery
   python -m eval.gallery model=tiny out=results/gallery
 
-  out      results/gallery  where the gallery goes
+  out      results/gallery  folder of the gallery
 {selection}
   workers  2                processes that cut images""".replace("{selection}", options.SELECTION)
 
@@ -50,24 +50,24 @@ def main(words: list[str]) -> int:
 
 
 def gallery(words: list[str]) -> int:
-    """Write the gallery that the words ask for."""
+    """Write the gallery that the words select."""
     found = options.parse(words, KEYS)
     workers, out = options.whole_number(found, "workers"), Path(found["out"])
     made = build(options.scored(found), out, workers)
     for what, why in made.skipped.items():
         print(f"no {what}: {why}")
     if not made.fresh:
-        print(f"nothing has changed since {out}/ was made")
+        print(f"{out}/ is up to date")
     for path in made.files:
         print(path)
     return 0
 
 
 def build(rows: list[Row], out: Path, workers: int) -> Made:
-    """Cut what is not cut yet and write the page; images that can't be read are named on stderr."""
+    """Cut new images and write the page. Images that cannot be read are listed on stderr."""
     here = [image.path for row in rows for image in row.images.values() if image.path.is_file()]
     if not here:
-        return Made(skipped={"gallery": "the images are not here, only their records"}, fresh=False)
+        return Made(skipped={"gallery": "the images are missing; only their records exist"}, fresh=False)
     cut, missing = cut_all(rows, out, workers)
     for path, why in missing.items():
         print(f"warning: {path} {why}; left out", file=sys.stderr)
@@ -76,7 +76,7 @@ def build(rows: list[Row], out: Path, workers: int) -> Made:
 
 
 def cut_all(rows: list[Row], out: Path, workers: int) -> tuple[int, dict[Path, str]]:
-    """Cut every image that is not cut yet; returns how many, and the ones that can't be with the reason."""
+    """Cut new images. Returns their number, and the images that cannot be read with the reason."""
     todo = {identity(image): image.path for row in rows for image in row.images.values()}
     todo = {name: path for name, path in todo.items() if not (out / "thumbs" / f"{name}.webp").exists()}
     if not todo:
@@ -100,12 +100,12 @@ def cut_all(rows: list[Row], out: Path, workers: int) -> tuple[int, dict[Path, s
 
 
 def identity(image: RunImage) -> str:
-    """Name of an image's files."""
+    """Return the name of the files of an image."""
     return image.sha[:20] if image.sha else digest([str(image.path), image.path.stat().st_mtime_ns])
 
 
 def levels(width: int, height: int) -> int:
-    """How many resolutions an image has: halved until it fits one tile."""
+    """Return the number of resolutions of an image: it is halved until it fits into one tile."""
     count = 1
     while max(width, height) > TILE << (count - 1):
         count += 1
@@ -113,7 +113,7 @@ def levels(width: int, height: int) -> int:
 
 
 def cut(out: Path, name: str, path: Path) -> str:
-    """Write the tiles and, last, the thumbnail of an image. Returns "" or why it can't be read."""
+    """Write the tiles and, last, the thumbnail of an image. Returns "" or the reason why it cannot be read."""
     from PIL import Image
 
     from ..records import images
@@ -137,7 +137,7 @@ def cut(out: Path, name: str, path: Path) -> str:
 
 
 def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
-    """Columns, rows and pixel boxes of the tiles of an image."""
+    """Yield column, row and pixel box of each tile of an image."""
     width, height = size
     for row, top in enumerate(range(0, height, TILE)):
         for column, left in enumerate(range(0, width, TILE)):
@@ -145,7 +145,7 @@ def boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, int, int
 
 
 def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
-    """What the page shows, as plain data."""
+    """Return the content of the page as plain data."""
     prompts: dict[tuple[str, int, str], int] = {}
     runs, images = [], []
     titles = {metric.value: metric for metric in metrics().values()}
@@ -188,12 +188,12 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
     listed = [{"key": f"{key[0]}-{key[1]}", "seed": key[1], "text": key[2]} for key in prompts]
     note = EMBEDDED if is_embedded(rows) else ""
     if any(max(image["size"]) > TILE for image in images):
-        note += f" Images above {TILE} px are shown as WebP of quality 90; the store holds them lossless."
+        note += f" Images above {TILE} px are shown as WebP of quality 90; the store has them lossless."
     return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "images": images}
 
 
 def settings(run: Run) -> dict[str, str]:
-    """The settings of a run that a reader wants under an image."""
+    """Return the settings of a run that are shown under an image."""
     found = {key: run.identity[key] for key in ("steps", "guidance", "schedule") if run.identity.get(key) is not None}
     method = {k: v for k, v in run.identity.get("method", {}).items() if k != "name"}
     if method:
@@ -202,7 +202,7 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def write_page(content: dict[str, Any], out: Path) -> bool:
-    """Write data and page; returns whether anything changed."""
+    """Write data and page. Returns whether anything changed."""
     text = "const DATA = " + json.dumps(content, ensure_ascii=True, sort_keys=True) + ";\n"
     page = {"data.js": text, **{name: (WEB / name).read_text() for name in ("index.html", "app.js", "style.css")}}
     changed = {

@@ -1,7 +1,7 @@
-"""Artefacts of extrapolation in the luminance of one image: pure functions of float64 arrays.
+"""Measure artefacts of extrapolation in the luminance of one image, with pure functions of float64 arrays.
 
-What high-resolution methods leave behind: too much or too little fine structure, scenes repeated at the training
-size, and lines where windows meet.
+The artefacts are too much or too little fine structure, scenes that repeat at the training size, and lines between
+windows.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 QUANTISED = 1.5 / 12
-"""What rounding to whole values adds to a squared second difference of this kind; keeps flat images finite."""
+"""Error of rounding to whole values in a squared second difference. It keeps the result finite for flat images."""
 
 
 def radial_spectrum(luminance: np.ndarray, bands: int) -> np.ndarray:
-    """10 log10 of the mean power in each band, float64 [at most bands].
+    """Return 10 log10 of the mean power in each band, float64 [at most bands].
 
-    The image [H, W] in 0..255 loses its mean and takes a Hann window. Frequencies run from one cycle over the
+    The mean of the image [H, W] in 0..255 is removed and a Hann window applied. Frequencies run from one cycle over the
     shorter side to half a cycle a pixel; band edges are log-spaced and rounded to whole cycles, so that no band is
     empty. White noise of quantisation (1/12) is added, which keeps flat images finite.
     """
@@ -37,22 +37,22 @@ def radial_spectrum(luminance: np.ndarray, bands: int) -> np.ndarray:
 
 
 def ring_edges(side: int, bands: int) -> np.ndarray:
-    """Edges of the rings in cycles a side, log-spaced and rounded: int64 [rings + 1]."""
+    """Return the edges of the rings in cycles per side, log-spaced and rounded: int64 [rings + 1]."""
     return np.unique(np.round(np.geomspace(1, side // 2 + 1, bands + 1)).astype(int))
 
 
 def upper_octave(side: int, bands: int) -> np.ndarray:
-    """The rings that lie above half the Nyquist frequency: bool [rings]."""
+    """Return which rings are above half the Nyquist frequency: bool [rings]."""
     edges = ring_edges(side, bands)
     return edges[:-1] >= (edges[-1] - 1) / 2
 
 
 def seam_energy(luminance: np.ndarray, period: int) -> float | None:
-    """How much rougher an image is across the lines of a lattice than beside them, in dB; None where it has none.
+    """Return the roughness across the lines of a lattice over that beside them, in dB. None for an image without lines.
 
     Across each line between pixels x - 1 and x, the jump less the mean of the jumps on both sides is squared; the
     median along the line counts, since a seam runs all along it and the edge of an object does not. Lines at
-    multiples of `period` are set against those up to a quarter of a period away (the two next to the lattice left
+    multiples of `period` are compared with those up to a quarter of a period away (the two next to the lattice left
     out, since a jump shows in them), as means of decibels over both axes: in a mean of energies a horizon near a
     line outweighed all others. About 0 without seams, give or take 1 dB for one image with several lines.
     """
@@ -70,11 +70,11 @@ def seam_energy(luminance: np.ndarray, period: int) -> float | None:
 
 
 def repetition_at(luminance: np.ndarray, period: int) -> float | None:
-    """Autocorrelation r at a shift of `period` less the mean of r at 3/4 and 5/4 of it; None for a smaller image.
+    """Return the autocorrelation r at a shift of `period` minus the mean of r at 3/4 and 5/4 of it.
 
-    Along x each row first loses its mean (a horizon correlates with itself at any shift); along y rows stay whole,
-    since a repeated horizon is what is looked for. An image tiled at the period reaches about 1, one without a
-    period stays near 0.
+    None for an image smaller than two periods. Along x the mean of each row is removed first, because a horizon
+    correlates with itself at any shift. Along y it is kept, because a repeated horizon has to be found. An image
+    that is tiled at the period has about 1, one without a period about 0.
     """
     found = []
     for axis, length in ((0, luminance.shape[0]), (1, luminance.shape[1])):

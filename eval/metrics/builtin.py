@@ -1,4 +1,4 @@
-"""The measures and metrics of this project, as data: one entry a quantity. `registry.py` looks them up."""
+"""Declare the measures and metrics of this project as data, one entry each. `registry.py` finds them by name."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ METRICS = (
         "mean",
         digits=3,
         parts=("class", "colour", "pattern", "ground", "sky", "side"),
-        about="share of the caption's attributes that the scorer reads from the image by zero-shot",
+        about="share of the attributes in the caption that the scorer finds in the image (zero-shot)",
     ),
     Metric(
         "piqe",
@@ -231,7 +231,7 @@ METRICS = (
         "mean",
         digits=1,
         ranked=False,
-        about="blind block-wise quality; read it beside the value of the true renders, low alone is not good",
+        about="blind block-wise quality; compare it with the value of the true renders; a low value is not always good",
     ),
     Metric(
         "spectrum_distance",
@@ -256,7 +256,7 @@ METRICS = (
         references=True,
         ranked=False,
         about="power above half the Nyquist frequency, in dB over the references of the same "
-        "prompt; 0 is right, less is smooth and more is noisy",
+        "prompt; 0 is right, less is too smooth, more is too noisy",
     ),
     Metric(
         "repetition",
@@ -267,7 +267,7 @@ METRICS = (
         "repetition",
         "mean",
         digits=3,
-        about="how far the autocorrelation at a shift of the training size stands above that at 3/4 and 5/4",
+        about="autocorrelation at a shift of the training size, minus that at 3/4 and 5/4 of it",
     ),
     Metric(
         "seam",
@@ -278,7 +278,7 @@ METRICS = (
         "seam",
         "mean",
         ranked=False,
-        about="roughness across lines half a training size apart against that beside them; 0 without seams",
+        about="roughness across lines half a training size apart over that beside them; 0 without seams",
     ),
     Metric(
         "cmmd",

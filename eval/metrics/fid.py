@@ -1,4 +1,4 @@
-"""FID by torchmetrics, a quick Frechet distance for resamples, and the interval of an FID."""
+"""Compute FID with torchmetrics, a fast Frechet distance for resamples, and the interval of an FID."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .statistics import Estimate, quantiles, resampled_rows
 
 
 def fid(features: np.ndarray | Moments, reference: np.ndarray | Moments) -> float:
-    """Frechet distance of two sets of features [N, D], or of their moments, by torchmetrics in float64."""
+    """Return the Frechet distance of two sets of features [N, D] or of their moments, by torchmetrics in float64."""
     import torch
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -31,7 +31,7 @@ def fid(features: np.ndarray | Moments, reference: np.ndarray | Moments) -> floa
 
 
 class Frechet:
-    """Frechet distance to a fixed reference [R, D] or its moments, quick to evaluate on many resamples.
+    """Frechet distance to a fixed reference [R, D] or its moments, fast for many resamples.
 
     The trace of (S R)^(1/2) is the sum of singular values of Xc R^(1/2) / sqrt(n-1), with Xc the centred features,
     taken from the Gram matrix of the shorter side. numpy's eigenvalues, independent of torchmetrics.
@@ -45,7 +45,7 @@ class Frechet:
         self.root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
 
     def __call__(self, x: np.ndarray, projected: np.ndarray | None = None) -> float:
-        """Distance of features [n, D]; `projected` is x @ root where it is at hand."""
+        """Return the distance of features [n, D]. `projected` is x @ root, if it is known."""
         y = x @ self.root if projected is None else projected
         y = y - y.mean(0)
         gram = (y @ y.T if len(y) < y.shape[1] else y.T @ y) / (len(x) - 1)
@@ -54,9 +54,9 @@ class Frechet:
         return float(((x.mean(0) - self.mean) ** 2).sum()) + spread + self.trace - 2 * nuclear
 
     def resamples(self, features: np.ndarray, groups: Sequence[Hashable], samples: int, seed: int) -> np.ndarray:
-        """Distances [samples] of bootstrap resamples over groups.
+        """Return the distances [samples] of bootstrap resamples over groups.
 
-        With more rows than dimensions, each goes over the features in blocks and holds [D, D] only.
+        With more rows than dimensions, features are read in blocks, and only [D, D] is in memory.
         """
         drawn = resampled_rows(groups, samples, seed)
         if count(features) > features.shape[-1]:
@@ -66,7 +66,7 @@ class Frechet:
         return np.array([self(flat(features[rows]), flat(projected[rows])) for rows in drawn])
 
     def weighted(self, features: np.ndarray, weights: np.ndarray) -> float:
-        """Distance of features [N, D] or [N, C, D] of which image i is taken weights[i] times."""
+        """Return the distance of features [N, D] or [N, C, D] if image i is used weights[i] times."""
         weights = np.repeat(weights, count(features) // len(features)).astype(float)
         total, outer, start = np.zeros(len(self.mean)), np.zeros((len(self.mean),) * 2), 0
         for block in blocks(features):
@@ -90,10 +90,10 @@ def interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Bootstrap interval of an FID over prompts, references held fixed.
+    """Return the bootstrap interval of an FID over prompts, with fixed references.
 
-    A resample repeats images, which raises FID by itself; so the quantiles are those of the deviations from the
-    mean of the resamples, put around the value.
+    A resample repeats images, which alone raises FID. So the interval has the quantiles of the deviations from the
+    mean of the resamples, around the value.
     """
     if len(set(groups)) < 3:
         return Estimate(value, None, None, len(features))

@@ -1,8 +1,7 @@
-"""Blind image quality: NIQE, MUSIQ, MANIQA and CLIP-IQA by pyiqa, PIQE with its values.
+"""Measure image quality without references: NIQE, MUSIQ, MANIQA and CLIP-IQA by pyiqa, and PIQE.
 
-One image at a time, at full size.
-
-pyiqa fetches weights by itself where it finds none; each is therefore built with the path of a file that is there.
+Images are measured one at a time, at full size. pyiqa downloads weights that it does not find, so each metric is built
+with the path of a file on disk.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from .measures import Batch, Context
 from .weights import find
 
 NIQE_BLOCK = 96
-"""Side of NIQE's blocks; it needs the covariance of at least two."""
+"""Side of NIQE's blocks in pixels. NIQE needs the covariance of at least two blocks."""
 
 
 def piqe(context: Context) -> Callable[[Batch], list]:
-    """PIQE, 0 (best) to 100."""
+    """Return the measure PIQE, 0 (best) to 100."""
     from .piqe import piqe as score
 
     return lambda batch: [score(image) for image in batch.images]
 
 
 def niqe(context: Context) -> Callable[[Batch], list]:
-    """NIQE, lower is better; None for an image of fewer than two blocks of 96 px."""
+    """Return the measure NIQE, lower is better. None for an image of fewer than two blocks of 96 px."""
     return _each(
         _metric(context, "niqe", pretrained_model_path=_path(context, "niqe")),
         lambda height, width: (height // NIQE_BLOCK) * (width // NIQE_BLOCK) >= 2,
@@ -35,18 +34,18 @@ def niqe(context: Context) -> Callable[[Batch], list]:
 
 
 def musiq(context: Context) -> Callable[[Batch], list]:
-    """MUSIQ trained on KonIQ-10k, about 0 to 100. Attention over all 32 px patches: a 4096 px image takes GBs."""
+    """Return the measure MUSIQ trained on KonIQ-10k, about 0 to 100. An image of 4096 px needs GBs of memory."""
     return _each(_metric(context, "musiq", pretrained=False, pretrained_model_path=_path(context, "musiq")))
 
 
 def maniqa(context: Context) -> Callable[[Batch], list]:
-    """MANIQA trained on KonIQ-10k, about 0 to 1: mean of 20 crops of 224 px on a grid."""
+    """Return the measure MANIQA trained on KonIQ-10k, about 0 to 1: mean of 20 crops of 224 px on a grid."""
     import timm
     from pyiqa.archs import maniqa_arch
     from pyiqa.archs.arch_util import load_pretrained_network
 
     class Untrained:
-        """timm, without the look-up of a backbone that the file brings along."""
+        """Replacement of timm that does not download the backbone, whose weights are in the file."""
 
         @staticmethod
         def create_model(name, pretrained):
@@ -63,7 +62,7 @@ def maniqa(context: Context) -> Callable[[Batch], list]:
 
 
 def clipiqa(context: Context) -> Callable[[Batch], list]:
-    """CLIP-IQA on OpenAI's RN50, five pairs of prompts, 0 to 1."""
+    """Return the measure CLIP-IQA on OpenAI's RN50, five pairs of prompts, 0 to 1."""
     return _each(_metric(context, "clipiqa", backbone=_path(context, "clip-rn50")))
 
 
@@ -79,7 +78,7 @@ def _metric(context: Context, name: str, **options: Any):
 
 
 def _silent():
-    """pyiqa prints what it loads."""
+    """Drop the messages that pyiqa prints while it loads weights."""
     return contextlib.redirect_stdout(io.StringIO())
 
 

@@ -1,7 +1,7 @@
-"""How each measure of `eval/metrics/builtin.py` is computed.
+"""Compute the measures of `eval/metrics/builtin.py`.
 
-Every function here takes a Context and gives a function `(Batch) -> list of one value an image`. A value is a
-number, a dict of numbers, an array, or None for an image that has none (no prompt, smaller than a crop).
+Every measure is a function that takes a Context and returns a function `(Batch) -> list with one value per image`. A
+value is a number, a dict of numbers, an array, or None (the image has no prompt or is smaller than a crop).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import artefacts, networks
 
 @dataclass
 class Batch:
-    """Images of one size with their prompts; what one measure computed and another needs is kept in `memo`."""
+    """Images of one size with their prompts. `memo` stores results that several measures need."""
 
     images: np.ndarray  # uint8 [B, H, W, 3]
     keys: list[tuple[str, int]]
@@ -41,7 +41,7 @@ class Batch:
         return self.memo["luminance"]
 
     def reduced(self, side: int, whole: bool = False):
-        """`networks.reduced` of the images, made once for every network that takes this size."""
+        """Return `networks.reduced` of the images, computed once for all networks of this input size."""
         key = f"reduced {side} {whole}"
         if key not in self.memo:
             self.memo[key] = networks.reduced(self.tensor(), side, whole)
@@ -50,7 +50,7 @@ class Batch:
 
 @dataclass
 class Context:
-    """What measures may use: the options, the native side in pixels (None: unknown), loaded networks."""
+    """Input of measures: the options, the training size in pixels (None: unknown), and loaded networks."""
 
     config: dict[str, Any]
     native: int | None
@@ -58,31 +58,31 @@ class Context:
     loaded: dict[str, networks.Network] = field(default_factory=dict)
 
     def network(self, kind: str) -> networks.Network:
-        """A network by its kind, loaded once."""
+        """Return a network by its kind. It is loaded once."""
         if kind not in self.loaded:
             self.loaded[kind] = networks.load(self.sources[kind], self.config["device"])
         return self.loaded[kind]
 
 
 def crop_size(config: dict[str, Any], native: int | None) -> int | None:
-    """Side of a crop in pixels."""
+    """Return the side of a crop in pixels."""
     return native if config["patch"]["size"] == "auto" else config["patch"]["size"]
 
 
 def base_period(config: dict[str, Any], native: int | None) -> int | None:
-    """The shift, in pixels, at which repetition is looked for."""
+    """Return the shift in pixels at which repetition is measured."""
     return native if config["repetition"]["period"] == "auto" else config["repetition"]["period"]
 
 
 def seam_period(config: dict[str, Any], native: int | None) -> int | None:
-    """Pixels between the lines at which seams are looked for."""
+    """Return the distance in pixels between the lines at which seams are measured."""
     if config["seam"]["period"] != "auto":
         return config["seam"]["period"]
     return native and native // 2
 
 
 def embed(context: Context, kind: str, batch: Batch) -> np.ndarray:
-    """Features of a network [B, D], float32, computed once for all measures that use it."""
+    """Return the features of a network, [B, D] float32, computed once for all measures."""
     if kind not in batch.memo:
         network = context.network(kind)
         reduced = batch.reduced(network.side) if network.side else batch.tensor()
@@ -91,17 +91,17 @@ def embed(context: Context, kind: str, batch: Batch) -> np.ndarray:
 
 
 def features(context: Context) -> Callable[[Batch], list]:
-    """Image features [D], float32."""
+    """Measure the features of an image, [D] float32."""
     return lambda batch: list(embed(context, context.config["features"], batch))
 
 
 def clip_features(context: Context) -> Callable[[Batch], list]:
-    """Features [D], float32, of the model of the CLIP score."""
+    """Measure the features of an image in the model of the CLIP score, [D] float32."""
     return lambda batch: list(embed(context, context.config["clip"]["model"], batch))
 
 
 def patches(context: Context) -> Callable[[Batch], list]:
-    """Features of crops [count, D], float32."""
+    """Measure the features of crops, [count, D] float32."""
     import torch
 
     patch, size = context.config["patch"], crop_size(context.config, context.native)
@@ -120,25 +120,25 @@ def patches(context: Context) -> Callable[[Batch], list]:
 
 
 def spectrum(context: Context) -> Callable[[Batch], list]:
-    """Radial log power spectrum of luminance, dB, [bands]."""
+    """Measure the radial log power spectrum of the luminance in dB, [bands]."""
     bands = context.config["spectrum"]["bands"]
     return lambda batch: [artefacts.radial_spectrum(y, bands) for y in batch.luminance()]
 
 
 def repetition(context: Context) -> Callable[[Batch], list]:
-    """How far the autocorrelation stands out at the base period, the larger of both axes."""
+    """Measure the excess of the autocorrelation at the base period; the larger of both axes."""
     period = base_period(context.config, context.native)
     return lambda batch: [artefacts.repetition_at(y, period) for y in batch.luminance()]
 
 
 def seam(context: Context) -> Callable[[Batch], list]:
-    """Roughness across the lines where windows may meet against that beside them, dB."""
+    """Measure the roughness across the lines between windows over that beside them, in dB."""
     period = seam_period(context.config, context.native)
     return lambda batch: [artefacts.seam_energy(y, period) for y in batch.luminance()]
 
 
 def clip_score(context: Context) -> Callable[[Batch], list]:
-    """100 times the cosine between image and prompt."""
+    """Measure 100 times the cosine between image and prompt."""
     kind = context.config["clip"]["model"]
     network = context.network(kind)
     known: dict[str, np.ndarray] = {}
@@ -158,7 +158,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def attributes(context: Context) -> Callable[[Batch], list]:
-    """1 or 0 for each attribute the caption names, and their mean as `mean`."""
+    """Measure 1 or 0 for each attribute in the caption, and their mean as `mean`."""
     from sega.embedded import world
     from sega.errors import RequestError
 

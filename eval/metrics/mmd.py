@@ -1,4 +1,4 @@
-"""Squared maximum mean discrepancy: KID by torchmetrics on subsets, CMMD, and their jackknife intervals."""
+"""Compute the squared maximum mean discrepancy: KID by torchmetrics, CMMD, and their jackknife intervals."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def kid(features: np.ndarray, reference: np.ndarray, subsets: int, size: int, seed: int) -> tuple[float, float]:
-    """KID by torchmetrics' MMD: mean and standard deviation over seeded subsets of `size` rows of each set.
+    """Return KID by torchmetrics' MMD: mean and standard deviation over seeded subsets of `size` rows of each set.
 
     Subsets are drawn as torchmetrics' KernelInceptionDistance draws them (a permutation of the references, then one of
-    the images), but from a seed of their own; only their rows are read.
+    the images), but with their own seed. Only their rows are read.
     """
     import torch
     from torchmetrics.image.kid import poly_mmd
@@ -34,34 +34,34 @@ def kid(features: np.ndarray, reference: np.ndarray, subsets: int, size: int, se
 
 
 def _rows(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rows of flattened features, float64 [len(rows), D], without reading the others."""
+    """Return rows of flattened features, float64 [len(rows), D]. Other rows are not read."""
     if features.ndim == 2:
         return np.asarray(features[rows], np.float64)
     return np.asarray(features[rows // features.shape[1], rows % features.shape[1]], np.float64)
 
 
 def subset_size(setting: int | str, *counts: int) -> int:
-    """Rows of a KID subset. `auto`: half of the smallest set, at most 1000; whole sets would all be the same one."""
+    """Return the rows of a KID subset. `auto`: half of the smallest set, at most 1000, so that subsets differ."""
     if setting == "auto":
         return max(2, min(1000, min(counts) // 2))
     return min(int(setting), *counts)
 
 
 def polynomial(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Kernel of KID: (x.y / D + 1)^3."""
+    """Return the kernel of KID: (x.y / D + 1)^3."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def gaussian(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Kernel of CMMD (arXiv 2401.09603), 1000 exp(-|x - y|^2 / 200), for rows brought to unit length."""
+    """Return the kernel of CMMD (arXiv 2401.09603), 1000 exp(-|x - y|^2 / 200), of rows scaled to unit length."""
     x, y = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (x, y))
     return 1000 * np.exp((x @ y.T - 1) / 100)
 
 
 def mmd(features: np.ndarray, reference: np.ndarray, kernel: Kernel = polynomial) -> float:
-    """Unbiased squared MMD of the full sets: the mean that KID estimates from subsets, or CMMD with `gaussian`.
+    """Return the unbiased squared MMD of the full sets: the value that KID estimates, or CMMD with `gaussian`.
 
-    CMMD's public code keeps the diagonal of the kernel, which adds to small sets; this leaves it out.
+    The public code of CMMD includes the diagonal of the kernel, a bias for small sets. It is left out here.
     """
     m, n = count(features), count(reference)
     within = sum(_own(features, kernel)) / (m * (m - 1))
@@ -70,7 +70,7 @@ def mmd(features: np.ndarray, reference: np.ndarray, kernel: Kernel = polynomial
 
 
 def _own(features: np.ndarray, kernel: Kernel) -> Iterator[float]:
-    """Sums of the kernel of a set with itself, without its diagonal, block by block."""
+    """Yield sums of the kernel of a set with itself, block by block, without the diagonal."""
     for i, x in enumerate(blocks(features)):
         for j, y in enumerate(blocks(features)):
             if i <= j:
@@ -86,7 +86,7 @@ def interval(
     level: float = 0.95,
     kernel: Kernel = polynomial,
 ) -> Estimate:
-    """Jackknife interval of a squared MMD (KID, CMMD), leaving out one prompt at a time; references held fixed."""
+    """Return the jackknife interval of a squared MMD (KID, CMMD) over prompts, with fixed references."""
     names = sorted(set(groups), key=str)
     if len(names) < 3:
         return Estimate(value, None, None, len(features))
@@ -97,7 +97,7 @@ def interval(
 def without_each(
     features: np.ndarray, groups: Sequence[Hashable], reference: np.ndarray, kernel: Kernel = polynomial
 ) -> np.ndarray:
-    """Unbiased squared MMD of the full sets with each group left out in turn: [groups]."""
+    """Return the unbiased squared MMD of the full sets without each group: [groups]."""
     place = {name: k for k, name in enumerate(sorted(set(groups), key=str))}
     crops = count(features) // len(features)
     member = np.repeat([place[group] for group in groups], crops)

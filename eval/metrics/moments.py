@@ -1,8 +1,7 @@
-"""Features in blocks of rows, and the moments FID needs of them.
+"""Read features in blocks of rows and compute their moments for FID.
 
-Everything runs in float64 on features [N, D] that are already computed; an image with several crops has [N, C, D].
-Sums go over blocks of rows in the order given, so memory does not grow with the number of images beyond the features
-themselves, which may lie on disk (`numpy.memmap`).
+Features are [N, D], or [N, C, D] with C crops per image. All sums are float64, over blocks of rows in order, so they
+need little memory. The features may be on disk (`numpy.memmap`).
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 ROWS = 2048
-"""Rows that are in memory in float64 at once."""
+"""Number of rows that are in memory as float64."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What FID needs of a set: the sum of its rows [D], of their outer products [D, D], and their number."""
+    """Moments of a set: the sum of its rows [D], of their outer products [D, D], and the number of rows."""
 
     sum: np.ndarray
     outer: np.ndarray
@@ -26,7 +25,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
-        """Float64 moments of features, row by row in blocks."""
+        """Return the float64 moments of features."""
         dimension = features.shape[-1]
         total, outer, count = np.zeros(dimension), np.zeros((dimension, dimension)), 0
         for block in blocks(features):
@@ -47,22 +46,22 @@ class Moments:
 
 
 def moments(features: np.ndarray | Moments) -> Moments:
-    """Moments of features, or the moments given."""
+    """Return the moments of features. Moments are returned as they are."""
     return features if isinstance(features, Moments) else Moments.of(features)
 
 
 def blocks(features: np.ndarray) -> Iterator[np.ndarray]:
-    """Float64 blocks [at most ROWS, D] of features [N, D] or [N, C, D], which may be of any type or on disk."""
+    """Yield float64 blocks [at most ROWS, D] of features [N, D] or [N, C, D]."""
     step = max(1, ROWS // int(np.prod(features.shape[1:-1])))
     for start in range(0, len(features), step):
         yield flat(features[start : start + step])
 
 
 def flat(features: np.ndarray) -> np.ndarray:
-    """float64 [rows, D] of features with or without a crop dimension."""
+    """Return features with or without a crop dimension as float64 [rows, D]."""
     return np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float64)
 
 
 def count(features: np.ndarray) -> int:
-    """Rows of features with or without a crop dimension."""
+    """Return the number of rows of features with or without a crop dimension."""
     return int(np.prod(features.shape[:-1]))

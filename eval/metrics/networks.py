@@ -1,6 +1,6 @@
-"""The networks behind features and CLIP score: what they are (cheap, no torch) and how they are loaded.
+"""Find and load the networks of features and CLIP score. Finding them is fast and does not import torch.
 
-Weights that are not on disk raise `MissingWeightsError` with the way to get them; nothing is ever downloaded here.
+Weights that are not on disk raise `MissingWeightsError`, whose message says how to get them. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ EMBEDDED = Path(embedded.__file__).parent / "weights" / "scorer"
 OPENAI = {"ViT-L-14-quickgelu": "clip-vit-l-14", "RN50-quickgelu": "clip-rn50"}
 """open_clip's names of OpenAI's models, whose files are in the catalogue of weights."""
 INCEPTION = {"inception": True, "inception_tf": False}
-"""Whether images are antialiased on the way to 299 px (torchmetrics), or not (TensorFlow, pytorch-fid)."""
+"""Whether the resize to 299 px is antialiased (torchmetrics) or not (TensorFlow, pytorch-fid)."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network comes from: its name, its files, and the hash of their contents."""
+    """Name and files of a network, and the hash of their contents."""
 
     kind: str  # "embedded" | "inception" | "inception_tf" | an open_clip model name
     path: Path
@@ -36,9 +36,9 @@ class Source:
 
 @dataclass
 class Network:
-    """A loaded network. `image` takes uint8 [B, 3, H, W] and gives float features [B, D].
+    """A loaded network. `image` takes uint8 [B, 3, H, W] and returns float features [B, D].
 
-    With `side`, it takes images that `reduced` has brought to that side.
+    With `side`, it takes images that `reduced` has resized to that side.
     """
 
     image: Callable
@@ -48,7 +48,7 @@ class Network:
 
 
 def find(kind: str, config: dict[str, Any]) -> Source:
-    """The source of a network, with its hash. Raises MissingWeightsError."""
+    """Return the source of a network with its hash. Raises MissingWeightsError."""
     path = config["clip"]["path"]
     if kind == "embedded":
         folder = Path(path or EMBEDDED)
@@ -73,7 +73,7 @@ def find(kind: str, config: dict[str, Any]) -> Source:
 
 @cache
 def load(source: Source, device: str) -> Network:
-    """Load a network on a device, once."""
+    """Load a network on a device. It is loaded once."""
     if source.kind == "embedded":
         from sega.embedded.scorer import load_scorer
 
@@ -93,7 +93,7 @@ def _open_clip(source: Source, device: str) -> Network:
 
     if source.kind not in open_clip.list_models():
         raise RequestError(f"open_clip has no model {source.kind!r}; see open_clip.list_models()")
-    if source.kind in OPENAI and source.path.suffix == ".pt":  # OpenAI's own archive, which is no state dict
+    if source.kind in OPENAI and source.path.suffix == ".pt":  # OpenAI's own archive, which is not a state dict
         model = open_clip.load_openai_model(str(source.path), precision="fp32", device=device).eval()
     else:
         model = open_clip.create_model(source.kind, pretrained=str(source.path), device=device).eval()
@@ -115,10 +115,10 @@ def _open_clip(source: Source, device: str) -> Network:
 
 
 def reduced(images, side: int, whole: bool = False):
-    """Images uint8 [B, 3, H, W] on the CPU as [B, 3, side, side], as open_clip and CLIP's processors do it.
+    """Resize images uint8 [B, 3, H, W] on the CPU to [B, 3, side, side], as the processors of open_clip and CLIP do.
 
-    Antialiased bicubic in whole values. The shorter side becomes `side` and the middle is kept; with `whole` the longer
-    side does, and black is put around.
+    The filter is antialiased bicubic with rounding. The shorter side becomes `side` and the middle is cut out. With
+    `whole` the longer side becomes `side`, and the rest is black.
     """
     import torch.nn.functional as F
 
@@ -136,9 +136,9 @@ def reduced(images, side: int, whole: bool = False):
 
 
 def _scaled(embed: Callable) -> Callable:
-    """Features at length sqrt(D): contrastive training fixes their direction only, and KID has the cube of the length.
+    """Scale features to length sqrt(D), because contrastive training fixes their direction only.
 
-    With it the kernel of KID lies between 0 and 8, and FID between 0 and 4 D, for any such model.
+    The kernel of KID is then between 0 and 8, and FID between 0 and 4 D, for any such model.
     """
 
     def scaled(images):

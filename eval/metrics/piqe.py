@@ -1,8 +1,8 @@
-"""PIQE on one core while an image is decoded: the score of `pyiqa`, without its maps and their memory.
+"""Compute PIQE on one core: the score of `pyiqa`, without its maps and their memory.
 
-pyiqa's version is written for GPUs and takes 25 times as long on a core, which made this one measure cost more than
-all networks of the embedded protocol (`scripts/bench_eval.py`). It remains the oracle of the tests. The blind score is
-of Venkatanath et al., "Blind image quality evaluation using perception based features", NCC 2015.
+pyiqa's version is written for GPUs and takes 25 times as long on a core, so this one measure took longer than all
+networks of the embedded protocol (`scripts/bench_eval.py`). The tests compare with it.
+Source: Venkatanath et al., "Blind image quality evaluation using perception based features", NCC 2015.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 
 BLOCK = 16
 WINDOW, SIGMA = 7, 7 / 6
-"""Side and width of the Gaussian that local mean and contrast are taken with, px."""
+"""Side and width in pixels of the Gaussian for local mean and contrast."""
 ACTIVE = 0.1
-"""Variance of normalised luminance from which a block counts."""
+"""Smallest variance of normalised luminance of an active block."""
 SEGMENT, UNIFORM = 6, 0.1
-"""Pixels of a piece of a block's edge, and the deviation below which such a piece is an artefact."""
+"""Pixels of a segment of a block edge, and the deviation below which a segment is an artefact."""
 STRIP = 4 * BLOCK
-"""Rows worked on at once, so that they stay in a core's cache."""
+"""Rows that are processed together; few enough for the cache of a core."""
 
 PARTS = np.array([[1, column in (7, 8), column not in (7, 9)] for column in range(BLOCK)], float)
-"""Columns of a block that count as all of it, its centre and its surround; pyiqa's surround leaves out 7 and 9."""
+"""Weights of the columns for the whole block, its centre and its surround. pyiqa's surround leaves out 7 and 9."""
 
 
 def piqe(image: np.ndarray) -> float:
-    """Score of an image uint8 [H, W, 3], 0 (best) to 100; within 0.01 of pyiqa's, but for blocks at a threshold.
+    """Return the score of an image uint8 [H, W, 3], 0 (best) to 100; within 0.01 of pyiqa's, except at thresholds.
 
-    Sides that are no multiple of 16 px are continued by reflection as far as their remainder, as pyiqa does it; what
-    fills no block after that is left out. The brightest value counts as 255.
+    A side that is not a multiple of 16 px is padded by reflection of its remainder, as in pyiqa. Pixels that fill no
+    block are left out. The brightest value is scaled to 255.
     """
     grey = _grey(image)
     remainders = [(0, side % BLOCK) for side in grey.shape]
@@ -41,7 +41,7 @@ def piqe(image: np.ndarray) -> float:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    """Luminance in whole numbers, the largest 255: float32 [H, W]."""
+    """Return the luminance in whole numbers, with maximum 255: float32 [H, W]."""
     grey, weights = np.empty(image.shape[:2], np.float32), np.array([0.299, 0.587, 0.114], np.float32)
     strip = np.empty((STRIP, *image.shape[1:]), np.float32)
     for top in range(0, len(grey), STRIP):
@@ -53,13 +53,13 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _normalised(grey: np.ndarray) -> Iterator[np.ndarray]:
-    """Luminance less its local mean, over its local deviation plus 1: strips [rows, W], whole blocks only.
+    """Yield luminance minus its local mean, over its local deviation plus 1: strips [rows, W] of whole blocks.
 
-    A strip is overwritten by the next one: fresh memory would cost more than the arithmetic.
+    The next strip overwrites a strip, because new memory would take longer than the arithmetic.
     """
     import cv2
 
-    cv2.setNumThreads(1)  # images go side by side on worker processes
+    cv2.setNumThreads(1)  # worker processes already use all cores
     around = WINDOW // 2
     weights = np.exp(-(np.arange(-around, around + 1) ** 2) / (2 * SIGMA**2))
     weights = (weights / weights.sum()).astype(np.float32)
@@ -84,7 +84,7 @@ def _normalised(grey: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _blocks(strip: np.ndarray) -> tuple[float, int]:
-    """Summed distortion of the active blocks in a strip [rows, W], and their number."""
+    """Return the summed distortion of the active blocks in a strip [rows, W], and their number."""
     rows, columns = (side // BLOCK for side in strip.shape)
     tall = strip.reshape(rows, BLOCK, columns * BLOCK)
     sums = tall.sum(1).reshape(rows, columns, BLOCK).astype(np.float64) @ PARTS
@@ -102,7 +102,7 @@ def _blocks(strip: np.ndarray) -> tuple[float, int]:
 
 
 def _have_uniform_pieces(edges: np.ndarray) -> np.ndarray:
-    """Which edges [16, ...] have a piece of `SEGMENT` pixels that hardly vary: bool [...]."""
+    """Return which edges [16, ...] have a segment of `SEGMENT` pixels that hardly vary: bool [...]."""
     squares, found = edges * edges, np.zeros(edges.shape[1:], bool)
     total, square = edges[:SEGMENT].sum(0), squares[:SEGMENT].sum(0)
     limit = UNIFORM**2 * SEGMENT * (SEGMENT - 1)
@@ -115,5 +115,5 @@ def _have_uniform_pieces(edges: np.ndarray) -> np.ndarray:
 
 
 def _variance(total: np.ndarray, square: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Unbiased variance from sums over `count` values."""
+    """Return the unbiased variance from sums over `count` values."""
     return np.maximum(square - total * total / count, 0) / (count - 1)

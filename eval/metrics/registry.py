@@ -1,6 +1,6 @@
-"""Looks up measures and metrics: those of this project, then those of installed packages.
+"""Find measures and metrics by name: those of this project, then those of installed packages.
 
-A package adds its own by an entry point of the group `sega_bench.metrics`; docs/evaluation.md shows one.
+A package adds its own with an entry point of the group `sega_bench.metrics`. docs/evaluation.md has an example.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def measures() -> dict[str, Measure]:
-    """Every measure by name."""
+    """Return every measure by name."""
     return _found()[0]
 
 
 def metrics() -> dict[str, Metric]:
-    """Every metric by name, in the order of the table. RequestError names a package whose entries can't be used."""
+    """Return every metric by name, in the order of the table. Wrong entries of a package raise RequestError."""
     return _found()[1]
 
 
@@ -64,11 +64,11 @@ def _load(entry: EntryPoint) -> list[Measure | Metric]:
 
 
 def _misfit(item: Measure | Metric, measures: dict[str, Measure]) -> str:
-    """What an entry of another package declares wrongly, "" for nothing."""
+    """Return the mistake in an entry of another package, "" if it is right."""
     if isinstance(item, Metric):
         if item.measure not in measures:
-            return f"is of an unknown measure {item.measure}"
-        return "" if item.kind in KINDS else f"is of kind {item.kind} and not one of {', '.join(KINDS)}"
+            return f"has an unknown measure {item.measure}"
+        return "" if item.kind in KINDS else f"has kind {item.kind}, which is not one of {', '.join(KINDS)}"
     module, colon, function = item.compute.partition(":")
     if not module or module.startswith(".") or not colon or not function:
         return f"has compute={item.compute}, which must have the form package.module:function"
@@ -81,7 +81,7 @@ def _misfit(item: Measure | Metric, measures: dict[str, Measure]) -> str:
 def _broken(entry: EntryPoint, why: str) -> RequestError:
     return RequestError(
         f"metrics of the package {_package(entry)} ({entry.name} = {entry.value}) can't be used: {why}; "
-        f"mend it, or remove it with pip uninstall {_package(entry)}"
+        f"fix it, or remove it with pip uninstall {_package(entry)}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Scores learned from people: PickScore, HPSv2, ImageReward and the LAION aesthetic predictor.
+"""Measure scores that are learned from human choices: PickScore, HPSv2, ImageReward, LAION aesthetics.
 
-Their own packages can't be installed beside ours, so each is built here on classes of transformers or open_clip from
-its published file. Sizes are read from the shapes in the file; what shapes don't show is stated beside it.
+The published packages need other versions than ours, so each model is built here from its published file, on classes of
+transformers or open_clip. Sizes are read from the shapes in the file. Constants below give what shapes do not show.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .measures import Batch, Context, embed
 from .weights import find
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""OpenAI's normalisation, which all of these use."""
+"""OpenAI's normalisation. All of these models use it."""
 HPS_MODEL = "ViT-H-14"
 PICKSCORE_HEADS = 16  # of the image and of the text, as in CLIP ViT-H/14
 IMAGEREWARD_MEAN, IMAGEREWARD_STD = 0.16717362830052426, 1.0333394966054072
@@ -23,7 +23,7 @@ CLIP_FOR_AESTHETIC = "ViT-L-14-quickgelu"
 
 
 def pickscore(context: Context) -> Callable[[Batch], list]:
-    """PickScore v1 (arXiv 2305.01569): exp(logit scale) times the cosine of image and prompt, about 15 to 25."""
+    """Measure PickScore v1 (arXiv 2305.01569): exp(logit scale) times the cosine of image and prompt, some 15 to 25."""
     import open_clip
 
     model = load_pickscore(_path(context, "pickscore")).to(context.config["device"])
@@ -37,14 +37,14 @@ def pickscore(context: Context) -> Callable[[Batch], list]:
 
 
 def load_pickscore(path: Path):
-    """A CLIPModel with the weights of a safetensors file; any widths and depths, 16 heads."""
+    """Return a CLIPModel with the weights of a safetensors file, of any width and depth, with 16 heads."""
     from safetensors.torch import load_file
 
     return clip_model(load_file(path))
 
 
 def clip_model(state: dict[str, Any]):
-    """A transformers CLIPModel in evaluation for a state dict, its sizes read from the shapes."""
+    """Return a transformers CLIPModel of a state dict in evaluation mode. Sizes are read from the shapes."""
     from transformers import CLIPConfig, CLIPModel
 
     state = {name: value for name, value in state.items() if not name.endswith("position_ids")}
@@ -75,9 +75,9 @@ def clip_model(state: dict[str, Any]):
 
 
 def hpsv2(context: Context) -> Callable[[Batch], list]:
-    """HPSv2 (arXiv 2306.09341): 100 times the cosine of image and prompt, about 20 to 33.
+    """Measure HPSv2 (arXiv 2306.09341): 100 times the cosine of image and prompt, about 20 to 33.
 
-    Its package gives the cosine, its tables 100 times it. The longer side is fitted and black put around.
+    Its package returns the cosine, its tables have 100 times the cosine. The longer side is resized, the rest is black.
     """
     import open_clip
     import torch
@@ -96,7 +96,7 @@ def hpsv2(context: Context) -> Callable[[Batch], list]:
 
 
 def imagereward(context: Context) -> Callable[[Batch], list]:
-    """ImageReward-v1.0 (arXiv 2304.05977): BLIP's text encoder looks at the image; mean 0, deviation 1 at home."""
+    """Measure ImageReward-v1.0 (arXiv 2304.05977); mean 0 and deviation 1 on its training data."""
     import torch
     from tokenizers import BertWordPieceTokenizer
 
@@ -131,11 +131,11 @@ VISION_NAMES = {
     "attn.qkv": "self_attn.qkv",
     "attn.proj": "self_attn.projection",
 }
-"""Parts of parameter names of BLIP's image encoder, and what transformers calls them."""
+"""Parts of parameter names of BLIP's image encoder, and their names in transformers."""
 
 
 def imagereward_parts(state: dict[str, Any]) -> tuple:
-    """BlipVisionModel, BlipTextModel and the head of an ImageReward file, in evaluation; heads are 64 wide."""
+    """Return BlipVisionModel, BlipTextModel and the head of an ImageReward file, in evaluation mode."""
     from transformers import BlipTextConfig, BlipVisionConfig, BlipVisionModel
     from transformers.models.blip.modeling_blip_text import BlipTextModel
 
@@ -178,7 +178,7 @@ def _vision_name(name: str) -> str:
 
 
 def aesthetic(context: Context) -> Callable[[Batch], list]:
-    """LAION aesthetic predictor on CLIP ViT-L/14, V1 (a linear head) or V2 (pyiqa's five linear layers), 1 to 10."""
+    """Measure the LAION aesthetic predictor on CLIP ViT-L/14, 1 to 10: V1 (a linear head) or V2 (pyiqa)."""
     import torch
 
     version = context.config["aesthetic"]["version"]
@@ -210,7 +210,7 @@ def _mlp(state: dict[str, Any]):
 
 
 def _prompted(context: Context, side: int, whole: bool, score: Callable) -> Callable[[Batch], list]:
-    """Scores of images that have a prompt; `score` takes normalised images [B, 3, side, side] and B prompts."""
+    """Score images that have a prompt. `score` takes normalised images [B, 3, side, side] and B prompts."""
     import torch
 
     device = context.config["device"]
@@ -244,7 +244,7 @@ def _side(model: Any) -> int:
 
 
 def _filled(kind: Any, config: Any, state: dict[str, Any], **options: Any):
-    """A model of `config` that holds exactly the weights of `state`."""
+    """Return a model of `config` with exactly the weights of `state`."""
     import torch
 
     with torch.device("meta"):

@@ -1,7 +1,7 @@
-"""Intervals and comparisons. Numpy only; every function draws from its own seeded generator.
+"""Compute intervals and comparisons with numpy. Every function has its own seeded generator.
 
-Images of one prompt go together: resampling is over prompts, so that several seeds of a prompt don't pose as
-independent. Nothing depends on the order of the input.
+Resampling is over prompts, because images of one prompt with several seeds are not independent. No result depends on
+the order of the input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..records.runs import Key
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; low and high are None where there is too little to tell."""
+    """A value with its interval; low and high are None if there are too few prompts."""
 
     value: float
     low: float | None
@@ -26,14 +26,14 @@ class Estimate:
 
 
 def draws(groups: int, samples: int, seed: int) -> np.ndarray:
-    """How often each group is taken in each resample: int64 [samples, groups], every row sums to `groups`."""
+    """Return how often each group is in each resample: int64 [samples, groups], every row sums to `groups`."""
     return np.random.default_rng([seed, groups]).multinomial(groups, np.full(groups, 1 / groups), size=samples)
 
 
 def mean_interval(
     values: Sequence[float], groups: Sequence[Hashable], samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Estimate:
-    """Mean of values, and its percentile bootstrap interval over groups (prompts)."""
+    """Return the mean of values with its percentile bootstrap interval over groups (prompts)."""
     values = np.asarray(values, np.float64)
     names = sorted(set(groups), key=str)
     place = {name: k for k, name in enumerate(names)}
@@ -51,13 +51,13 @@ def mean_interval(
 
 
 def quantiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    """The central interval of the given level."""
+    """Return the central interval of the given level."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def jackknife_error(left_out: np.ndarray, level: float) -> float:
-    """Half the width of a normal interval, from values [groups] that each leave one group out (Efron 1982)."""
+    """Return half the width of a normal interval, from values [groups] without one group each (Efron 1982)."""
     n = len(left_out)
     error = float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
     return NormalDist().inv_cdf((1 + level) / 2) * error
@@ -66,7 +66,7 @@ def jackknife_error(left_out: np.ndarray, level: float) -> float:
 def paired_difference(
     a: Mapping[Key, float], b: Mapping[Key, float], samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Estimate | None:
-    """Mean of a - b over the images both have, resampled over prompts; None when they share none."""
+    """Return the mean of a - b over common images, resampled over prompts. None without common images."""
     common = sorted(set(a) & set(b), key=str)
     if not common:
         return None
@@ -81,7 +81,7 @@ def win_rate(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate | None:
-    """Share of common images on which a is better than b; a tie counts one half."""
+    """Return the share of common images on which a is better than b. A tie counts one half."""
     sign = 1 if higher_is_better else -1
     scores = {key: float(np.sign(sign * (a[key] - b[key])) + 1) / 2 for key in set(a) & set(b)}
     return paired_difference(scores, dict.fromkeys(scores, 0.0), samples, level, seed)

@@ -1,6 +1,6 @@
-"""What a measure and a metric declare about themselves.
+"""Types of the declarations of measures and metrics.
 
-A `Measure` is computed for one image and kept (a number in `scores.jsonl`, or an array in the features file).
+A `Measure` is computed for one image and stored (a number in `scores.jsonl`, or an array in the features file).
 A `Metric` is a column of the table: the mean of a measure over images, or a distance between sets of arrays.
 Raise `version` whenever a change moves values: scores with another version are computed again.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 DISTANCES = ("fid", "kid", "cmmd")
 KINDS = ("mean", *DISTANCES, "spectrum", "high_frequency")
-"""What a metric may be: the mean of a measure, a distance to references, or a difference from their spectra."""
+"""Kinds of metrics: the mean of a measure, a distance to references, or a difference from their spectra."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Measure:
     only: str = ""  # the one kind of `network` that can compute it
 
     def function(self) -> Callable[[Any], Callable[[Any], list[Any]]]:
-        """What computes it: takes a Context, gives a function of a Batch that returns a value for each image."""
+        """Return the function that computes it: it takes a Context and returns a function of a Batch."""
         module, name = self.compute.split(":")
         return getattr(import_module(module, __package__), name)
 
@@ -53,7 +53,7 @@ class Metric:
     kind: str  # one of KINDS
     settings: tuple[str, ...] = ()
     references: bool = False
-    parts: tuple[str, ...] = ()  # further means a dict-valued measure gives
+    parts: tuple[str, ...] = ()  # further means of a measure whose value is a dict
     digits: int = 2
     ranked: bool = True  # whether the extreme value is the best one, so that it may be marked
     about: str = ""
@@ -66,12 +66,12 @@ class Metric:
 
     @property
     def value(self) -> str:
-        """What an image's row in `scores.jsonl` calls the number this is the mean of."""
+        """Name of the averaged number in the rows of `scores.jsonl`."""
         return {"spectrum": "spectrum_distance", "high_frequency": "high_frequency"}.get(self.kind, self.measure)
 
 
 def version(text: str) -> str:
-    """The version of an entry; for `package:<name>` the package and its installed version."""
+    """Return the version of an entry. For `package:<name>` it is the package and its installed version."""
     if not text.startswith("package:"):
         return text
     from importlib.metadata import version as installed
@@ -80,17 +80,17 @@ def version(text: str) -> str:
 
 
 def title(metric: Metric, config: dict[str, Any], crop: int | None = None) -> str:
-    """The name that goes over a column, with what a reader must know to compare it."""
+    """Return the title of a column, with the options that are needed to compare it."""
     return metric.title + filled(metric.detail.replace("{crop}", str(crop or "?")), config)
 
 
 def filled(text: str, config: dict[str, Any]) -> str:
-    """A text with the value of an option in place of each `{key}`, such as `{hps.version}`."""
+    """Replace each `{key}` in a text, such as `{hps.version}`, by the value of the option."""
     return re.sub(r"\{([\w.]+)\}", lambda match: str(option(config, match[1])), text)
 
 
 def option(config: dict[str, Any], key: str) -> Any:
-    """The value of a dotted key of a protocol."""
+    """Return the value of a dotted key of a protocol."""
     value: Any = config
     for part in key.split("."):
         value = value[part]

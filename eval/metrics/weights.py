@@ -1,11 +1,11 @@
-"""Weights of the networks behind metrics: where each file comes from, where it lies, and what it must be.
+"""List the weights of metrics: the address, file name and checksum of each file.
 
-All lie in one folder, torch's own for checkpoints (`$TORCH_HOME/hub/checkpoints`), or the one given as `weights=`.
-`python scripts/fetch.py <name>` puts them there. Nothing here opens a connection, and nothing is looked up: a file is
-there, or its metric stays empty with the line that fetches it.
+All files are in one folder: torch's folder for checkpoints (`$TORCH_HOME/hub/checkpoints`), or the one given as
+`weights=`. `python scripts/fetch.py <name>` downloads them. Nothing is downloaded here: if a file is missing, its
+metric has no value, and the reason contains the command that fetches the file.
 
-A checksum that was published is pinned here. Where none was found, `fetch.py` writes down that of the first download
-(`checksums.json` beside the files), and any other content is refused from then on.
+Published checksums are stored here. If there is none, `fetch.py` stores the checksum of the first download in
+`checksums.json` beside the files, and other content is refused later.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CLIP = "https://openaipublic.azureedge.net/clip/models"
 
 
 class MissingWeightsError(Exception):
-    """Weights that can't be used; the message says why, and how to get them."""
+    """Raised for weights that cannot be used. The message gives the reason and the command that fetches them."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One file. `sha256` is "" where its authors publish none."""
+    """One file. `sha256` is "" if its authors publish none."""
 
     name: str
     file: str
@@ -147,7 +147,7 @@ WEIGHTS: dict[str, Weights] = {
 
 
 def folder(given: str | None = None) -> Path:
-    """Where weights lie: the folder given, or torch's for checkpoints."""
+    """Return the folder of weights: the given one, or torch's folder for checkpoints."""
     if given:
         return Path(given)
     cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
@@ -155,12 +155,12 @@ def folder(given: str | None = None) -> Path:
 
 
 def line(name: str, given: str | None = None) -> str:
-    """The command that fetches a file."""
+    """Return the command that fetches a file."""
     return f"python scripts/fetch.py {name}" + (f" weights={given}" if given else "")
 
 
 def find(name: str, given: str | None = None) -> tuple[Path, str]:
-    """Path and sha256 of weights on disk. MissingWeightsError when they are absent or not what they must be."""
+    """Return path and sha256 of weights on disk. Raises MissingWeightsError if they are missing or wrong."""
     item, where = WEIGHTS[name], folder(given)
     path = where / item.file
     if not path.is_file():
@@ -176,16 +176,16 @@ def find(name: str, given: str | None = None) -> tuple[Path, str]:
 
 @cache
 def _sha256(path: Path, size: int, time: int) -> str:
-    """sha256 of a file, read once in a process as long as its size and time stay."""
+    """Return the sha256 of a file. It is read again only if its size or time changed."""
     from sega.store.files import file_sha
 
     return file_sha(path)
 
 
 def recorded(where: Path) -> dict[str, str]:
-    """Checksums of first downloads, by file name."""
+    """Return the checksums of first downloads, by file name."""
     path = where / RECORD
     found = read_record(path)
     if found is None and path.exists():
-        raise RequestError(f"{path} is damaged; bring it back, or remove it to accept the files there as they are")
+        raise RequestError(f"{path} is damaged; restore it, or remove it to accept the files there as they are")
     return found or {}

@@ -1,1 +1,1 @@
-"""Files made from records: the manifest that remembers them, and text formats."""
+"""Write files made from records: the manifest of a report, and text formats."""

@@ -1,7 +1,7 @@
-"""Files made from records, remembered with what they were made from: nothing is made twice.
+"""Write the files of a report only if their inputs changed. A manifest stores the hashes of the inputs.
 
-`<out>/report.json` has an entry for each part of a report: the hash of its inputs, its files with their hashes, and
-what could not be made with the reason.
+`<out>/report.json` has an entry for each part of a report: the hash of its inputs, its files with their hashes, and the
+files that could not be made, with the reason.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ RECORDS = ("scores.json", "scores.jsonl", "images.jsonl", "run.json")
 
 
 class NothingError(Exception):
-    """There is nothing to draw; the message says why."""
+    """Raised if there is nothing to draw. The message gives the reason."""
 
 
 @dataclass
 class Made:
-    """What a part consists of; `fresh` tells whether it was made now."""
+    """Files of a part of a report. `fresh` is true if they were written now."""
 
     files: list[Path] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     fresh: bool = True
 
     def text(self, path: Path, content: str) -> None:
-        """Write a text file and list it."""
+        """Write a text file and add it to `files`."""
         write_text(path, content)
         self.files.append(path)
 
     def drawing(self, path: Path, draw: Callable[[], Any]) -> None:
-        """Save the Pillow image or matplotlib figure that `draw` returns, or note why it raised NothingError."""
+        """Save the Pillow image or matplotlib figure that `draw` returns. A NothingError is noted in `skipped`."""
         try:
             image = draw()
         except NothingError as reason:
@@ -53,7 +53,7 @@ class Made:
 
 
 def inputs(rows: Iterable, options: Any, more: Iterable[Path] = ()) -> str:
-    """Hash of records of rows, further files, options and the source that makes files of them."""
+    """Return the hash of the records of rows, further files, options and the source code of the evaluation."""
     package = Path(__file__).parents[1]
     patterns = ("*.py", "published/*.csv", "gallery/web/*")
     source = [path for pattern in patterns for path in sorted(package.rglob(pattern))]
@@ -63,7 +63,7 @@ def inputs(rows: Iterable, options: Any, more: Iterable[Path] = ()) -> str:
 
 
 def part(out: Path, name: str, state: str, make: Callable[[Made], None], force: bool = False) -> Made:
-    """The files of a part, made by `make` unless they are there and were made from the same inputs."""
+    """Return the files of a part. `make` writes them unless they exist and have the same inputs."""
     manifest = out / "report.json"
     entries = _read(manifest)
     entry = entries.get(name, {})
@@ -78,13 +78,13 @@ def part(out: Path, name: str, state: str, make: Callable[[Made], None], force: 
         shown = {file for item in entries.values() for file in item["files"]}
         for file in set(entry.get("files", ())) - shown:
             if (out / file).resolve().is_relative_to(out.resolve()):
-                (out / file).unlink(missing_ok=True)  # of a cell that is no longer there
+                (out / file).unlink(missing_ok=True)  # of a cell that no longer exists
         write_text(manifest, json.dumps(entries, indent=1, sort_keys=True) + "\n")
     return made
 
 
 def _read(manifest: Path) -> dict[str, Any]:
-    kinds = {"inputs": str, "files": dict, "skipped": dict}  # a damaged record means that all is made again
+    kinds = {"inputs": str, "files": dict, "skipped": dict}  # a damaged entry is ignored, and its part made again
     return {
         name: entry
         for name, entry in (read_record(manifest) or {}).items()

@@ -1,4 +1,4 @@
-"""Tables as text: CSV, Markdown, and LaTeX with booktabs."""
+"""Format tables as CSV, Markdown, or LaTeX with booktabs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ BOOKTABS = "% needs \\usepackage{booktabs}\n"
 
 
 def csv_text(table: pandas.DataFrame) -> str:
-    """A DataFrame as CSV: every digit of a number, an empty field for what is missing, the index left out."""
+    """Return a DataFrame as CSV, with every digit of a number, an empty field for a missing value, and no index."""
     return table.to_csv(index=False, lineterminator="\n")
 
 
 def align(head: list[str], body: list[list[str]]) -> str:
-    """A Markdown table padded to equal widths."""
+    """Return a Markdown table with columns padded to equal widths."""
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in [head, *body]]
     widths = [max(len(line[k]) for line in escaped) for k in range(len(head))]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in escaped]
@@ -26,9 +26,9 @@ def align(head: list[str], body: list[list[str]]) -> str:
 
 
 def booktabs(head: list[str], body: list[list[str]], caption: str, left: int = 2) -> str:
-    """A table environment; `body` is LaTeX, `head` and `caption` plain text, the first `left` columns flush left.
+    """Return a LaTeX table. `body` is LaTeX, `head` and `caption` are plain text.
 
-    A rule stands where the first cell changes.
+    The first `left` columns are flush left. A rule separates rows with different first cells.
     """
     layout = "l" * left + "r" * (len(head) - left)
     lines = [
@@ -50,7 +50,7 @@ def booktabs(head: list[str], body: list[list[str]], caption: str, left: int = 2
 
 
 def tex(text: str) -> str:
-    """Plain text with the special signs of LaTeX escaped."""
+    """Escape the special characters of LaTeX in plain text."""
     special = {
         "\\": r"\textbackslash{}",
         "&": r"\&",

@@ -1,4 +1,4 @@
-"""Numbers as text, with the digits that count."""
+"""Format numbers with their significant digits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..records.schema import Interval, MetricScore
 
 
 def number(value: float, digits: int) -> str:
-    """A value with `digits` decimals; fewer above 1000 and more below 0.1, so that it keeps two digits that count."""
+    """Format a value with `digits` decimals: fewer above 1000, more below 0.1 to keep two significant digits."""
     size = math.floor(math.log10(abs(value))) if value else 0
     if size < -1:
         digits = max(digits, min(8, 1 - size))
@@ -18,7 +18,7 @@ def number(value: float, digits: int) -> str:
 
 
 def measured(value: float, low: float | None, high: float | None, digits: int) -> str:
-    """`41.2 ±3.4`: a value, and half the width of its interval where there is one."""
+    """Format a value and half the width of its interval, if it has one: `41.2 ±3.4`."""
     text = number(value, digits)
     if low is None or high is None:
         return text
@@ -26,5 +26,5 @@ def measured(value: float, low: float | None, high: float | None, digits: int) -
 
 
 def with_interval(cell: MetricScore | Interval, digits: int) -> str:
-    """The value of a cell, as `measured` writes it."""
+    """Format the value of a cell, as `measured` does."""
     return measured(cell["value"], cell["low"], cell["high"], digits)

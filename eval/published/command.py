@@ -1,4 +1,4 @@
-"""The values of the papers, printed or beside ours: `python -m eval.published`."""
+"""Print the values of the papers, or write them beside ours: `python -m eval.published`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .values import join, of_paper, papers
 
 HELP = """usage: python -m eval.published [paper=<name>] [key=value ...]
 
-Prints the values of the papers and how far they are apart; with paper=, writes the table of that paper with our runs
-of the same models, sizes and methods beside it: table-<paper>.csv, .md and .tex. Runs scored by the paper's own
-protocol (eval=<paper>) are preferred.
+Prints the values of the papers and the spread between them. With paper=, it writes the table of that paper beside our
+runs of the same models, sizes and methods: table-<paper>.csv, .md and .tex. Runs that were scored under the protocol of
+the paper (eval=<paper>) are preferred.
 
   python -m eval.published
   python -m eval.published paper=dype store=results/runs
 
   paper    -                {papers}
-  out      results/report   where the table goes
+  out      results/report   folder of the table
 {selection}"""
 
 KEYS = options.KEYS | {"paper": None, "out": "results/report"}
@@ -50,7 +50,7 @@ def published(words: list[str]) -> int:
     rows = options.scored(found) if store.is_dir() and any(store.glob("*/*/*/*/scores.json")) else []
     joined = of_paper(join(rows, protocol=name), known[name])
     if not joined:
-        raise RequestError(f"paper={name}: no value of {known[name]} names a model that we have; see eval/published")
+        raise RequestError(f"paper={name}: {known[name]} has no value of a model in conf/model; see eval/published")
 
     def write(made: Made) -> None:
         made.text(out / f"table-{name}.csv", text.to_csv(joined))

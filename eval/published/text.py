@@ -1,4 +1,4 @@
-"""Published values and ours side by side, as Markdown, LaTeX and CSV."""
+"""Write published values beside ours, as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ..records.schema import MetricScore
 from .values import Joined
 
 READ_WITH_CARE = (
-    "Published values keep their printed digits; where a paper prints several for one entry, all stand. FID compares\n"
-    "only inside one table: reference sets and counts differ between papers. The spread is the largest less the\n"
-    "smallest value of different papers for the same method. `eval/published/README.md` says what each paper did.\n"
+    "Published values keep their printed digits; if a paper prints several for one entry, all are shown. FID can be\n"
+    "compared within one table only, because reference sets and counts differ between papers. The spread is the\n"
+    "largest value minus the smallest of different papers for the same method. `eval/published/README.md` describes\n"
+    "what each paper did.\n"
 )
 
 
@@ -24,9 +25,9 @@ HEADER = [
 
 
 def to_markdown(joined: list[Joined], paper: str = "") -> str:
-    """A table for each model and size: our value, each paper's, the differences and the spread between papers.
+    """Return a table for each model and size: our value, the papers' values, differences, and the spread of papers.
 
-    With `paper`, its values come first and differences are to them alone.
+    With `paper`, its values are first and only they are used for differences.
     """
     parts = []
     for model, size in dict.fromkeys((j.model, j.size) for j in joined):
@@ -37,7 +38,7 @@ def to_markdown(joined: list[Joined], paper: str = "") -> str:
 
 
 def to_latex(joined: list[Joined], paper: str = "") -> str:
-    """The same as booktabs tables."""
+    """Return the same tables for LaTeX with booktabs."""
     parts = []
     for model, size in dict.fromkeys((j.model, j.size) for j in joined):
         chosen = [j for j in joined if (j.model, j.size) == (model, size)]
@@ -67,7 +68,7 @@ def _table(chosen: list[Joined], paper: str) -> tuple[list[str], list[list[str]]
 
 
 def our_cell(j: Joined) -> MetricScore | None:
-    """Our cell of this metric, None where there is no value of ours."""
+    """Return our cell of this metric, None if we have no value."""
     if j.ours is None:
         return None
     if j.metric == "latency_s":
@@ -100,7 +101,7 @@ def _sources(chosen: list[Joined]) -> str:
 
 
 def to_csv(joined: list[Joined]) -> str:
-    """One row a published value, with ours beside it."""
+    """Return one row per published value, with our value beside it."""
     import pandas
 
     body = []

@@ -1,6 +1,6 @@
-"""Published values beside ours: what the papers print, how far they are apart, and the difference to a run.
+"""Load the values of the papers and join them with our runs.
 
-A paper's protocol is not ours (README in `eval/published/`), so a difference is something to explain, never a score.
+A paper's protocol is not ours (README in `eval/published/`), so a difference needs an explanation; it is not a score.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from ..records.rows import Row
 
 FOLDER = Path(__file__).parent
 FAMILIES = {"FLUX": "flux", "Qwen-Image": "qwen"}
-"""How the papers' model names begin, and our name of the model."""
+"""First words of the papers' model names, and our name of the model."""
 METHODS = {"baseline": "vanilla", "dy_yarn": "dype", "dy_ntk": "dype (base=ntk)"}
-"""The papers' names of methods that we call differently; DyPE's table says which base it stands on."""
+"""The papers' names of methods that we call differently; DyPE's table names its base method."""
 NAMES = {"FID": "fid", "KID": "kid", "patch_FID": "patch_fid", "patch_KID": "patch_kid", "CLIP_score": "clip_score"}
-"""Metrics that we have too; `latency_s` stands beside our seconds for an image."""
+"""Metrics that we have too. `latency_s` is compared with our seconds per image."""
 NAMES |= {"ImageReward": "imagereward", "PickScore": "pickscore"}
 
 
 @dataclass(frozen=True)
 class Value:
-    """One printed number. `text` keeps the printed digits; `value` is on our scale."""
+    """One published number. `text` has the printed digits; `value` is on our scale."""
 
     paper: str
     table: str
@@ -41,12 +41,12 @@ class Value:
 
     @property
     def family(self) -> str:
-        """Our name of the model, "" for one that we don't run."""
+        """Return our name of the model, "" for a model that we do not run."""
         return next((ours for theirs, ours in FAMILIES.items() if self.model.startswith(theirs)), "")
 
 
 def load() -> list[Value]:
-    """Every published value."""
+    """Return every published value."""
     found = []
     for path in sorted(FOLDER.glob("*.csv")):
         with path.open(newline="") as file:
@@ -75,7 +75,7 @@ def load() -> list[Value]:
 
 @dataclass(frozen=True)
 class Joined:
-    """One (model, size, method, metric): the papers' values and ours, if we have one."""
+    """The papers' values and ours, if we have one, of one model, size, method and metric."""
 
     model: str
     size: str
@@ -87,13 +87,13 @@ class Joined:
 
     @property
     def spread(self) -> float | None:
-        """Largest less smallest value of different papers; None for one paper."""
+        """Difference between the largest and the smallest value of the papers. None for one paper."""
         numbers = [v.value for v in self.values]
         return max(numbers) - min(numbers) if len({v.paper for v in self.values}) > 1 else None
 
 
 def papers() -> dict[str, str]:
-    """Names of the files in `eval/published`, and of the paper each holds."""
+    """Return the names of the files in `eval/published` with the name of their paper."""
     found = {}
     for path in sorted(FOLDER.glob("*.csv")):
         with path.open(newline="") as file:
@@ -102,9 +102,9 @@ def papers() -> dict[str, str]:
 
 
 def join(rows: list[Row], values: list[Value] | None = None, protocol: str = "") -> list[Joined]:
-    """Published values grouped by what they measure, each with our run of the same model, size and method.
+    """Group published values by model, size, method and metric, and add our run of the same three.
 
-    Where a run was scored by several protocols, the one named `protocol` counts.
+    If a run was scored under several protocols, the one named `protocol` is used.
     """
     rows = sorted(rows, key=lambda row: row.protocol == protocol)
     ours = {(row.run.model, row.size, row.label): row for row in rows}
@@ -118,7 +118,7 @@ def join(rows: list[Row], values: list[Value] | None = None, protocol: str = "")
 
 
 def of_paper(joined: list[Joined], paper: str) -> list[Joined]:
-    """The entries of one paper, one for each of its data sets, other papers' values kept beside them."""
+    """Return the entries of one paper, one per data set, with the values of other papers beside them."""
     found = []
     for j in joined:
         for dataset in dict.fromkeys(v.dataset for v in j.values if v.paper == paper):

@@ -1,4 +1,4 @@
-"""What lies beside a run: images, rows, step records, scores. `frame(store)` gives all scores as a DataFrame."""
+"""Read the records of runs: images, rows, step records, scores. `frame(store)` returns all scores as a DataFrame."""
 
 from .tidy import frame
 

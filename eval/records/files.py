@@ -1,4 +1,4 @@
-"""Files of records: read with damage named, written by rename, and known by their hashes."""
+"""Read, write and hash the files of records. Files are written under another name and then renamed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sega.errors import RequestError
 from sega.store.files import atomic
 
 DAMAGED_ZIP = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What zipfile raises for changed bytes: a bit of the flags, for example, makes a file "encrypted" (RuntimeError)."""
+"""Errors of zipfile for changed bytes. A changed flag can make a file "encrypted" (RuntimeError), for example."""
 
 
 def digest(value: Any) -> str:
-    """Hash of plain data, 16 hex digits. Scores are known by it, so its form must stay (`sega.store` has another)."""
+    """Return the hash of plain data, 16 hex digits. It identifies scores, so it must not change."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_digest(*paths: Path) -> str:
-    """sha256 over the contents of files, in the order given."""
+    """Return one sha256 of the contents of files, in the given order."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -32,7 +32,7 @@ def file_digest(*paths: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file; RequestError names one that can't be read."""
+    """Return the content of a JSON file. A file that cannot be read raises RequestError."""
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -40,14 +40,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write by rename."""
+    """Write a text file. A reader never sees a half-written file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as scratch:
         scratch.write_text(text)
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an npz by rename."""
+    """Write an npz file. A reader never sees a half-written file."""
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """Arrays of an npz, {} when it is missing or damaged (they are then computed again)."""
+    """Return the arrays of an npz file, {} if it is missing or damaged (they are then computed again)."""
     import numpy as np
 
     try:
@@ -67,7 +67,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 def are_sound(path: Path) -> bool:
-    """Whether every array of an npz agrees with its checksum; holds one block in memory at a time."""
+    """Return whether every array of an npz file has the right checksum. Reads one block at a time."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

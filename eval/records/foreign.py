@@ -1,9 +1,9 @@
-"""Images that this project did not make: any folder, with an optional file of prompts.
+"""Read images that this project did not make: any folder, with an optional file of prompts.
 
 Layouts: images anywhere under the folder; or GenEval's `<number>/samples/*` with `<number>/metadata.jsonl`, whose
-`<number>/grid.png` shows the samples again and is left out. Hidden files and folders are not looked at.
+`<number>/grid.png` repeats the samples and is left out. Hidden files and folders are ignored.
 Prompts: `.txt` with a line for each image in order of names, or `.jsonl`, `.json`, `.csv` or `.tsv` with `file` and
-`prompt` (and, if there, `prompt_id` and `seed`). What is done to images that are not 8-bit RGB is told.
+`prompt` (optional: `prompt_id` and `seed`). A note is printed for images that are converted to 8-bit RGB.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .runs import Run, RunImage
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OTHERS = (".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".psd", ".svg", ".tga")
-"""Images too, but of a kind that is not read."""
+"""Formats of images that are not read."""
 
 
 def load_folder(folder: Path, prompts: Path | None = None) -> Run:
-    """A folder of images as a run. RequestError when it holds none or the prompts don't fit it."""
+    """Return a folder of images as a run. Raises RequestError if it has no images or the prompts do not match."""
     if not folder.is_dir():
-        raise RequestError(f"{folder} is no folder; give path=<run folder or folder of images>")
+        raise RequestError(f"{folder} is not a folder; give path=<run folder or folder of images>")
     seen = sorted(p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     files = [p for p in seen if p.suffix.lower() in KINDS and (p.is_file() or p.is_symlink())]
     if not files:
-        raise RequestError(f"no images in {folder}; looked for {', '.join(KINDS)}")
+        raise RequestError(f"no images in {folder}; files that are read end in {', '.join(KINDS)}")
     notes = [
-        f"{p.relative_to(folder)} is of a kind that is not read; convert it to PNG"
+        f"{p.relative_to(folder)} has a format that is not read; convert it to PNG"
         for p in seen
         if p.suffix.lower() in OTHERS and p.is_file()
     ]
@@ -46,7 +46,7 @@ def load_folder(folder: Path, prompts: Path | None = None) -> Run:
     elif samples:
         found = _geneval(folder, samples, notes)
         rest = [p for p in files if p not in set(samples) and not _is_grid(p)]
-        notes += [f"{p.relative_to(folder)} is no sample of GenEval's layout" for p in rest]
+        notes += [f"{p.relative_to(folder)} is not a sample in GenEval's layout" for p in rest]
     else:
         found = [RunImage(p, str(p.relative_to(folder)), 0) for p in files]
     done = Counter(change for p in found for change in images.changes(p.path))
@@ -66,7 +66,7 @@ def load_folder(folder: Path, prompts: Path | None = None) -> Run:
 
 
 def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
-    """Lines that tell what of a run was not scored and why, [] where all was; `damaged` as in `scores.json`."""
+    """Return lines about files that are not scored, and why; [] if all are. `damaged` is that of `scores.json`."""
     lines = []
     if damaged:
         lines.append(f"warning: {len(damaged)} of {len(run.images)} images in {run.folder} are left out:")
@@ -78,7 +78,7 @@ def left_out(run: Run, damaged: list[dict[str, str]]) -> list[str]:
 
 
 def _metadata(image: Path) -> Path:
-    """Where GenEval's layout has the prompt of a sample."""
+    """Return the file that contains the prompt of a sample in GenEval's layout."""
     return image.parent.parent / "metadata.jsonl"
 
 
@@ -87,7 +87,7 @@ def _is_grid(path: Path) -> bool:
 
 
 def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[RunImage]:
-    """Samples by folder and place in it; metadata that hold no prompt are named in `notes`."""
+    """Return the samples by folder and index. Metadata without a prompt get a line in `notes`."""
     found: list[RunImage] = []
     folders: dict[Path, list[Path]] = {}
     for path in samples:
@@ -96,7 +96,7 @@ def _geneval(folder: Path, samples: list[Path], notes: list[str]) -> list[RunIma
         metadata = _metadata(paths[0])
         rows, _ = read_rows(metadata, ("prompt",))
         if not rows:
-            notes.append(f"{metadata.relative_to(folder)} holds no prompt; its samples are scored without one")
+            notes.append(f"{metadata.relative_to(folder)} contains no prompt; its samples are scored without one")
         prompt, name = rows[0]["prompt"] if rows else None, str(parent.parent.relative_to(folder))
         found += [RunImage(path, name, number, prompt) for number, path in enumerate(sorted(paths))]
     return found
@@ -114,7 +114,7 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[RunIma
     rows = _table(prompts)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"file", "prompt"} <= set(row):
-            raise RequestError(f"{prompts} row {number} lacks file or prompt")
+            raise RequestError(f"{prompts} row {number} has no file or no prompt")
     by_file = {str(row["file"]): row for row in rows}
     names = [str(p.relative_to(folder)) for p in files]
     for name in by_file:
@@ -126,9 +126,9 @@ def _with_prompts(folder: Path, files: list[Path], prompts: Path) -> list[RunIma
         try:
             seed = int(row.get("seed") or 0)
         except (ValueError, TypeError):
-            raise RequestError(f"{prompts}: seed {shortened(row['seed'])} of {name} is no whole number") from None
+            raise RequestError(f"{prompts}: seed {shortened(row['seed'])} of {name} is not a whole number") from None
         if not isinstance(row.get("prompt", ""), str | None):
-            raise RequestError(f"{prompts}: the prompt of {name} is no sentence")
+            raise RequestError(f"{prompts}: the prompt of {name} is not text")
         found.append(RunImage(path, str(row.get("prompt_id") or name), seed, row.get("prompt")))
     keys = [image.key for image in found]
     if len(set(keys)) < len(keys):
@@ -141,12 +141,12 @@ def _table(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         rows, damaged = read_rows(path)
         if damaged:
-            raise RequestError(f"{path} line {damaged[0]} is no JSON object")
+            raise RequestError(f"{path} line {damaged[0]} is not a JSON object")
         return rows
     if path.suffix == ".json":
         rows = read_json(path)
         if not isinstance(rows, list):
-            raise RequestError(f"{path} must hold a list of objects with file and prompt")
+            raise RequestError(f"{path} must contain a list of objects with file and prompt")
         return rows
     if path.suffix in (".csv", ".tsv"):
         text = io.StringIO(read_text(path, f"prompts={path}"), newline="")

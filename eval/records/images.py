@@ -1,4 +1,4 @@
-"""Reading images: once for all metrics, on worker processes, and with damage named."""
+"""Read images: once for all metrics, on worker processes, and with a reason for each damaged one."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PIXELS = 2**24
-"""At most this many pixels in a batch, so that memory does not grow with the size of images."""
+"""Largest number of pixels in a batch, so that memory does not grow with the size of images."""
 
 
 BACKGROUND = "white"
-"""What transparent images are laid on."""
+"""Background of transparent images."""
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Modes of Pillow with more than 8 bits."""
 ORIENTATION = 0x0112
 
 
 class DamagedError(Exception):
-    """An image that can't be used; the message says why."""
+    """Raised for an image that cannot be used. The message gives the reason."""
 
 
 def unreadable() -> tuple[type[Exception], ...]:
-    """What Pillow raises for damaged files of any format."""
+    """Return the errors that Pillow raises for damaged files of any format."""
     from PIL.Image import DecompressionBombError
 
-    lengths = (TypeError, KeyError, IndexError, OverflowError, struct.error)  # of fields that lack or lie
+    lengths = (TypeError, KeyError, IndexError, OverflowError, struct.error)  # for fields that are missing or wrong
     return OSError, SyntaxError, ValueError, EOFError, DecompressionBombError, *lengths
 
 
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """uint8 [H, W, 3] of an encoded image. Raises DamagedError, also for another size (W, H) than expected.
+    """Decode an image to uint8 [H, W, 3]. Raises DamagedError, also if the size is not the expected (W, H).
 
-    Turned upright as its EXIF data say, 16-bit and float values scaled to 8 bits, transparency laid on white.
+    The EXIF orientation is applied, values of more than 8 bits are scaled, and transparency gets a white background.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -65,7 +65,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def to_rgb(file: Image.Image) -> np.ndarray:
-    """uint8 [H, W, 3] of a PIL image of any mode. ValueError for floats that are no numbers or lie beyond 0 to 255."""
+    """Convert a PIL image of any mode to uint8 [H, W, 3]. Floats that are NaN or outside 0 to 255 raise ValueError."""
     from PIL import Image
 
     if file.mode in DEEP:
@@ -78,44 +78,44 @@ def to_rgb(file: Image.Image) -> np.ndarray:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """uint8 of values with more than 8 bits: whole numbers of 0 to 65535, floats of 0 to 1 or, above that, to 255."""
+    """Scale values to uint8: whole numbers from 0 to 65535, floats from 0 to 1 or from 0 to 255."""
     whole = np.issubdtype(values.dtype, np.integer)
     values = values.astype(np.float64)
     low, high = values.min(), values.max()
     top = 65535.0 if whole else 1.0 if high <= 1 else 255.0
     if not (low >= 0 and high <= top):  # NaN compares as false
-        raise ValueError(f"values from {low:g} to {high:g} are of no known range")
+        raise ValueError(f"values from {low:g} to {high:g} have no known range")
     return np.rint(values * (255 / top)).astype(np.uint8)
 
 
 def has_alpha(file: Image.Image) -> bool:
-    """Whether parts of a PIL image may be transparent."""
+    """Return whether parts of a PIL image may be transparent."""
     return file.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in file.info
 
 
 def changes(path: Path) -> list[str]:
-    """What `decode` does to an image besides decoding, from the head of its file; [] for one that can't be read."""
+    """Return the changes that `decode` makes to an image, from the head of its file. [] if it cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(path) as file:
             found = [f"of mode {file.mode} are scaled to 8 bits"] if file.mode in DEEP or _is_16_bit(file) else []
-            found += ["are turned as their EXIF orientation says"] if file.getexif().get(ORIENTATION, 1) != 1 else []
-            found += [f"are laid on {BACKGROUND} where they are transparent"] if has_alpha(file) else []
-            found += ["have several frames, of which the first counts"] if getattr(file, "n_frames", 1) > 1 else []
+            found += ["are rotated to their EXIF orientation"] if file.getexif().get(ORIENTATION, 1) != 1 else []
+            found += [f"are transparent and get a {BACKGROUND} background"] if has_alpha(file) else []
+            found += ["have several frames; the first is used"] if getattr(file, "n_frames", 1) > 1 else []
             return found
     except unreadable():
         return []
 
 
 def _is_16_bit(file: Image.Image) -> bool:
-    """Whether the file holds 16 bits a channel in colour, which Pillow has no mode for: it keeps the upper 8."""
+    """Return whether a colour file has 16 bits per channel. Pillow keeps the upper 8, since it has no mode for 16."""
     tiles = [str(argument) for tile in getattr(file, "tile", ()) for argument in tile[3:]]
     return any("16" in argument for argument in tiles)
 
 
 def read(path: Path, sha: str | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
-    """An image from disk; DamagedError when it is missing, broken, or not the one that was recorded."""
+    """Read an image. Raises DamagedError if it is missing, broken or differs from its record."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -127,7 +127,7 @@ def read(path: Path, sha: str | None = None, size: tuple[int, int] | None = None
 
 
 def size(path: Path) -> tuple[int, int] | None:
-    """(W, H) from the head of a file, None where it can't be read."""
+    """Return (W, H) from the head of a file, None if it cannot be read."""
     from PIL import Image
 
     try:
@@ -139,9 +139,9 @@ def size(path: Path) -> tuple[int, int] | None:
 
 
 def reduced(path: Path, size: tuple[int, int], filter: str) -> np.ndarray:
-    """An image from disk brought to (W, H): its middle in that shape, then resampled.
+    """Read an image, cut its middle to the aspect of (W, H) and resample it to that size.
 
-    DamagedError also for an image that would have to be enlarged.
+    An image that is smaller than (W, H) raises DamagedError.
     """
     from PIL import Image
 
@@ -166,9 +166,10 @@ def _one_thread() -> None:
 
 
 def results(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[Any]:
-    """What the tasks return, in their order, or the DamagedError they raise; on `workers` processes, 0: on this one.
+    """Yield what the tasks return, in their order, or the DamagedError they raise.
 
-    Tasks for processes are picklable. No more than two results a worker are waiting, so memory is bounded.
+    Tasks run on `workers` processes (0: in this one) and must be picklable then. At most two results per worker wait,
+    so memory is bounded.
     """
     if not workers:
         for task in tasks:
@@ -201,10 +202,10 @@ def _attempt(task: Callable[[], Any]) -> Any:
 
 
 def batches(found: Iterator[Any], batch: int) -> Iterator[tuple[list[int], np.ndarray | None, dict[int, str]]]:
-    """Group images uint8 [H, W, 3] or DamagedErrors: yields (indices, uint8 [B, H, W, 3], damaged).
+    """Group images uint8 [H, W, 3] or DamagedErrors into batches: yields (indices, uint8 [B, H, W, 3], damaged).
 
-    Images of one batch have one size. `damaged` maps indices to reasons and comes with the batch being closed; the
-    array is None when only damage is left to report.
+    Images of one batch have one size. `damaged` maps indices to reasons, with the batch in which they occur. The array
+    is None if a batch has damaged images only.
     """
     held: list[tuple[int, np.ndarray]] = []
     damaged: dict[int, str] = {}
@@ -228,10 +229,10 @@ def batches(found: Iterator[Any], batch: int) -> Iterator[tuple[list[int], np.nd
 
 
 def crops(image: np.ndarray, size: int, count: int, seed: int, key: tuple[str, int]) -> np.ndarray:
-    """`count` crops [count, size, size, 3] of an image at places drawn from (seed, prompt id, image seed) alone.
+    """Cut crops [count, size, size, 3] from an image. Their coordinates depend on (seed, prompt id, image seed) only.
 
-    Places are fractions of the room there is, so that equal keys give the same places in every method and at every
-    size. Raises DamagedError when the image is smaller than the crop.
+    Coordinates are fractions of the free room, so equal keys give the same crops for every method and size. Raises
+    DamagedError if the image is smaller than a crop.
     """
     height, width = image.shape[:2]
     if min(height, width) < size:

@@ -10,7 +10,7 @@ from .runs import Run
 
 
 def method_label(run: Run) -> str:
-    """`sega`, or `sega (amplitude=0)` where a parameter is not the default."""
+    """Return the label of a run: `sega`, or `sega (amplitude=0)` if a parameter is not the default."""
     from sega.loading.methods import load_method
 
     method = run.identity.get("method", {})
@@ -25,7 +25,7 @@ def method_label(run: Run) -> str:
 
 
 def method_place(method: str) -> int:
-    """The place of a method in the order of declaration; unknown methods come last."""
+    """Return the index of a method in the order of declaration. Unknown methods are last."""
     from sega.methods.registry import METHODS
 
     names = list(METHODS)
@@ -33,7 +33,7 @@ def method_place(method: str) -> int:
 
 
 def short(value: Any) -> str:
-    """A value of a parameter as it stands in a label."""
+    """Return the value of a parameter as it is written in a label."""
     return f"{value:g}" if isinstance(value, float) else str(value)[:24]
 
 

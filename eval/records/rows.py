@@ -1,4 +1,4 @@
-"""Rows of the report: every scored run with its label, in the order of the table. Reads records only."""
+"""Load the rows of the report: every scored run with its label, in the order of the table. Reads records only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RENDERS = "true renders"
 EMBEDDED = (
     "These numbers show a property of the small embedded model and its rendered world only, not of FLUX or Qwen-Image."
 )
-"""Stands with every table and figure of rows for which `is_embedded` holds."""
+"""Printed with every table and figure of rows for which `is_embedded` is true."""
 
 
 NOT_ASKED = cast(MetricScore, {"reason": "not part of the protocol when this run was scored"})
@@ -38,12 +38,12 @@ class Row:
 
     @property
     def is_reference(self) -> bool:
-        """Whether these are renders, not images of a model."""
+        """Whether the images are renders and not images of a model."""
         return self.run.method == "renders"
 
     @property
     def size(self) -> str:
-        """Size as in the store, or "several"."""
+        """Size as in the store, or "several" for images of several sizes."""
         return f"{self.run.width}x{self.run.height}" if self.run.width else "several"
 
     @property
@@ -54,16 +54,16 @@ class Row:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """Rows of one group are compared with each other."""
+        """Model, protocol and size. Rows with the same group are compared with each other."""
         return self.run.model, self.protocol, self.size
 
     def cell(self, metric: str) -> MetricScore:
-        """The cell of a metric; one with a reason alone when it was not asked for."""
+        """Return the cell of a metric. A metric that is not in the protocol has a cell with a reason only."""
         return self.block["metrics"].get(metric, NOT_ASKED)
 
     @cached_property
     def scored(self) -> list[ScoreRow]:
-        """Rows of `scores.jsonl`; none where they are not those of the block."""
+        """Rows of `scores.jsonl`; [] if they do not belong to the block."""
         sound = are_rows_sound(self.run.folder, self.protocol, self.block)
         return score_rows(self.run.folder, self.protocol) if sound else []
 
@@ -73,7 +73,7 @@ class Row:
         return read_arrays(self.run.folder / f"features-{self.protocol}.npz")
 
     def values(self, measure: str) -> dict[Key, float]:
-        """Value of each image for a measure of `scores.jsonl`."""
+        """Return the value of each image for a measure of `scores.jsonl`."""
         found = {}
         for row in self.scored:
             value = row["values"].get(measure)
@@ -91,7 +91,7 @@ class Row:
 def load_rows(
     store: Path, cache: Path, model: str | None = None, method: str | None = None, protocol: str | None = None
 ) -> tuple[list[Row], list[Run]]:
-    """Scored runs of a store in table order, with the renders they are compared with; and the runs without scores."""
+    """Return the scored runs of a store with their held-out renders, in table order, and the runs without scores."""
     runs = find_runs(store)
     if not runs:
         raise RequestError(f"no runs in {store}; generate (python run.py), score (python -m eval), then report")
@@ -124,7 +124,7 @@ def _blocks(run: Run, protocol: str | None) -> list[Row]:
 
 
 def _renders(rows: list[Row], cache: Path) -> list[Row]:
-    """Held-out renders of exactly the images of a row, once for each such set."""
+    """Return the held-out renders of the images of each row, once per set of images."""
     wanted = {(row.group, tuple((*p.key, p.prompt) for p in row.run.images)) for row in rows}
     found = []
     for run in find_runs(cache / "renders"):
@@ -134,9 +134,9 @@ def _renders(rows: list[Row], cache: Path) -> list[Row]:
 
 
 def label(rows: list[Row]) -> None:
-    """Name each row by its method and the parameters that are not the default, and by whatever else tells it apart.
+    """Give each row a label: its method, the parameters that are not the default, and other differences between runs.
 
-    Where rows of a size cover different prompts there are true renders for each set of prompts, named by its N.
+    If rows of one size have different prompts, each set of prompts has its true renders, labelled with their N.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     renders = Counter(row.group for row in rows if row.is_reference)
@@ -162,7 +162,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows by (model, protocol)."""
+    """Group rows by (model, protocol)."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.run.model, row.protocol), []).append(row)
@@ -170,7 +170,7 @@ def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
 
 
 def is_embedded(rows: list[Row]) -> bool:
-    """Whether these are scores of the embedded model or made with its scorer."""
+    """Return whether any row is of the embedded model or scored with its scorer."""
     return any(row.run.is_embedded or "embedded" in row.block.get("networks", {}) for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Runs as the evaluation reads them: a folder `<model>/<method>/<W>x<H>/<hash>/` with `run.json` and `images.jsonl`."""
+"""Read runs: a folder `<model>/<method>/<W>x<H>/<hash>/` contains `run.json` and `images.jsonl`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sega.store.files import read_record
 from sega.store.rows import ROW_KEYS, read_rows
 
 Key = tuple[str, int]
-"""(prompt id, seed): what pairs an image with the same image of another method."""
+"""(prompt id, seed). Images of two methods with equal keys are compared."""
 EMBEDDED_ID = "embedded"
-"""What the identity of a run calls the model that ships with the project (`id` in `conf/model/tiny.yaml`)."""
+"""Name of the embedded model in the identity of a run (`id` in `conf/model/tiny.yaml`)."""
 
 _told: set[str] = set()  # warnings of this command
 
@@ -34,13 +34,13 @@ class RunImage:
 
     @property
     def key(self) -> Key:
-        """What pairs it with the same image of another method."""
+        """(prompt id, seed)."""
         return self.prompt_id, self.seed
 
 
 @dataclass(frozen=True)
 class Run:
-    """A set of images that is scored together."""
+    """A set of images that are scored together."""
 
     folder: Path
     model: str
@@ -51,9 +51,9 @@ class Run:
     identity: dict[str, Any]
     config: dict[str, Any]
     images: list[RunImage]
-    damaged_rows: list[str] = field(default_factory=list)  # lines of images.jsonl that can't be read
-    notes: list[str] = field(default_factory=list)  # what of a folder of images is left out, and why
-    changes: list[str] = field(default_factory=list)  # what is done to images of a folder when they are read
+    damaged_rows: list[str] = field(default_factory=list)  # lines of images.jsonl that cannot be read
+    notes: list[str] = field(default_factory=list)  # files of a folder of images that are left out, and why
+    changes: list[str] = field(default_factory=list)  # changes to the images of a folder when they are read
 
     @property
     def name(self) -> str:
@@ -69,32 +69,32 @@ class Run:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether its images were made by the small model that ships with the project."""
+        """Whether the images were made by the embedded model."""
         model = self.identity.get("model")
         return isinstance(model, dict) and model.get("id") == EMBEDDED_ID
 
     def file_of(self, image: RunImage) -> str:
-        """An image's file, relative to the folder of the run."""
+        """Return the path of an image relative to the folder of the run."""
         return str(image.path.relative_to(self.folder))
 
 
 def warn(line: str) -> None:
-    """A warning on stderr, once in a command however many parts of it meet the same trouble."""
+    """Print a warning on stderr, but only once per command."""
     if line not in _told:
         _told.add(line)
         print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def forget_warnings() -> None:
-    """A new command begins."""
+    """Forget the warnings of the previous command."""
     _told.clear()
 
 
 def load_run(folder: Path) -> Run:
-    """A run folder. The place in the store says model, method and size. RequestError for what is none."""
+    """Read a run folder. Model, method and size are read from its path. Raises RequestError if it is not one."""
     parts = folder.resolve().parts
     if len(parts) < 4 or not re.fullmatch(r"[0-9]+x[0-9]+", parts[-2]):
-        raise RequestError(f"{folder} is no run folder: expected <model>/<method>/<W>x<H>/<hash>")
+        raise RequestError(f"{folder} is not a run folder; expected <model>/<method>/<W>x<H>/<hash>")
     record = read_record(folder / "run.json")
     if record is None or not isinstance(record.get("identity", {}), dict):
         what = "is damaged" if (folder / "run.json").exists() else "is missing"
@@ -103,7 +103,7 @@ def load_run(folder: Path) -> Run:
     config = record.get("config")
     rows, damaged = read_rows(folder / "images.jsonl", ROW_KEYS)
     latest = {row["file"]: row for row in rows}
-    links = [file for file in latest if (folder / file).is_symlink()]  # what they name is not of this cell
+    links = [file for file in latest if (folder / file).is_symlink()]  # their targets are not files of this cell
     images = [
         RunImage(
             folder / row["file"],
@@ -138,12 +138,12 @@ def _number(value: Any) -> float | None:
 
 
 def is_cell(folder: Path) -> bool:
-    """Whether a folder holds a record of a cell; others are stray, and `python -m sega.store` looks after them."""
+    """Return whether a folder contains the record of a cell. `python -m sega.store` reports other folders."""
     return any((folder / name).exists() for name in ("run.json", "images.jsonl"))
 
 
 def find_runs(store: Path) -> list[Run]:
-    """Every run with images under a store, in order of its folders. A cell that can't be read is named."""
+    """Return every run with images in a store, in the order of folders. Prints a warning for a damaged cell."""
     found = []
     for folder in filter(is_cell, run_folders(store)):
         try:
@@ -154,7 +154,7 @@ def find_runs(store: Path) -> list[Run]:
 
 
 def select(runs: list[Run], store: Path, model: str | None = None, method: str | None = None) -> list[Run]:
-    """Those of the given models and methods (commas between names). RequestError for a name that no run has."""
+    """Return the runs of the given models and methods (commas between names). An unknown name raises RequestError."""
     for key, names in (("model", model), ("method", method)):
         if not names:
             continue

@@ -1,4 +1,4 @@
-"""The records that scoring writes beside a run: what each key holds, its unit, and when it is absent.
+"""Types of the records that scoring writes: the meaning of each key, its unit, and when it is absent.
 
 `scores.json` is a `ScoreFile`, a line of `scores.jsonl` is a `ScoreRow`. Keys without a default are always there.
 """

@@ -1,6 +1,6 @@
-"""Scores beside a run: `scores.json` (a block a protocol), `scores.jsonl` (a row an image), `features-<protocol>.npz`.
+"""Read and write scores: `scores.json` (a block per protocol), `scores.jsonl` (a row per image), and features.
 
-`eval/records/schema.py` explains every key. Files appear by rename, whole or not at all.
+`eval/records/schema.py` explains every key. Files are renamed to their final name when they are complete.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ SCORE_KEYS = ("protocol", "prompt_id", "seed", "sha256", "values")
 
 
 def read_blocks(folder: Path) -> dict[str, ScoreBlock]:
-    """The sound blocks of `scores.json` by protocol. Damaged ones are named; `python -m eval` makes them again."""
+    """Return the valid blocks of `scores.json` by protocol. Prints a warning for each damaged block."""
     path = folder / "scores.json"
     if not path.exists():
         return {}
     record = read_record(path)
     blocks = record.get("protocols") if record else None
     if not record or not isinstance(blocks, dict):
-        warn(f"{path} is damaged; python -m eval scores the cell again")
+        warn(f"{path} is damaged; run python -m eval to score the cell again")
         return {}
     if record.get("schema") != SCHEMA:
         return {}
     sound = {name: block for name, block in blocks.items() if _is_sound(block)}
     for name in blocks.keys() - sound.keys():
-        warn(f"{path} is damaged where it holds protocol {name}; python -m eval scores it again")
+        warn(f"{path} is damaged in the block of protocol {name}; run python -m eval to score it again")
     return sound
 
 
@@ -47,39 +47,39 @@ def _is_sound(block: Any) -> bool:
 
 
 def _sealed(seal: Any, what: str) -> Any:
-    """A hash of a block's seal; None where the seal itself is damaged."""
+    """Return a hash of the seal of a block, None if the seal itself is damaged."""
     return seal.get(what) if isinstance(seal, dict) else None
 
 
 def _seal(block: Mapping[str, Any], rows: list[ScoreRow]) -> Seal:
-    """Hashes of a block and of its rows in `scores.jsonl`: a changed digit must not pass for a score."""
+    """Return the hashes of a block and of its rows in `scores.jsonl`. They show any changed digit."""
     content = json.loads(json.dumps([{key: value for key, value in block.items() if key != "seal"}, rows]))
     return {"block": digest(content[0]), "rows": digest(content[1])}
 
 
 def read_scores(folder: Path, protocol: str) -> ScoreBlock | None:
-    """The block of one protocol in `scores.json`, None when there is none that is sound with its rows."""
+    """Return the block of one protocol in `scores.json`, None if it is missing or does not match its rows."""
     block = read_blocks(folder).get(protocol)
     return block if block and are_rows_sound(folder, protocol, block) else None
 
 
 def are_rows_sound(folder: Path, protocol: str, block: ScoreBlock) -> bool:
-    """Whether the rows in `scores.jsonl` are those that a block was made of; damage is named."""
+    """Return whether the rows in `scores.jsonl` belong to a block. Prints a warning if they do not."""
     rows = score_rows(folder, protocol)
     sound = _sealed(block["seal"], "rows") == _seal({}, rows)["rows"] if "seal" in block else len(rows) >= block["n"]
     if not sound:
-        warn(f"{folder / 'scores.jsonl'} is damaged; python -m eval scores the cell again")
+        warn(f"{folder / 'scores.jsonl'} is damaged; run python -m eval to score the cell again")
     return sound
 
 
 def score_rows(folder: Path, protocol: str) -> list[ScoreRow]:
-    """Rows of one protocol in `scores.jsonl`."""
+    """Return the rows of one protocol in `scores.jsonl`."""
     rows, _ = read_rows(folder / "scores.jsonl", SCORE_KEYS)
     return [cast(ScoreRow, row) for row in rows if row["protocol"] == protocol]
 
 
 def write_scores(folder: Path, protocol: str, block: ScoreBlock, rows: list[ScoreRow], arrays: dict[str, Any]) -> None:
-    """Replace the records of one protocol and keep those of the others; `scores.json` comes last."""
+    """Replace the records of one protocol and keep those of the others. `scores.json` is written last."""
     others = {name: kept for name, kept in read_blocks(folder).items() if name != protocol}
     kept = [row for row in read_rows(folder / "scores.jsonl", SCORE_KEYS)[0] if row["protocol"] in others]
     lines = [json.dumps(row, sort_keys=True) for row in [*kept, *rows]]

@@ -1,4 +1,4 @@
-"""Images whose steps were recorded (`run.py record=[...]`). Reads records only."""
+"""Find images whose steps were recorded (`run.py record=[...]`). Reads records only."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Recorded:
 
     @property
     def files(self) -> list[Path]:
-        """What a figure of it depends on."""
+        """Files that a figure of this image depends on."""
         paths = (rows_file(self.image.path), maps_file(self.image.path), self.image.path)
         return [path for path in paths if path.exists()]
 
     def steps(self, maps: bool = True) -> list[StepRow]:
-        """Rows of the last stage in order, without probes and unguided branches."""
+        """Return the rows of the last stage in order, without probes and without calls of the negative prompt."""
         rows = read_steps(self.image.path, maps)
         rows = [row for row in rows if row["branch"] == "cond" and "probe" not in row]
         return [row for row in rows if row["stage"] == rows[-1]["stage"]]
 
 
 def load(store: Path, model: str | None = None, method: str | None = None) -> list[Recorded]:
-    """Every image with step records in a store, of the given models and methods (commas between names)."""
+    """Return all images with step records in a store, of the given models and methods (commas between names)."""
     if not store.is_dir():
         raise RequestError(f"no store at {store}; generate first (python run.py) or give store=")
     runs = select(find_runs(store), store, model, method)
@@ -58,16 +58,16 @@ def load(store: Path, model: str | None = None, method: str | None = None) -> li
 
 
 def of_run(folder: Path) -> list[Recorded]:
-    """The images with step records of one run folder."""
+    """Return the images with step records of one run folder."""
     run = load_run(folder)
     return [Recorded(run, method_label(run), p) for p in run.images if rows_file(p.path).exists()]
 
 
 def order(run: Run, label: str) -> tuple[Any, ...]:
-    """Model, area, then methods as they are declared."""
+    """Return a sort key: model, area, then methods in the order of declaration."""
     return run.model, (run.width or 0) * (run.height or 0), method_place(run.method), len(label), label
 
 
 def of_size(recorded: list[Recorded], model: str, size: str) -> list[Recorded]:
-    """Those of one model and size."""
+    """Return the images of one model and size."""
     return [item for item in recorded if item.run.model == model and item.size == size]

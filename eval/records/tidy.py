@@ -1,4 +1,4 @@
-"""Scored runs as a pandas DataFrame, one row for each run and metric."""
+"""Return scored runs as a pandas DataFrame with one row per run and metric."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def frame(
     method: str | None = None,
     protocol: str | None = None,
 ) -> pandas.DataFrame:
-    """The scored runs of a store, as `tidy` lays them out. RequestError where nothing is scored.
+    """Return the scored runs of a store in the layout of `tidy`. Raises RequestError if nothing is scored.
 
-    `model` and `method` choose runs (commas between names), `protocol` one protocol. `cache` is where `python -m eval`
-    keeps the renders that stand beside the runs.
+    `model` and `method` select runs (commas between names), `protocol` selects one protocol. `cache` is the folder
+    where `python -m eval` stores held-out renders.
     """
     rows, _ = load_rows(Path(store), Path(cache), model, method, protocol)
     return tidy(rows)
 
 
 def tidy(rows: list[Row]) -> pandas.DataFrame:
-    """One row for each run and metric, in the order of the table; the index is the place of the run in it.
+    """Return one row per run and metric, in the order of the table. The index is the number of the run in it.
 
     Columns of the run: model, protocol, width, height, scale (over the training side), method (its label), run (its
     hash), renders (whether these are true renders), images, prompts, seconds, calls, peak_memory_mb. Columns of the

@@ -1,4 +1,4 @@
-"""Tables, figures and the gallery from the records of the store: `python -m eval.report`."""
+"""Write tables, figures and the gallery from the records of a store: `python -m eval.report`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ PARTS = ("tables", "figures", "gallery")
 
 HELP = """usage: python -m eval.report [key=value ...]
 
-Joins all scored runs into one table (CSV, Markdown, LaTeX), comparisons with a base method, published values beside
-ours, figures, and a gallery. Reads records only, and makes nothing again whose records have not changed. Ends with a
-summary of the sizes above the training side, of at most 80 columns (also in summary.txt), and with what to open.
+Writes one table of all scored runs (CSV, Markdown, LaTeX), comparisons with a base method, published values beside
+ours, figures, and a gallery. It reads records only, and files whose records have not changed are not written again. At
+the end it prints a summary of the sizes above the training size (also in summary.txt) and the file to open first.
 
   python -m eval.report                                  everything in results/runs
   python -m eval.report model=tiny out=results/report parts=tables
   python -m eval.report method=vanilla,ntk,sega columns=6 crop=0.5,0.6,0.2
 
-  out      results/report   where the files go
+  out      results/report   folder of the report
 {selection}
   parts    tables,figures,gallery
-  base     vanilla          the method that others are compared with, image by image
+  base     vanilla          the method that the others are compared with, image by image
   workers  2                processes that cut images for the gallery
-  force    false            make everything again
+  force    false            write everything again
 
 columns, crop, cost, size, prompt and seed are options of the figures: python -m eval.figures --help""".replace(
     "{selection}", options.SELECTION
@@ -47,7 +47,7 @@ def main(words: list[str]) -> int:
 
 
 def report(words: list[str]) -> int:
-    """Write the report that the words ask for."""
+    """Write the report that the words select."""
     found = options.parse(words, KEYS)
     wanted = str(found["parts"]).strip("[]").split(",")
     for name in wanted:
@@ -79,7 +79,7 @@ def report(words: list[str]) -> int:
         for path in files:
             print(path)
     else:
-        print(f"nothing has changed since {chosen.out}/ was made ({len(rows)} rows; force=true makes it again)")
+        print(f"{chosen.out}/ is up to date ({len(rows)} rows; force=true writes it again)")
     if "tables" in wanted:
         print(f"\n{(chosen.out / 'summary.txt').read_text()}")
     print(where_to_look(files))
@@ -87,7 +87,7 @@ def report(words: list[str]) -> int:
 
 
 def write_tables(rows: list[Row], out: Path, cache: Path, base: str, made: Made) -> None:
-    """The table, the comparisons, and published values where there are any of these models and sizes."""
+    """Write the table, the comparisons, and the published values of these models and sizes if there are any."""
     comparison = compare.Comparison(cache)
     marks = compare.mark(rows, comparison)
     made.text(out / "summary.txt", summary(rows, marks))
@@ -99,7 +99,7 @@ def write_tables(rows: list[Row], out: Path, cache: Path, base: str, made: Made)
         made.text(out / "paired.csv", compare.to_csv(pairs))
         made.text(out / "paired.md", differences)
     else:
-        why = f"no size has {base} and another method on common prompts; base=<method> chooses another"
+        why = f"no size has {base} and another method with common prompts; base=<method> selects another base"
         made.skipped["paired.md"] = why
     known = {(row.run.model, row.size) for row in rows if row.run.model in values.FAMILIES.values()}
     joined = [j for j in values.join(rows) if (j.model, j.size) in known] if known else []

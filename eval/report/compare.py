@@ -1,7 +1,7 @@
-"""Methods against each other on the same images: paired differences, win rates, and which is best beyond doubt.
+"""Compare methods on the same images: paired differences, win rates, and the methods that are significantly best.
 
-Images are paired by prompt and seed, and resampled together, so what a prompt does to every method cancels. Made
-from records: numbers from `scores.jsonl`, distances from stored features and the cached reference arrays.
+Images are paired by prompt and seed and resampled together, so an effect of the prompt on all methods cancels. Only
+records are read: numbers from `scores.jsonl`, distances from stored features and the cached reference arrays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .tables import Marks, columns
 
 @dataclass(frozen=True)
 class Pair:
-    """Row minus base for one metric; win is the share of images on which the row is better."""
+    """Difference between a row and its base for one metric. `win` is the share of images on which the row is better."""
 
     row: Row
     base: Row
@@ -36,7 +36,7 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """ "better", "worse", "differs" where neither end is good, or "" where the interval holds 0."""
+        """ "better", "worse", "differs" for a metric without a better direction, or "" if the interval contains 0."""
         d = self.difference
         if d is None or d.low is None or d.low <= 0 <= d.high:
             return ""
@@ -46,7 +46,7 @@ class Pair:
 
 
 class Comparison:
-    """Compares rows; what a row gives on a set of images is computed once."""
+    """Compares rows. The distance of a row on a set of images is computed once."""
 
     def __init__(self, cache: Path):
         self.cache = cache
@@ -85,7 +85,7 @@ class Comparison:
     def _resample(
         self, row: Row, metric: Metric, keys: tuple[Key, ...], reference: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """The distance on these images, and its resamples (FID) or values with a prompt left out (KID, CMMD)."""
+        """Return the distance on these images, and its resamples (FID) or values without each prompt (KID, CMMD)."""
         known = (id(row), metric.name, keys)
         if known not in self._resampled:
             place = {key: k for k, key in enumerate(_keys(row))}
@@ -118,7 +118,7 @@ def _keys(row: Row) -> list[Key]:
 
 
 def groups(rows: list[Row]) -> list[list[Row]]:
-    """Rows that may be compared, in table order, true renders left out."""
+    """Return groups of rows that may be compared, in table order, without true renders."""
     found: dict[tuple, list[Row]] = {}
     for row in rows:
         if not row.is_reference and row.run.width:
@@ -127,7 +127,7 @@ def groups(rows: list[Row]) -> list[list[Row]]:
 
 
 def against_base(rows: list[Row], base: str, compare: Comparison) -> list[Pair]:
-    """Every row against the base method of its group, and every variant of a method against its default."""
+    """Compare every row with the base method of its group, and every variant of a method with its default."""
     pairs = []
     for group in groups(rows):
         plain = {row.run.method: row for row in reversed(group) if row.label == row.run.method}
@@ -139,7 +139,7 @@ def against_base(rows: list[Row], base: str, compare: Comparison) -> list[Pair]:
 
 
 def mark(rows: list[Row], compare: Comparison) -> Marks:
-    """Best and second best of each group and metric, where paired intervals against all worse ones leave out 0."""
+    """Mark best and second best of each group and metric, if no paired interval with a worse row contains 0."""
     found: dict[tuple[int, str], str] = {}
     for group in groups(rows):
         for name in columns(group):
@@ -161,7 +161,7 @@ WINS = ["win_rate", "win_low", "win_high"]
 
 
 def to_csv(pairs: list[Pair]) -> str:
-    """One row a pair and metric."""
+    """Return one row per pair and metric."""
     import pandas
 
     body = []
@@ -175,7 +175,7 @@ def to_csv(pairs: list[Pair]) -> str:
 
 
 def to_markdown(pairs: list[Pair]) -> str:
-    """A table for each model, protocol and size: differences with intervals, and win rates."""
+    """Return a table for each model, protocol and size: differences with intervals, and win rates."""
     parts = []
     for group in dict.fromkeys(pair.row.group for pair in pairs):
         chosen = [pair for pair in pairs if pair.row.group == group]
@@ -194,9 +194,9 @@ def to_markdown(pairs: list[Pair]) -> str:
         parts.append("\n".join(lines))
     text = (
         "Differences on the same prompts and seeds, ± half the width of their interval (paired bootstrap over\n"
-        "prompts; jackknife for KID and CMMD). A verdict stands where the interval leaves out 0, without correction\n"
-        "for the number of comparisons. A percentage is the share of images on which the method is better, a tie is\n"
-        "half.\n"
+        "prompts; jackknife for KID and CMMD). A verdict is given if the interval does not contain 0, without\n"
+        "correction for the number of comparisons. A percentage is the share of images on which the method is better;\n"
+        "a tie counts half.\n"
     )
     return "\n".join(parts) + "\n" + text if parts else ""
 

@@ -1,4 +1,4 @@
-"""What a report says on the screen: one table for the sizes above the training side, at most 80 columns wide."""
+"""Write the summary that a report prints: one table per size above the training size, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TITLES = {
     "spectrum_distance": "spectrum dB ↓",
     "high_frequency": "high freq. dB",
 }
-"""The most telling metrics, in this order; those that are not scored are left out."""
+"""Metrics of the summary, in this order. Metrics that are not scored are left out."""
 
 
 def summary(rows: list[Row], marks: Marks) -> str:
-    """The table of each model, protocol and size, with what a reader must know of counts and intervals."""
+    """Return the table of each model, protocol and size, with notes on counts and intervals."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
@@ -36,7 +36,7 @@ def summary(rows: list[Row], marks: Marks) -> str:
 
 
 def where_to_look(files: list[Path]) -> str:
-    """The one file to open first: the gallery, or the grid of the largest images, or the table."""
+    """Return the file to open first: the gallery, or the grid of the largest images, or the table."""
     pages = [path for path in files if path.name == "index.html"]
     grids = [path for path in files if path.name.startswith("grid-")]
     found = pages[-1:] or grids[-1:] or [path for path in files if path.name == "table.md"]
@@ -56,7 +56,7 @@ def _table(group: list[Row], marks: Marks) -> str:
     of = f", {scale:.3g}x the training side" if scale else ""
     counts = sorted({row.block["n"] for row in group if not row.is_reference}) or [first.block["n"]]
     n = f"N={counts[0]}" if len(counts) == 1 else f"N={counts[0]} to {counts[-1]}"
-    title = f"{first.run.model} at {first.size}{of}: {n} images a method (protocol {first.protocol})"
+    title = f"{first.run.model} at {first.size}{of}: {n} images per method (protocol {first.protocol})"
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]]
     return "\n".join([title, "", *(line.rstrip() for line in lines), ""])
 
@@ -74,7 +74,7 @@ def _short(label: str) -> str:
 
 
 def _once(group: list[Row]) -> str:
-    """One sentence on a group at the training side that holds the plain model alone."""
+    """Return one sentence on a group at the training size that contains the plain model only."""
     methods = {row.run.method for row in group if not row.is_reference}
     if methods != {"vanilla"}:
         return ""
@@ -83,7 +83,7 @@ def _once(group: list[Row]) -> str:
         f"{TITLES[name].rstrip(' ↑↓')} {_cell(row, name, Marks({}))}" for name in TITLES if "value" in row.cell(name)
     ]
     return (
-        f"At {row.scale or 1:.3g}x ({row.size}) the direct methods equal the plain model to the bit, so it was made "
+        f"At {row.scale or 1:.3g}x ({row.size}) the direct methods equal the plain model bit for bit, so it was made "
         f"once (N={row.block['n']}): {', '.join(values[:3])}."
     )
 
@@ -91,9 +91,9 @@ def _once(group: list[Row]) -> str:
 def _intervals(rows: list[Row], marks: Marks) -> str:
     options = rows[0].block["settings"]["bootstrap"]
     best = {id(row) for row in rows if any(marks.of(row, name) == "best" for name in TITLES)}
-    verdict = "* is the best of its column: its paired interval against every other method leaves out 0"
+    verdict = "* is the best of its column: no paired interval with another method contains 0"
     if not best:
-        verdict = "no value is marked as the best, since no paired interval sets it apart from all others"
-    few = "; FID of so few images is too high, so compare it within its column only"
+        verdict = "no value is marked as the best: none differs from all others by its paired interval"
+    few = "; FID of so few images is biased upwards: compare it within its column only"
     fid = any("warning" in row.cell("fid") for row in rows)
     return f"± is half of a {options['level']:.0%} interval over prompts; {verdict}{few if fid else ''}."

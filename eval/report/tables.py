@@ -1,4 +1,4 @@
-"""The joined table, as CSV (every number), Markdown and LaTeX (for people)."""
+"""Write the table of all runs as CSV (every number), Markdown and LaTeX (rounded)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COSTS = (("seconds", "s/image", 2), ("calls", "calls", 0), ("peak_memory_mb", "p
 
 @dataclass
 class Marks:
-    """Which cells are best and second best beyond their intervals: {(id of row, metric): "best" | "second"}."""
+    """Cells that are significantly best or second best: {(id of row, metric): "best" | "second"}."""
 
     found: dict[tuple[int, str], str]
 
@@ -31,7 +31,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Style:
-    """How a table writes marked values and text, and whether notes on a row stand in its first cell."""
+    """Format of marked values and text in a table, and whether the first cell has the notes on a row."""
 
     best: str
     second: str
@@ -48,18 +48,18 @@ LATEX = Style(r"\textbf{{{}}}", r"\underline{{{}}}", tex, row_notes=False)
 
 
 def columns(rows: list[Row]) -> list[str]:
-    """Metrics that any row has, in the order of their declaration."""
+    """Return the metrics that any row has, in the order of declaration."""
     present = {name for row in rows for name in row.block["metrics"]}
     return [name for name in metrics() if name in present]
 
 
 def to_csv(rows: list[Row]) -> str:
-    """Every value with its interval and count; an empty value has its reason beside it."""
+    """Return every value with its interval and count. A missing value has a reason beside it."""
     return csv_text(wide(rows))
 
 
 def wide(rows: list[Row]) -> pandas.DataFrame:
-    """One row a run, with the columns of each metric side by side; made of the tidy table."""
+    """Return one row per run, with the columns of each metric side by side."""
     import pandas
 
     found = tidy(rows)
@@ -81,7 +81,7 @@ def wide(rows: list[Row]) -> pandas.DataFrame:
 
 
 def _crop_title(row: Row) -> str:
-    """The title of the first distance of crops, which says their number and size."""
+    """Return the title of the first distance of crops. It contains their number and size."""
     names = [name for name in columns([row]) if metrics()[name].measure == "patches"]
     return row.cell(names[0]).get("title", "") if names else ""
 
@@ -91,7 +91,7 @@ def _warnings(row: Row) -> list[str]:
 
 
 def heading(name: str, rows: list[Row]) -> str:
-    """Column title with the direction that is better."""
+    """Return the title of a column with the better direction."""
     titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
     metric = metrics()[name]
     unit = f", {metric.unit}" if metric.unit == "dB" else ""
@@ -99,7 +99,7 @@ def heading(name: str, rows: list[Row]) -> str:
 
 
 def cell_text(row: Row, name: str, notes: dict[str, int]) -> str:
-    """`41.2 ±3.4`: half the width of the interval; FID with its N; an empty cell as a letter of a note."""
+    """Return a cell as text: `41.2 ±3.4` (half the interval), FID with its N, a letter of a note for no value."""
     cell = row.cell(name)
     if "value" not in cell:
         return f"– ({_note(cell['reason'], notes)})"
@@ -120,7 +120,7 @@ def _letter(k: int) -> str:
 def text_table(
     rows: list[Row], notes: dict[str, int], marks: Marks | None = None, style: Style = MARKDOWN
 ) -> pandas.DataFrame:
-    """The cells of the rows of one model and protocol as text; reasons and warnings are added to `notes`."""
+    """Return the cells of one model and protocol as text. Reasons and warnings are added to `notes`."""
     import pandas
 
     names = columns(rows)
@@ -137,7 +137,7 @@ def text_table(
 
 
 def to_markdown(rows: list[Row], marks: Marks | None = None) -> str:
-    """One section for each model and protocol: the table, what its letters mean, and what the numbers are."""
+    """Return one section per model and protocol: the table, its notes, and an explanation of the numbers."""
     parts = []
     for (model, protocol), group in grouped(rows).items():
         notes: dict[str, int] = {}
@@ -152,7 +152,7 @@ def to_markdown(rows: list[Row], marks: Marks | None = None) -> str:
 
 
 def parts_table(name: str, rows: list[Row]) -> str:
-    """The parts of a metric, such as the accuracy of each attribute."""
+    """Return a table of the parts of a metric, such as the accuracy of each attribute."""
     parts, digits = metrics()[name].parts, metrics()[name].digits
     body = []
     for row in rows:
@@ -163,13 +163,13 @@ def parts_table(name: str, rows: list[Row]) -> str:
 
 
 def costs(row: Row) -> list[str]:
-    """Cost columns, "" where nothing was recorded."""
+    """Return the cost columns, "" for a cost that was not recorded."""
     cost = row.block["cost"]
     return ["" if cost.get(key) is None else f"{cost[key]:.{digits}f}" for key, _, digits in COSTS]
 
 
 def explanation(rows: list[Row], marks: Marks | None) -> str:
-    """What a reader must know: what the model is, intervals, references, each metric."""
+    """Return an explanation of the model, the intervals, the references and each metric."""
     settings = rows[0].block["settings"]
     level = f"{settings['bootstrap']['level']:.0%}"
     lines = [EMBEDDED + "\n"] if is_embedded(rows) else []
@@ -180,7 +180,10 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
         "peak."
     )
     if marks and marks.found:
-        lines.append("Bold is best and underlined second best of a size, where the paired interval leaves no doubt.")
+        lines.append(
+            "Bold is the best and underlined the second best of a size, if its paired interval with every worse method "
+            "leaves out 0."
+        )
     for row in rows:
         reference = row.block.get("reference")
         if reference:
@@ -189,8 +192,8 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
             lines.append(f"References at {row.size}: {reference['n']} {what}.")
     if uneven(rows):
         lines.append(
-            "Rows of one size with another N hold other prompts and references: read them beside the true renders of "
-            "their own N; `paired.md` compares methods on the prompts they share."
+            "Rows of one size with different N have different prompts and references: compare them with the true "
+            "renders of the same N; `paired.md` compares methods on the prompts they share."
         )
     lines = list(dict.fromkeys(lines))
     about = [f"- {metrics()[name].title}: {metrics()[name].about}." for name in columns(rows) if metrics()[name].about]
@@ -198,7 +201,7 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
 
 
 def uneven(rows: list[Row]) -> bool:
-    """Whether methods of one size were scored on different numbers of images."""
+    """Return whether methods of one size were scored on different numbers of images."""
     counts: dict[tuple[str, str, str], set[int]] = {}
     for row in rows:
         if not row.is_reference:
@@ -207,7 +210,7 @@ def uneven(rows: list[Row]) -> bool:
 
 
 def to_latex(rows: list[Row], marks: Marks | None = None) -> str:
-    """booktabs tables, one for each model and protocol, a rule between sizes."""
+    """Return booktabs tables, one per model and protocol, with a rule between sizes."""
     parts = []
     for (model, protocol), group in grouped(rows).items():
         notes: dict[str, int] = {}

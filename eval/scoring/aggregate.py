@@ -1,4 +1,4 @@
-"""From measures of images to the cells of a table: values with intervals, or a reason for an empty one."""
+"""Compute the cells of a table from the measures of images: a value with its interval, or the reason for no value."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Scored:
     rings: tuple[int, int] | None = None  # shorter side and bands of the spectra, where all are of one size
 
     def rows(self, name: str) -> list[tuple[str, Any]]:
-        """(prompt id, value) of each image that has the value."""
+        """Return (prompt id, value) of each image that has the value."""
         pairs = zip(self.images, self.values, strict=True)
         return [(image.prompt_id, values[name]) for image, values in pairs if values.get(name) is not None]
 
     def add_spectrum_distance(self) -> None:
-        """Give each image what its spectrum says beside the mean of its prompt's references, in dB.
+        """Compare the spectrum of each image with the mean of the references of its prompt, in dB.
 
         `spectrum_distance` is the root mean square over rings, `high_frequency` the mean over the upper octave.
         """
@@ -55,7 +55,7 @@ class Scored:
 def metric_scores(
     scored: Scored, config: dict[str, Any], reasons: dict[str, str], no_reference: str, native: int | None
 ) -> dict[str, MetricScore]:
-    """A cell for each metric of the protocol: value, low, high, n and settings, or `reason`."""
+    """Return a cell for each metric of the protocol: value, low, high, n and settings, or `reason`."""
     found: dict[str, MetricScore] = {}
     for name in config["metrics"]:
         metric = metrics()[name]

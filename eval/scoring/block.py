@@ -1,4 +1,4 @@
-"""The records of one scored run, as `eval/records/schema.py` declares them."""
+"""Build the records of one scored run, as declared in `eval/records/schema.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .job import Job
 
 
 def build_block(job: Job, scored: Scored, damaged: dict[int, str]) -> ScoreBlock:
-    """The block of `scores.json`; `damaged` says why images were left out, by their place in the run."""
+    """Return the block of `scores.json`. `damaged` maps the index of an image to the reason why it is left out."""
     run, config, setting = job.run, job.config, job.setting
     prompts = len({image.prompt_id for image in scored.images})
     return {
@@ -43,7 +43,7 @@ def build_block(job: Job, scored: Scored, damaged: dict[int, str]) -> ScoreBlock
 
 
 def cost(images: list[RunImage]) -> Cost:
-    """What an image cost; None where it was not recorded."""
+    """Return the cost of an image. A value that was not recorded is None."""
     found = {
         key: [p.cost[key] for p in images if p.cost.get(key) is not None]
         for key in ("seconds", "calls", "peak_memory_mb")
@@ -56,7 +56,7 @@ def cost(images: list[RunImage]) -> Cost:
 
 
 def build_rows(job: Job, scored: Scored, shas: list[str]) -> list[ScoreRow]:
-    """The rows of `scores.jsonl`: numbers of each image; `shas` are those of the scored files."""
+    """Return the rows of `scores.jsonl`. `shas` are the hashes of the scored files."""
     rows: list[ScoreRow] = []
     for image, values, sha in zip(scored.images, scored.values, shas, strict=True):
         rows.append(
@@ -74,7 +74,7 @@ def build_rows(job: Job, scored: Scored, shas: list[str]) -> list[ScoreRow]:
 
 
 def build_arrays(job: Job, scored: Scored, shas: list[str]) -> dict[str, np.ndarray]:
-    """The arrays of the features file, NaN for an image that has none; left out where shapes differ."""
+    """Return the arrays of the features file. An image without a value has NaN. Unequal shapes are left out."""
     arrays = {
         "sha256": np.array(shas, str),
         "prompt_id": np.array([p.prompt_id for p in scored.images], str),

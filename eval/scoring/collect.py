@@ -28,28 +28,28 @@ class Item:
     load: Callable[[], np.ndarray]
     key: tuple[str, int]
     prompt: str | None = None
-    pixels: int = 2**20  # about how many there are, or as many as would take its time
+    pixels: int = 2**20  # about; larger for an item that takes longer than decoding
 
 
 @dataclass
 class Setting:
-    """What a set of measures depends on besides the images, resolved without loading any network."""
+    """Everything that measures depend on besides the images. No network is loaded to find it."""
 
     config: dict[str, Any]
     native: int | None
     sources: dict[str, Source]
-    reasons: dict[str, str]  # measure -> why it can't be computed
+    reasons: dict[str, str]  # measure -> why it is not available
     identities: dict[str, str]  # measure -> hash of everything its values depend on besides the image
     files: dict[str, str]  # sha256 of files that measures load besides networks, by name in `eval.metrics.weights`
 
     def context(self) -> Context:
-        """A context that loads networks when they are first used, on the device that `device=auto` comes to here."""
+        """Return a context that loads networks at first use, on the device that `device=auto` selects."""
         config = self.config | {"device": usable_device(self.config["device"])}
         return Context(config, self.native, self.sources)
 
 
 def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) -> Setting:
-    """Sources and identities of measures, and a reason for each that can't be had."""
+    """Return sources and identities of measures, and the reason for each measure that is not available."""
     sources, reasons, identities, loaded = {}, {}, {}, {}
     for name in names:
         measure = measures()[name]
@@ -78,14 +78,14 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
 
 
 def network_of(measure: Measure, config: dict[str, Any]) -> str:
-    """The kind of network a measure runs under these options, "" for none."""
+    """Return the kind of network that a measure runs, "" for none."""
     if not measure.network:
         return ""
     return {"features": config["features"], "clip.model": config["clip"]["model"]}.get(measure.network, measure.network)
 
 
 def weight_names(measure: Measure, config: dict[str, Any]) -> list[str]:
-    """Entries of `eval.metrics.weights` that a measure loads under these options."""
+    """Return the entries of `eval.metrics.weights` that a measure loads."""
     return [filled(name, config) for name in measure.weights]
 
 
@@ -102,7 +102,7 @@ def _setting(key: str, config: dict[str, Any], native: int | None) -> Any:
 def collect(
     items: Sequence[Item], wanted: Sequence[Sequence[str]], context: Context, progress: str = ""
 ) -> tuple[list[dict[str, Any]], dict[int, str]]:
-    """Measure items; `wanted[i]` names the measures of item i, and an item that wants none is not decoded.
+    """Measure items. `wanted[i]` lists the measures of item i; an item without measures is not decoded.
 
     Large jobs decode on worker processes, which also compute what needs no network; networks run here. Returns a dict
     of values for each item, and the reasons of damaged ones by index.
@@ -150,13 +150,13 @@ def collect(
 
 
 WORTH = 2**26
-"""Pixels from which starting worker processes pays."""
+"""A job with fewer pixels starts no worker processes, because starting them takes longer."""
 NOTHING = np.empty((1, 1, 3), np.uint8)
-"""Takes the place of an image that no measure here needs."""
+"""Placeholder for an image that no measure in this process needs."""
 
 
 def on_workers(name: str, config: dict[str, Any]) -> bool:
-    """Whether a measure is computed beside the decoding: those without a network, unless a GPU does them faster."""
+    """Return whether a worker process computes a measure: one without a network, unless a GPU is faster."""
     host = measures()[name].host
     return host == "always" or (host == "cpu" and config["device"] == "cpu")
 

@@ -23,8 +23,8 @@ from .references import held_out
 
 HELP = """usage: python -m eval [key=value ...]
 
-Scores every run in the store, and does nothing for runs whose scores are there. Beside each run it writes
-scores.json (metrics with intervals), scores.jsonl (a row an image) and features-<protocol>.npz.
+Scores every run in the store. Runs that have their scores are skipped. In the folder of each run it writes
+scores.json (metrics with intervals), scores.jsonl (one row per image) and features-<protocol>.npz.
 
   python -m eval                                          every run in results/runs
   python -m eval path=results/runs/tiny/sega/256x256/1a2b3c4d
@@ -32,14 +32,14 @@ scores.json (metrics with intervals), scores.jsonl (a row an image) and features
   python -m eval path=my/images prompts=captions.csv clip.path=ViT-L-14.safetensors reference.path=photos
 
   store     results/runs   folder of runs
-  path      -              one run folder, or any folder of images
-  prompts   -              .txt (a line an image), .csv, .tsv, .json or .jsonl (file, prompt), for such a folder
+  path      -              a run folder, or any folder of images
+  prompts   -              prompts of such a folder: .txt (one line per image), .csv, .tsv, .json, .jsonl (file, prompt)
   eval      auto           protocol, a file of conf/eval: {protocols}; auto: the one in the run's config
-  cache     results/cache  rendered references, kept by content
-  model, method            only runs of these, a comma between several
+  cache     results/cache  folder where rendered references are stored
+  model, method            use only these runs (several: commas between them)
 
 Any other key is an option of the protocol, such as features, clip.model, patch.count, kid.subsets, bootstrap.level,
-batch or device; conf/eval/embedded.yaml lists and explains them. Metrics: {metrics}.
+batch or device; conf/eval/embedded.yaml explains them. Metrics: {metrics}.
 Then: python -m eval.report"""
 
 KEYS = {
@@ -63,21 +63,21 @@ def main(words: list[str]) -> int:
 
 
 def evaluate(words: list[str]) -> int:
-    """Score what the words ask for."""
+    """Score the runs that the words select."""
     options, rest = split_words(words, KEYS)
     path, prompts = existing(options["path"], "folder"), existing(options["prompts"], "file of prompts")
     auto = options["eval"] == "auto"
     protocol = cache(lambda name: load_protocol(name, rest))
-    protocol("embedded" if auto else options["eval"])  # wrong options are told before any run is looked for
+    protocol("embedded" if auto else options["eval"])  # wrong options are reported before runs are searched
     if prompts and not path:
-        raise RequestError("prompts=<file> goes with path=<folder of images>; runs know their prompts")
+        raise RequestError("prompts=<file> needs path=<folder of images>; runs contain their prompts")
     check_folder("cache", options["cache"])
     if path and is_cell(path):
         if prompts:
-            raise RequestError(f"{path} is a run and knows its prompts; leave prompts= out")
+            raise RequestError(f"{path} is a run and contains its prompts; remove prompts=")
         runs = [load_run(path)]
     elif path and not any(map(is_cell, run_folders(path))):
-        check_folder("path", path)  # scores are written there, so this is said before an hour of work
+        check_folder("path", path)  # scores are written there: check before an hour of work
         runs = [load_folder(path, prompts)]
     else:
         runs = _of_store(path or Path(options["store"]), options["model"], options["method"])
@@ -86,7 +86,7 @@ def evaluate(words: list[str]) -> int:
 
 
 def protocol_of(run: Run) -> str:
-    """The protocol a run was made for, where its config names one."""
+    """Return the protocol named in the config of a run, or the default for its model."""
     chosen = run.config.get("eval")
     name = chosen.get("name") if isinstance(chosen, dict) else None
     if name in protocols():
@@ -111,10 +111,10 @@ def score_all(chosen: list[Chosen], cache: Path) -> int:
     renders: dict[tuple[Any, ...], Chosen] = {}
     for number, (run, config) in enumerate(chosen, 1):
         for line in run.damaged_rows:
-            print(f"warning: {line} is damaged; its image is left out (run.py makes it again)", file=sys.stderr)
+            print(f"warning: {line} is damaged; its image is not scored (run.py makes it again)", file=sys.stderr)
         job = prepare(run, config, cache)
         if job.gone:
-            print(f"{run.name}: the images are not here, only their scores, which are kept")
+            print(f"{run.name}: the images are missing; their scores are kept")
         if job.done:
             skipped += 1
             _tell(left_out(run, job.old["damaged"] if job.old else []))
@@ -128,12 +128,12 @@ def score_all(chosen: list[Chosen], cache: Path) -> int:
         if not job.done:
             scored += _score(job, cache, told, "renders")
     only = chosen[0][0].folder / "scores.json" if len(chosen) == 1 else "scores.json beside the images of each run"
-    print(f"{scored} scored, {skipped} already there  ->  {only}")
+    print(f"{scored} scored, {skipped} already scored  ->  {only}")
     return 0
 
 
 def _score(job: Job, cache: Path, told: set[str], place: str) -> int:
-    """Score one run and say what a reader must know, each line once a command; returns 1."""
+    """Score one run and print notes on it, each line once per command. Returns 1."""
     block = execute(job, cache)
     _tell(left_out(job.run, block["damaged"]))
     send(job.run, job.protocol)
@@ -141,7 +141,7 @@ def _score(job: Job, cache: Path, told: set[str], place: str) -> int:
     found = [f"  {line}" for line in lines(block)]
     for name, cell in block["metrics"].items():
         if "reason" in cell:
-            found.append(f"  {name} is empty: {cell['reason']}")
+            found.append(f"  {name} has no value: {cell['reason']}")
         elif "warning" in cell:
             found.append(f"  {name}: {cell['warning']}")
     for line in found:

@@ -1,4 +1,4 @@
-"""How far a run is from the paper whose protocol it is scored under, and what that paper does not say."""
+"""Differences between a run and the paper of its protocol, and what the paper does not state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_OPTIONS = ("title", "models", "sizes", "added", "missing", "ours", "notes")
 
 
 def departures(run: Run, config: dict[str, Any], prompts: int) -> list[str]:
-    """One phrase for each thing the paper states and the run does otherwise; [] for a protocol of no paper."""
+    """Return one phrase for each difference between the run and the paper. [] for a protocol without a paper."""
     paper = config.get("paper")
     if not paper:
         return []
@@ -34,7 +34,7 @@ def departures(run: Run, config: dict[str, Any], prompts: int) -> list[str]:
 
 
 def unstated(config: dict[str, Any]) -> dict[str, Any]:
-    """What the paper does not say: facts as "unknown", options with the value taken here."""
+    """Return what the paper does not state: "unknown" for a fact, the value used here for an option."""
     paper = config.get("paper")
     if not paper:
         return {}
@@ -43,7 +43,7 @@ def unstated(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def lines(block: ScoreBlock) -> list[str]:
-    """What a reader of a scored run must know of its protocol, a line each."""
+    """Return notes on the protocol of a scored run, one line each."""
     told = block.get("protocol") or {}
     title = (block["settings"].get("paper") or {}).get("title", "")
     found = [f"{title}: this run has {what}" for what in told.get("departures", [])]

@@ -1,4 +1,4 @@
-"""Score one run: measure its images, compare with references, write the records. Nothing is computed twice."""
+"""Score one run: measure its images, compare with references, write the records. Known values are kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .job import Job
 
 
 def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
-    """Compute what is missing and write the records; returns the block of `scores.json`."""
+    """Compute missing values, write the records and return the block of `scores.json`."""
     run, usable, size = job.run, job.usable, job.run.size
     values = _kept(job)
     wanted = [[name for name in usable if name not in kept] for kept in values]
@@ -44,7 +44,7 @@ def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
 
 
 def _kept(job: Job) -> list[dict[str, Any]]:
-    """Values of each image that stay: of the same file, prompt and seed, by the same measure."""
+    """Return the values that are still valid: same file, prompt and seed, same measure."""
     if job.old is None:
         return [{} for _ in job.run.images]
     folder, identities = job.run.folder, job.setting.identities

@@ -1,6 +1,6 @@
-"""What scoring a run would take: what its scores depend on, what of them is there, and what is missing.
+"""Plan the scoring of a run: what its scores depend on, which exist and which are missing.
 
-Worked out without opening images or loading networks.
+No image is opened and no network is loaded.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from .collect import Setting, resolve
 
 @dataclass(frozen=True)
 class Job:
-    """A run, the protocol it is scored under, and all that was looked up for it."""
+    """A run, its protocol, and everything that was looked up for them."""
 
     run: Run
     config: dict[str, Any]
     setting: Setting
-    misfits: dict[str, str]  # measure -> why it says nothing at this size
+    misfits: dict[str, str]  # measure -> why it has no value at this size
     plan: references.ReferencePlan | None
-    no_reference: str  # why there are no references, "" where there are
-    shas: list[str]  # of the files as they are now, "" for a missing one
+    no_reference: str  # why there are no references, "" if there are
+    shas: list[str]  # of the files on disk, "" for a missing one
     stats: list[tuple[int, int] | None]
-    old: ScoreBlock | None  # the scores that are there
+    old: ScoreBlock | None  # the stored scores
     identity: str
-    done: bool  # the stored scores are these very ones, or can't be made again
-    gone: bool  # there are scores, but none of the images
+    done: bool  # the stored scores are up to date, or all images are missing
+    gone: bool  # there are scores, but no images
 
     @property
     def protocol(self) -> str:
@@ -47,12 +47,12 @@ class Job:
 
     @property
     def usable(self) -> list[str]:
-        """Measures that can be computed, and say something at this size."""
+        """Measures that are available and have a value at this size."""
         return [name for name in self.setting.identities if name not in self.misfits]
 
 
 def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
-    """Work out what a run's scores depend on, and whether they are there."""
+    """Find what the scores of a run depend on, and whether they exist."""
     wanted = [metrics()[name] for name in config["metrics"]]
     setting = resolve(list(dict.fromkeys(metric.measure for metric in wanted)), config, native_side(run.model))
     plan, reason = None, ""
@@ -75,7 +75,7 @@ def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
 
 
 def _depends(metric: Metric, setting: Setting) -> list[Any]:
-    """What a metric depends on besides images and references."""
+    """Return everything that a metric depends on besides images and references."""
     group = metric.settings[0].partition(".")[0] if metric.settings else ""
     return [
         metric.kind,
@@ -86,7 +86,7 @@ def _depends(metric: Metric, setting: Setting) -> list[Any]:
 
 
 def native_side(model: str) -> int | None:
-    """The training size of a model in pixels, None for one without a geometry."""
+    """Return the training size of a model in pixels, None for an unknown model."""
     from sega.methods.geometry import load_geometry
 
     try:
@@ -97,7 +97,7 @@ def native_side(model: str) -> int | None:
 
 
 def _shas(run: Run, known: dict[str, list[Any]]) -> tuple[list[str], list[tuple[int, int] | None]]:
-    """Hashes of the files; one that is unchanged in size and time since it was scored is not read again."""
+    """Return the hashes of the files. A file whose size and time have not changed is not read again."""
     shas, stats = [], []
     for image in run.images:
         if not image.path.is_file() or (image.sha and image.path.is_symlink()):
@@ -113,7 +113,7 @@ def _shas(run: Run, known: dict[str, list[Any]]) -> tuple[list[str], list[tuple[
 
 
 def _misfit(name: str, run: Run, setting: Setting) -> str:
-    """Why a measure says nothing at this size, "" where it does."""
+    """Return why a measure has no value at this size, "" if it has one."""
     needs, size, config, native = measures()[name].needs, run.size, setting.config, setting.native
     if not size:
         return ""

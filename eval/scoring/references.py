@@ -1,8 +1,8 @@
 """Reference sets: renders of the same captions at the same size, or a folder of images.
 
-What is kept of a set is its arrays (features, crops, spectra), cached under `<cache>/references/` by content. Held-out
-renders, one an image of the run, are kept as a run of their own (`<cache>/renders/`): scored like any method, they
-show what each metric says of true images.
+The arrays of a set (features, crops, spectra) are stored in `<cache>/references/`, named by a hash of their content.
+Held-out renders, one per image of the run, are stored as a run in `<cache>/renders/`. They are scored like a method and
+show which value each metric has for true images.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from ..records.runs import Run, load_run
 from .collect import Item, Setting, collect
 
 REFERENCE_SEED = 2_000_000_000
-"""Free parameters of reference k of a caption are drawn from this plus k."""
+"""The seed of reference k of a caption is this number plus k."""
 HELD_OUT_SEED = 1_000_000_000
-"""Those of the held-out render of an image, from this plus the image's seed."""
+"""The seed of a held-out render is this number plus the seed of its image."""
 SETS = ("features", "patches", "spectrum", "clip_features")
 FITTED = ("features", "patches")
-"""Sets whose moments are kept too."""
+"""Arrays whose moments are stored too."""
 
 
 SCHEMA = 2
-"""Raised when what is kept of a set changes."""
+"""Version of the stored arrays. Raise it when their content changes."""
 
 
 class NoReferenceError(Exception):
-    """There is no reference for these images; the message says why."""
+    """Raised if these images have no references. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class ReferencePlan:
-    """A reference set before it is made."""
+    """Description of a reference set that is not yet measured."""
 
     identity: str
     kind: str
@@ -55,7 +55,7 @@ class ReferencePlan:
     captions: tuple[str, ...] = ()
     per_prompt: int = 1
     files: tuple[Path, ...] = ()
-    reduce: str = ""  # filter with which images of a folder are brought to width and height; "": as they are
+    reduce: str = ""  # filter that resizes images of a folder to width and height; "": no resizing
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class References:
     prompts: tuple[str, ...]  # [R], "" for a folder
 
     def moments(self, name: str) -> Moments:
-        """Moments of a set, as they were computed once."""
+        """Return the stored moments of an array."""
         total, outer = self.arrays[f"{name}_sum"], self.arrays[f"{name}_outer"]
         return Moments(total, outer, self.arrays[name].size // len(total))
 
     def spectra(self) -> dict[str, np.ndarray]:
-        """Mean spectrum for each prompt, and over all under ""."""
+        """Return the mean spectrum of each prompt, and of all prompts under ""."""
         spectrum = self.arrays["spectrum"]
         prompts = np.array(self.prompts)
         found = {str(p): spectrum[prompts == p].mean(0) for p in np.unique(prompts)}
@@ -79,7 +79,7 @@ class References:
 
 
 def plan(run: Run, setting: Setting, cache: Path) -> ReferencePlan:
-    """The reference set of a run; `cache` remembers hashes of files. NoReferenceError says why there is none."""
+    """Plan the reference set of a run. `cache` stores hashes of files. Raises NoReferenceError if there is none."""
     options = setting.config["reference"]
     if options["kind"] == "none":
         raise NoReferenceError("the protocol has no references (reference.kind=none)")
@@ -111,7 +111,7 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Pat
         raise NoReferenceError("no references given; give reference.path=<folder of images>")
     folder = Path(options["path"])
     if not folder.is_dir():
-        raise RequestError(f"reference.path={folder} is no folder")
+        raise RequestError(f"reference.path={folder} is not a folder")
     files = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS))[: options["count"]]
     if not files:
         raise RequestError(f"no images in reference.path={folder}")
@@ -124,7 +124,7 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Pat
 
 
 def known_digests(files: tuple[Path, ...], record: Path) -> list[str]:
-    """sha256 of files; one that has kept its size and time since `record` was written is not read again."""
+    """Return the sha256 of files. A file whose size and time are those in `record` is not read again."""
     known = read_record(record) or {}  # a damaged one is written again
     found = {}
     for path in files:
@@ -142,14 +142,14 @@ def _settings(setting: Setting) -> dict[str, str]:
 
 
 def world_digest() -> str:
-    """Hash of the renderer's source."""
+    """Return the hash of the source of the renderer."""
     from sega.embedded import world
 
     return file_digest(Path(world.__file__))
 
 
 def make(plan: ReferencePlan, setting: Setting, cache: Path) -> References:
-    """The arrays of a reference set, from the cache or measured now. RequestError names one that can't be read."""
+    """Return the arrays of a reference set, from the cache or measured now. An unreadable image raises RequestError."""
     path = cache / "references" / f"{plan.identity}.npz"
     arrays = read_arrays(path)
     if not arrays:
@@ -173,7 +173,7 @@ def make(plan: ReferencePlan, setting: Setting, cache: Path) -> References:
 
 
 def _of_size(plan: ReferencePlan) -> bool:
-    """Whether all images of a folder have the size of the run, so that their spectra mean the same."""
+    """Return whether all images of a folder have the size of the run. Only then can spectra be compared."""
     return all(images.size(path) == (plan.width, plan.height) for path in plan.files)
 
 
@@ -193,14 +193,14 @@ def _items(plan: ReferencePlan) -> list[Item]:
 
 
 def render(caption: str, seed: int, width: int, height: int) -> np.ndarray:
-    """A render of a caption: uint8 [height, width, 3]."""
+    """Render a caption: uint8 [height, width, 3]."""
     from sega.embedded import world
 
     return world.render(world.scene_for(caption, seed), width, height)
 
 
 def held_out(run: Run, cache: Path) -> Run:
-    """Renders of a run's captions, one for each of its images, as a run; made once."""
+    """Return a run with one held-out render for each image of a run. It is made once and stored in the cache."""
     from PIL import Image
 
     rows = [(p.prompt_id, p.seed, p.prompt) for p in run.images if p.prompt is not None]

@@ -57,7 +57,7 @@ def test_each_figure_has_its_command_and_a_second_call_does_nothing(store, capsy
         path = store / "out" / f"{name}-tiny-64x64.png"
         assert str(path) in capsys.readouterr().out and Image.open(path).size[0] > 600
         before = path.stat().st_mtime_ns
-        assert draw(store, name) == 0 and "nothing has changed" in capsys.readouterr().out
+        assert draw(store, name) == 0 and "up to date" in capsys.readouterr().out
         assert path.stat().st_mtime_ns == before
 
 
@@ -80,7 +80,7 @@ def test_a_figure_is_drawn_again_when_its_records_change_and_goes_with_them(stor
     for rows in store.rglob("*.steps.jsonl"):
         rows.unlink()
     assert draw(store, "spectra") == 2 and not path.exists()
-    assert "no image in the store has recorded steps; python run.py" in capsys.readouterr().err
+    assert "no image in the store has step records; python run.py" in capsys.readouterr().err
 
 
 def test_the_prompt_most_methods_have_is_chosen_and_only_the_last_stage_counts(store):
@@ -128,7 +128,7 @@ def test_attention_is_shown_where_the_query_is_and_over_even_attention(store):
 def test_methods_recorded_for_different_queries_are_not_compared(store, capsys):
     record(next((store / "runs").glob("tiny/ntk/64x64/*")), 1, False, query=(1, 1))
     assert draw(store, "attention") == 2
-    assert "different query= places" in capsys.readouterr().err
+    assert "different query= points" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def test_geneval_names_what_does_not_belong(tmp_path):
     run = load_folder(tmp_path)
     assert len(run.images) == 9 and {p.prompt for p in run.images} == {"0 benches", "2 benches", None}
     assert run.notes == [
-        "00001/metadata.jsonl holds no prompt; its samples are scored without one",
-        "extra.png is no sample of GenEval's layout",
+        "00001/metadata.jsonl contains no prompt; its samples are scored without one",
+        "extra.png is not a sample in GenEval's layout",
     ]
 
 
@@ -76,7 +76,7 @@ def test_every_file_that_can_not_be_used_is_named_with_the_reason(tmp_path):
     assert "can't be decoded" in lines[1] and lines[3].endswith("is missing")
     assert lines[5:] == [
         f"warning: 1 more files in {tmp_path} are not scored:",
-        "  clip.gif is of a kind that is not read; convert it to PNG",
+        "  clip.gif has a format that is not read; convert it to PNG",
     ]
 
 
@@ -148,7 +148,7 @@ def test_images_stand_as_their_exif_data_say(tmp_path):
     Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(images.read(tmp_path / "a.png"), upright)
     assert images.size(tmp_path / "a.png") == (8, 4)
-    assert load_folder(tmp_path).changes == ["1 of 1 images are turned as their EXIF orientation says"]
+    assert load_folder(tmp_path).changes == ["1 of 1 images are rotated to their EXIF orientation"]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -157,7 +157,7 @@ def test_transparency_is_laid_on_the_stated_colour(tmp_path, mode):
     bands.save(tmp_path / "a.png")
     assert (images.read(tmp_path / "a.png") == (255 if mode == "LA" else 204)).all()
     run = load_folder(tmp_path)
-    assert run.changes == [f"1 of 1 images are laid on {images.BACKGROUND} where they are transparent"]
+    assert run.changes == [f"1 of 1 images are transparent and get a {images.BACKGROUND} background"]
     assert left_out(run, []) == [f"note: {run.changes[0]}"]
 
 
@@ -170,11 +170,11 @@ def test_prompts_of_a_folder_keep_their_lines(tmp_path):
     (tmp_path / "a.tsv").write_bytes("\ufefffile\tprompt\tseed\na.png\tone, two\t4\n".encode())
     assert load_folder(tmp_path / "pictures", tmp_path / "a.tsv").images[0].prompt == "one, two"
     for name, content, message in (
-        ("a.jsonl", '{"file": "a.png", "prompt": ' + "[" * 100_000, "line 1 is no JSON object"),
-        ("b.jsonl", '{"file": "a.png", "prompt": "\\ud800"}', "line 1 is no JSON object"),
+        ("a.jsonl", '{"file": "a.png", "prompt": ' + "[" * 100_000, "line 1 is not a JSON object"),
+        ("b.jsonl", '{"file": "a.png", "prompt": "\\ud800"}', "line 1 is not a JSON object"),
         ("a.json", "[" * 100_000, "can't be read"),
-        ("b.json", '[{"file": "a.png", "prompt": ["x"]}]', "is no sentence"),
-        ("c.json", '[{"file": "a.png", "prompt": "x", "seed": [1]}]', "is no whole number"),
+        ("b.json", '[{"file": "a.png", "prompt": ["x"]}]', "is not text"),
+        ("c.json", '[{"file": "a.png", "prompt": "x", "seed": [1]}]', "is not a whole number"),
         ("b.csv", b"file,prompt\n\xff", "not UTF-8"),
     ):
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -91,7 +91,7 @@ def test_a_second_call_does_nothing_and_a_gone_image_goes(place, tmp_path, capsy
     folder = tmp_path / "copy"
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
     assert build(folder) == 0
-    assert "nothing has changed" in capsys.readouterr().out
+    assert "up to date" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
     shutil.rmtree(folder / "runs" / "flux" / "yarn")
     assert build(folder) == 0

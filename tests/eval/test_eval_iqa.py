@@ -189,7 +189,7 @@ def test_fetch_keeps_a_first_checksum_and_holds_later_ones_to_it(served, capsys)
         weights.find("niqe", str(folder))
     source.write_bytes(b"changed at its source")
     assert fetch.main(["niqe", f"weights={folder}"]) == 2
-    assert "nothing was kept" in capsys.readouterr().err and path.read_bytes() == b"other"
+    assert "the download was deleted" in capsys.readouterr().err and path.read_bytes() == b"other"
 
 
 def test_fetch_refuses_a_wrong_file_and_leaves_a_right_one(served, capsys):
@@ -200,7 +200,7 @@ def test_fetch_refuses_a_wrong_file_and_leaves_a_right_one(served, capsys):
     assert fetch.main(["musiq", f"weights={folder}"]) == 0
     source.unlink()
     assert fetch.main(["musiq", f"weights={folder}"]) == 0
-    assert "is there" in capsys.readouterr().out
+    assert "exists" in capsys.readouterr().out
 
 
 def test_fetch_says_what_is_wrong_in_one_line(served, capsys):
@@ -209,7 +209,7 @@ def test_fetch_says_what_is_wrong_in_one_line(served, capsys):
     assert fetch.main(["niqe", f"weights={folder}"]) == 2
     assert fetch.main(["pickscor"]) == 2
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2 and "can't be fetched" in told[0] and "did you mean 'pickscore'" in told[1]
+    assert len(told) == 2 and "downloading" in told[0] and "did you mean 'pickscore'" in told[1]
     assert fetch.main([]) == 0 and "3.94 GB" in capsys.readouterr().out
 
 

@@ -71,8 +71,8 @@ BROKEN = {
     "no such name": ("", "AttributeError: module 'shades.metrics' has no attribute 'REDNESS'"),
     "another thing": ("REDNESS = [5]", "5 is neither a Measure nor a Metric"),
     "a name of ours": (CODE.replace('Metric("redness"', 'Metric("fid"'), "there is a metric fid already"),
-    "no measure": (CODE.replace('"redness", "mean"', '"rednes", "mean"'), "is of an unknown measure rednes"),
-    "no kind": (CODE.replace('"mean"', '"median"'), "is of kind median and not one of mean, fid"),
+    "no measure": (CODE.replace('"redness", "mean"', '"rednes", "mean"'), "has an unknown measure rednes"),
+    "no kind": (CODE.replace('"mean"', '"median"'), "has kind median, which is not one of mean, fid"),
     "a relative function": (CODE.replace('"shades.metrics:redness"', '".metrics:redness"'), "package.module:function"),
     "unknown weights": (CODE.replace('host="always"', 'weights=("red",)'), "has unknown weights red"),
 }

@@ -100,4 +100,4 @@ def test_the_command_writes_the_table_once(tmp_path, capsys):
     assert main(["paper=saga", f"out={tmp_path}"]) == 2
     assert "unknown paper=saga; did you mean 'sega'" in capsys.readouterr().err
     assert main(["paper=third_party", f"out={tmp_path}"]) == 2
-    assert "names a model that we have" in capsys.readouterr().err
+    assert "has no value of a model in conf" in capsys.readouterr().err

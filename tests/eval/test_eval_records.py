@@ -67,7 +67,7 @@ def test_a_cell_without_its_record_is_named_and_the_others_go_on(place, capsys, 
     assert command(score, place, *SCORE) == 0
     out, err = capsys.readouterr()
     assert err.count("\n") == 1 and f"left out: {cell(place) / 'run.json'} is" in err
-    assert "0 scored, 1 already there" in out
+    assert "0 scored, 1 already scored" in out
     assert command(report, place, "parts=tables", f"out={place / 'out'}", "base=vanilla") == 0
     out, err = capsys.readouterr()
     assert err.count("left out:") == 1 and "vanilla" in out
@@ -88,7 +88,7 @@ def test_stray_folders_and_files_stop_nothing(place, capsys):
     (place / "runs" / "tiny" / "ntk" / "64x64").write_text("x")
     assert command(score, place, *SCORE) == 0
     out, err = capsys.readouterr()
-    assert "0 scored, 2 already there" in out and err == ""
+    assert "0 scored, 2 already scored" in out and err == ""
 
 
 @pytest.mark.parametrize("bad", [b"5", b'{"file": "x.png"}', b"\xff", b"[" * 100_000, "seed", "away", "link"])
@@ -126,12 +126,12 @@ def test_damaged_scores_are_left_out_and_made_again(place, capsys, name, spoil):
     err = capsys.readouterr().err
     assert str(cell(place)) in err or "not scored yet: tiny ntk" in err
     assert command(score, place, *SCORE) == 0
-    assert "1 scored, 1 already there" in capsys.readouterr().out
+    assert "1 scored, 1 already scored" in capsys.readouterr().out
     after = json.loads((cell(place) / "scores.json").read_text())
     assert after["protocols"]["plain"]["metrics"] == before["scores.json"]["protocols"]["plain"]["metrics"]
     assert command(score, place, *SCORE) == 0
     out, err = capsys.readouterr()
-    assert "0 scored, 2 already there" in out and err == ""
+    assert "0 scored, 2 already scored" in out and err == ""
 
 
 @pytest.mark.parametrize("spoil", [BAD_RUN["empty"], BAD_RUN["gone"], folder_there])
@@ -147,7 +147,7 @@ def test_scores_outlive_their_images_even_where_a_record_beside_them_is_damaged(
         path.unlink()
     (cell(place) / "scores.jsonl").write_text("")
     assert command(score, place, *SCORE) == 0
-    assert "which are kept" in capsys.readouterr().out and (cell(place) / "scores.json").read_bytes() == before
+    assert "their scores are kept" in capsys.readouterr().out and (cell(place) / "scores.json").read_bytes() == before
 
 
 def test_it_is_said_where_scores_are(place, capsys):

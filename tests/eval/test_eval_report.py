@@ -119,7 +119,7 @@ def test_plot_has_a_panel_for_each_metric(place):
 def test_a_second_call_does_nothing_and_a_changed_record_is_seen(place, capsys):
     before = {path: path.stat().st_mtime_ns for path in (place / "out").iterdir()}
     assert report(place) == 0
-    assert "nothing has changed" in capsys.readouterr().out
+    assert "up to date" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (place / "out").iterdir()} == before
     (place / "out" / "table.tex").write_text("damaged")
     assert report(place) == 0
@@ -153,7 +153,7 @@ def test_records_without_images_still_make_tables(place, capsys, tmp_path):
     shutil.copytree(place / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("*.png"))
     assert main([f"store={tmp_path / 'runs'}", f"cache={place / 'cache'}", f"out={tmp_path / 'out'}"]) == 0
     assert (tmp_path / "out" / "table.csv").read_text() == (place / "out" / "table.csv").read_text()
-    assert "no grid-tiny-64x64.png: images of vanilla are not here" in capsys.readouterr().out
+    assert "no grid-tiny-64x64.png: images of vanilla are missing" in capsys.readouterr().out
 
 
 def test_paired_distance_equals_the_difference_on_the_same_images(place):
@@ -184,7 +184,7 @@ def test_less_noise_wins_in_the_spectrum_and_is_marked(place):
     assert marks.of(rows["64x64", "sega"], "attribute_accuracy") == ""
     assert not any(metric == "piqe" for _, metric in marks.found)
     text = tables.to_markdown(list(rows.values()), marks)
-    assert "**" in text and "Bold is best" in text
+    assert "**" in text and "Bold is the best" in text
 
 
 def test_paired_table_has_the_variant_against_its_default(place):

@@ -112,7 +112,7 @@ def test_renders_are_scored_beside_the_run(place):
 def test_a_second_call_does_nothing(place, capsys):
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
     assert run(place) == 0
-    assert "0 scored, 2 already there" in capsys.readouterr().out
+    assert "0 scored, 2 already scored" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == before
 
 
@@ -158,7 +158,7 @@ def test_a_run_has_one_short_line_and_its_scores_are_in_the_records(place, capsy
     assert [line.rsplit(" ", 4)[0] for line in lines if "images scored" in line][:1] == ["1 of 2: tiny ntk 64x64"]
     assert sum("images scored" in line for line in lines) == 3 and max(map(len, lines)) <= 100
     assert "FID 1" not in told and len({line for line in lines if line.startswith("  ")}) == len(lines) - 4
-    assert "picture/s" not in err  # no bar where stderr is no terminal
+    assert "image/s" not in err  # no bar where stderr is no terminal
 
 
 def test_damaged_images_are_named_and_left_out(place, capsys):
@@ -182,7 +182,7 @@ def test_scores_outlive_their_images(place, capsys):
     shutil.copytree(place / "runs", place / "records", ignore=ignore)
     before = block(place, store="records")[0]
     assert run(place, store="records") == 0
-    assert "only their scores, which are kept" in capsys.readouterr().out
+    assert "their scores are kept" in capsys.readouterr().out
     assert block(place, store="records")[0] == before
 
 
@@ -196,7 +196,7 @@ def test_missing_weights_leave_an_empty_cell_with_the_way_to_fill_it(place, monk
     assert cells["fid"]["reason"].endswith("fetch it: python scripts/fetch.py inception")
     assert cells["clip_score"]["reason"].endswith("fetch it: python scripts/fetch.py clip-vit-l-14")
     assert 0 <= cells["piqe"]["value"] <= 100
-    assert "fid is empty" in capsys.readouterr().out
+    assert "fid has no value" in capsys.readouterr().out
 
 
 def test_images_from_elsewhere(place, capsys):
@@ -252,7 +252,7 @@ def test_a_folder_of_references(place):
         (["path=/nowhere"], "no folder at /nowhere"),
         (["prompts=/nowhere"], "no file of prompts at /nowhere"),
         (["fid"], "must have the form key=value"),
-        (["patch=3"], "takes a group of values"),
+        (["patch=3"], "must be a group of values"),
         (["eval=plain", "patch.count=two"], "patch.count=two must be a whole number"),
         (["bootstrap.level=2.0"], "between 0 and 1"),
     ],

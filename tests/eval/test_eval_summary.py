@@ -33,14 +33,14 @@ def rows():
 def test_the_table_is_of_the_sizes_above_the_training_side_and_native_is_one_sentence(rows):
     text = summary(rows, Marks({(id(rows[3]), "attribute_accuracy"): "best"}))
     lines = text.splitlines()
-    assert lines[0] == "tiny at 384x384, 2x the training side: N=8 images a method (protocol embedded)"
+    assert lines[0] == "tiny at 384x384, 2x the training side: N=8 images per method (protocol embedded)"
     assert lines[2].split("  ")[0] == "method" and "PIQE" not in text
     assert lines[3].split() == ["vanilla", "0.400", "±0.050", "90.00", "5.29", "±4.00", "2.40"]
     assert lines[4].split() == ["sega", "0.900", "±0.050", "*", "90.00", "5.29", "±4.00", "2.40"]
     said = " ".join(lines)
-    assert "At 1x (192x192) the direct methods equal the plain model to the bit, so it was made once (N=8)" in said
-    assert "* is the best of its column: its paired interval against every other method leaves out 0" in said
-    assert "FID of so few images is too high" in said and "property of the small embedded model" in said
+    assert "At 1x (192x192) the direct methods equal the plain model bit for bit, so it was made once (N=8)" in said
+    assert "* is the best of its column: no paired interval with another method contains 0" in said
+    assert "FID of so few images is biased upwards" in said and "property of the small embedded model" in said
 
 
 def test_nothing_is_marked_where_nothing_is_beyond_doubt(rows):
@@ -49,12 +49,12 @@ def test_nothing_is_marked_where_nothing_is_beyond_doubt(rows):
 
 
 def test_other_methods_at_the_training_size_are_not_called_the_plain_model(rows):
-    assert "to the bit" not in summary([*rows, row("upsample", 192)], Marks({}))
+    assert "bit for bit" not in summary([*rows, row("upsample", 192)], Marks({}))
 
 
 def test_without_larger_sizes_the_training_size_has_the_table():
     text = summary([row("vanilla", 192), row("sega", 192, n=4)], Marks({}))
-    assert text.startswith("tiny at 192x192, 1x the training side: N=4 to 8 images") and "to the bit" not in text
+    assert text.startswith("tiny at 192x192, 1x the training side: N=4 to 8 images") and "bit for bit" not in text
 
 
 @pytest.mark.parametrize("label", ["sega", "sega (amplitude=0, kappa=0.08, source=tokens) [steps=20, guidance=3.5]"])

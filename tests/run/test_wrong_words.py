@@ -103,7 +103,7 @@ WRONG = [
     (["prompts.text=''"], "must be a sentence"),
     (["model=qwen", "model.path=/nowhere"], "model.path=/nowhere is not a folder"),
     (["eval.metrics=[fidd]"], "unknown metric 'fidd'; did you mean 'fid'"),
-    (["eval.bootstrap.level=2"], "bootstrap.level=2 must lie between 0 and 1"),
+    (["eval.bootstrap.level=2"], "bootstrap.level=2 must be between 0 and 1"),
     (["tracker.images=lots"], "tracker"),
     (["store="], "must name a folder"),
     (["store=${nothing}"], "can't be resolved"),
