@@ -1,11 +1,11 @@
-"""Seconds and peak memory of each method's attention at FLUX shapes, with random weights.
+"""Measure seconds and peak memory of the attention of each method at FLUX shapes, with random weights.
 
     python scripts/bench_attention.py                     # 4096 px: 65,536 image tokens, 2 heads of 128, one block
     python scripts/bench_attention.py --size 2048 --methods hrdit-spa
 
-One process per method, so that peaks don't mix: one call of a transformer of one double block, as the last stage of
-the method makes it (and the measuring pass before it, where there is one). The peak is the resident memory of the
-whole process, libraries included. A method above the limit is marked, and the exit status is then 1.
+Each method runs in its own process, because a process has one memory peak. It makes one call of a transformer with one
+double block, as in the last stage of the method, and the probe before it, if the method has one. The peak is the
+resident memory of the whole process with its libraries. A method above the limit is marked, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CASES = {
 
 
 def measure(case: str, size: int, heads: int, device: str) -> dict:
-    """Seconds of the measuring pass and of the step, resident memory in MB before and at the peak."""
+    """Return the seconds of the probe and of the step, and the resident memory in MB before and at the peak."""
     import torch
     from diffusers import FluxTransformer2DModel
 
@@ -116,7 +116,7 @@ def main() -> int:
         print(f"{wrong}; methods are {', '.join(CASES)}", file=sys.stderr)
         return 2
     if not options.json:
-        print("| method | tokens | seconds | measuring pass | peak MB |\n|---|---|---|---|---|")
+        print("| method | tokens | seconds | probe | peak MB |\n|---|---|---|---|---|")
     heavy = False
     for case in cases:
         command = [sys.executable, __file__, "--one", case, "--size", str(options.size)]

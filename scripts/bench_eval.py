@@ -1,8 +1,8 @@
-"""What scoring costs beside its feature networks alone: `python scripts/bench_eval.py [count=195 size=4096 workers=N]`.
+"""Measure the time of scoring with and without PIQE: `python scripts/bench_eval.py [count=195 size=4096 workers=N]`.
 
-Writes renders of the embedded world, then takes turns, in one process and on the same images, between decoding with
-features (the embedded scorer on images and crops) and the same with PIQE as well. Prints seconds an image of both,
-their ratio, and the peak memory. `count` and `size` make a small version; rounds=N repeats it and takes the medians.
+It writes renders of the embedded world. Then it alternates, in one process and on the same images, between features
+only (the embedded scorer on images and crops) and features with PIQE. It prints the seconds per image of both, their
+ratio, and the peak memory. `count` and `size` make a small version; rounds=N repeats it and prints medians.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(words: list[str]) -> int:
 
 
 def image_files(folder: Path, options: dict) -> list[Path]:
-    """`count` files of which `distinct` differ (renders take longer than scoring)."""
+    """Write `count` files, `distinct` of which differ (renders take longer than scoring)."""
     from PIL import Image
 
     from sega.embedded import world
@@ -65,7 +65,7 @@ def image_files(folder: Path, options: dict) -> list[Path]:
 
 
 def measure(paths: list[Path], options: dict) -> dict:
-    """Seconds an image of both, their ratio and peaks."""
+    """Return the seconds per image of both, their ratio and the memory peaks."""
     from eval.protocols import load_protocol
     from eval.records import images
     from eval.scoring.collect import Item, collect, resolve

@@ -1,4 +1,4 @@
-"""How long a request takes before anything is loaded, in two checkouts: python scripts/bench_request.py old=../before
+"""Measure the time of a request before anything is loaded, in two checkouts: scripts/bench_request.py old=../before
 
   old      the other checkout
   pairs    10        runs of each, one after the other
@@ -22,7 +22,7 @@ OPTIONS = {"old": "", "pairs": "10", "line": "model=tiny method=sega res=2x dry_
 
 
 def measure(checkout: Path, line: list[str]) -> tuple[float, float]:
-    """Seconds by the clock and of the processor that `run.py` takes."""
+    """Return the wall-clock and processor seconds of `run.py`."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "run.py", *line], cwd=checkout, check=True, stdout=subprocess.DEVNULL)
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,12 +1,12 @@
-"""What a sweep costs beside its denoising and decoding: 8 methods x 16 prompts on the embedded model.
+"""Measure the overhead of a sweep over its denoising and decoding: 8 methods x 16 prompts on the embedded model.
 
   python scripts/bench_sweep.py                          8 methods, 16 prompts, 384x384
   python scripts/bench_sweep.py prompts.limit=2 steps=4  other keys go to run.py
 
-The sweep runs as a user runs it, in one process and an empty store, from the start of Python to its end. Inside it the
-clock runs in the passes of the stock pipeline (from noise to latent, with what a method does there) and of the
-autoencoder; everything else is overhead: imports, loading, prompts, attaching, records, files. Prints the ratio; exit
-status 0 when it is at most 1.05.
+The sweep runs in one process with an empty store, from the start of Python to its end. The time of the stock pipeline
+(from noise to latent, with the work of the method) and of the autoencoder is measured inside. Everything else is
+overhead: imports, loading, prompts, attaching, records, files. It prints the ratio of total to measured time. The exit
+status is 0 if the ratio is at most 1.05.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AIM = 1.05
 
 
 def measured(words: list[str]) -> int:
-    """run.py with a clock around denoising and the autoencoder; writes the seconds to the file named first."""
+    """Run run.py with a clock around denoising and the autoencoder. Writes the seconds to the first file."""
     from functools import wraps
 
     from sega.models.flux import FluxAdapter

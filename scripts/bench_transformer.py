@@ -1,13 +1,13 @@
-"""Seconds a step of FLUX's transformer with random weights: the model as it is, and with each direct method.
+"""Measure the seconds of a step of FLUX's transformer with random weights, without and with each direct method.
 
     python scripts/bench_transformer.py                    # on a GPU: all 12 billion parameters, 1024, 2048, 4096 px
     python scripts/bench_transformer.py --device cpu       # reduced: 1 double, 2 single blocks of 2 heads, 256, 512 px
 
-Every call is timed after a first one that is not; the time is the median. Operations are matrix products counted from
-the config with dense attention; their share is of the product rate measured here on large matrices of the same dtype.
-`--train` is the side, in tokens, above which methods act. A measuring pass is what the first call takes beyond the
-others. On a CPU, seconds are of the processor, which other work does not lengthen.
-Writes `<name>.json` and `<name>.md` to --out.
+The time is the median of the calls after the first. Operations are matrix products counted from the config with dense
+attention. Their share is relative to the rate of large matrix products of the same dtype, which is measured here.
+`--train` is the side in tokens above which methods act. The time of a probe is the additional time of the first call.
+On a CPU, seconds are processor time, which other work does not change.
+It writes `<name>.json` and `<name>.md` to --out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REDUCED = {"doubles": 1, "singles": 2, "heads": 2, "text": 64, "sizes": [256, 51
 
 
 def build(options, dtype):
-    """The stock class in its published shape but for these numbers, with random weights."""
+    """Build the stock class with random weights, in its published shape except for these numbers."""
     import torch
     from diffusers import FluxTransformer2DModel
 
@@ -51,7 +51,7 @@ def build(options, dtype):
 
 
 def clock(device: str) -> float:
-    """Seconds: of the clock once a GPU is through, on a CPU of the processor, which other work does not lengthen."""
+    """Return seconds: wall-clock time after a GPU is finished, processor time on a CPU."""
     import torch
 
     if not device.startswith("cuda"):
@@ -61,7 +61,7 @@ def clock(device: str) -> float:
 
 
 def peak_rate(device: str, dtype) -> float:
-    """Operations a second of a product of two large square matrices, the best of ten."""
+    """Return the operations per second of a product of two large square matrices, the best of ten."""
     import torch
 
     side = 8192 if device.startswith("cuda") else 512
@@ -75,7 +75,7 @@ def peak_rate(device: str, dtype) -> float:
 
 
 def measure(transformer, name: str, size: int, options, dtype) -> dict:
-    """The median step of one method at one size, and what its measuring pass took where it has one."""
+    """Return the median step of one method at one size, and the time of its probe if it has one."""
     import torch
 
     from sega import attach
@@ -124,7 +124,7 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
 
 
 def table(record: dict) -> str:
-    """The record as Markdown."""
+    """Return the record as Markdown."""
     rows = [
         f"`{record['command']}`",
         "",

@@ -1,22 +1,24 @@
-"""Damage every file of a store in turn, and see that every command answers and the next run makes the store whole.
+"""Damage each file of a store in turn. Check that all commands handle it and that the next run repairs the store.
 
   python scripts/damage_test.py                                  every file, five ways, on the embedded model
   python scripts/damage_test.py ways=empty,folder files=images.jsonl,run.json per=case
-  python scripts/damage_test.py program=tests/helpers/fake_worker.py     with a fake in place of the denoiser
+  python scripts/damage_test.py program=tests/helpers/fake_worker.py     with a fake instead of the denoiser
 
-A way is `empty`, `cut` (half of it is left), `garble` (16 bytes in its middle are others), `delete` or `folder` (one of
-its name). After each, on a copy of the store, `sega.store ls`, `verify` and `gc apply=true`, the evaluation and the
-report run; then `run.py`, the evaluation and the report. With `verify=true`, `verify apply=true` runs before `run.py`.
-A case is right when
+A way is `empty`, `cut` (half of the file is left), `garble` (16 bytes in the middle change), `delete` or `folder` (a
+folder with the name of the file). After each, on a copy of the store, the commands `sega.store ls`, `verify` and `gc
+apply=true`, the evaluation and the report run, then `run.py`, the evaluation and the report. With `verify=true`,
+`verify apply=true` runs before `run.py`.
+
+A case is right if
 
   answered   no command ended in a traceback, or in a status besides 0, 1 and 2
-  named      the commands named the file, or its cell; for a file that is gone, the run too. No record lists the files
-             of `base`, so nobody misses one there
-  kept       nothing else of the store changed before it was mended
-  healed     in the end the store was as it had been, but for times. What images are made from (`base`) is looked at
-             only where an image is made, so they are taken away before
+  named      a command reported the file or its cell; for a deleted file, the run may report it. No record lists the
+             files of `base`, so a deleted one is not reported
+  kept       no other file of the store changed before the repair
+  healed     at the end the store was as before, except for times. Base latents are read only if an image is made, so
+             their images are deleted first
 
-Exit status 0 when every case is right in all four.
+The exit status is 0 if all cases are right in all four.
 """
 
 from __future__ import annotations
@@ -55,11 +57,11 @@ KEYS = {
 }
 SCORES = ("scores.json", "scores.jsonl", "features-plain.npz")
 CHANGES = ("device", "files", "identity", "seal", "code")
-"""Keys that tell of the moment at which a record was written again. The identity of a cell is in its name."""
+"""Keys that depend on the time at which a record was written. The identity of a cell is in its name."""
 
 
 class Store:
-    """A store and the commands on it, in this process."""
+    """A store, and the commands that run on it in this process."""
 
     def __init__(self, options: dict[str, str], folder: Path):
         self.maker = None
@@ -71,7 +73,7 @@ class Store:
         self.options, self.folder, self.said, self.wrong = options, folder, "", []
 
     def call(self, main: Callable[[list[str]], int], *words: str) -> None:
-        """Run a command; keeps what it says, and what is wrong with how it ended."""
+        """Run a command. Stores its output, and an error if it ended in a wrong way."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             try:
@@ -125,7 +127,7 @@ class Store:
 
 
 def damage(path: Path, way: str, rng: random.Random) -> bool:
-    """Spoil a file; False where that way changes nothing of it."""
+    """Damage a file. Returns False if this way does not change it."""
     content = path.read_bytes()
     if way in ("empty", "cut", "garble") and not content:
         return False
@@ -142,7 +144,7 @@ def damage(path: Path, way: str, rng: random.Random) -> bool:
 
 
 def tried(options: dict[str, str], sound: Path, place: str, way: str, rng: random.Random) -> dict[str, str]:
-    """What is wrong after one file was damaged in one way, by mark; {} where all is right."""
+    """Return what is wrong after one file was damaged in one way, by mark. {} if all is right."""
     folder = sound.parent / "damaged"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(sound, folder)
@@ -180,7 +182,7 @@ def tried(options: dict[str, str], sound: Path, place: str, way: str, rng: rando
 
 
 def _bytes(store: Path, besides: str) -> dict[str, bytes]:
-    """Contents of a store by place, but for one file and for scores, which follow the images."""
+    """Return the contents of a store by path, without one file and without scores, which depend on the images."""
     files = {str(path.relative_to(store)): path for path in store.rglob("*") if path.is_file()}
     return {
         place: path.read_bytes()
@@ -198,7 +200,7 @@ def main(words: list[str]) -> int:
     os.chdir(ROOT)
     folder = Path(options["folder"] or tempfile.mkdtemp(prefix="damage-"))
     if (folder / "sound").exists():
-        print(f"folder={folder} holds a store of an earlier test; name another", file=sys.stderr)
+        print(f"folder={folder} contains a store of an earlier test; give another folder", file=sys.stderr)
         return 2
     sound = Store(options, folder / "sound")
     sound.run()

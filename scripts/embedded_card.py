@@ -1,8 +1,8 @@
-"""The model card of the embedded model: `python scripts/embedded_card.py <run folder> <out folder>`.
+"""Write the model card of the embedded model: `python scripts/embedded_card.py <run folder> <out folder>`.
 
-Writes `README.md`, `samples.png` and `training.png` into the out folder. Every number comes from a record:
-`card.json` there (of `scripts/embedded_measure.py`), `training.json` of the weights, and `cpu-training.json` in the
-out folder where there is one, which is the `training.json` of a run from nothing on a CPU.
+It writes `README.md`, `samples.png` and `training.png` into the out folder. Every number is read from a record:
+`card.json` there (by `scripts/embedded_measure.py`), `training.json` of the weights, and `cpu-training.json` in the
+out folder if it exists (the `training.json` of a run from the start on a CPU).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CURVES = ("autoencoder", "generator", "distillation", "scorer")
 
 
 def sample_grid(prompts: list[str], images: torch.Tensor, path: Path) -> None:
-    """Generated images, and under each row the renders of the same captions."""
+    """Draw generated images, with the renders of the same captions below each row."""
     rows, columns = SAMPLES
     chosen = [i * len(prompts) // (rows * columns // 2) for i in range(rows * columns // 2)]  # spread over the run
     prompts, images = [prompts[i] for i in chosen], images[chosen]
@@ -41,7 +41,7 @@ def sample_grid(prompts: list[str], images: torch.Tensor, path: Path) -> None:
 
 
 def curves(training: dict, path: Path) -> None:
-    """Loss curves of the trained parts."""
+    """Draw the loss curves of the trained parts."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -56,13 +56,13 @@ def curves(training: dict, path: Path) -> None:
 
 
 def where(run: dict) -> str:
-    """The time and the device of a run."""
+    """Return the time and the device of a run."""
     device = run["device"] + (f", {run['threads']} thread(s)" if run.get("threads") else "")
     return f"{run['seconds'] / 60:.1f} minutes on {device}"
 
 
 def before(run: dict) -> str:
-    """What a run started from, as the end of a sentence."""
+    """Return the start of a run, as the end of a sentence."""
     earlier = run.get("started_from")
     if not earlier:
         return ""
@@ -71,7 +71,7 @@ def before(run: dict) -> str:
 
 
 def flow(run: dict) -> str:
-    """A phase of the generator in a sentence."""
+    """Return a sentence on a phase of the generator."""
     return (
         f"{run['steps']} steps of about {run['tokens_a_step']:,} tokens, {run['pictures']:,} images "
         f"({run['distinct']:,} distinct), {where(run)}, final loss {run['loss']:.4f}{before(run)}"
@@ -79,13 +79,13 @@ def flow(run: dict) -> str:
 
 
 def loss_after(run: dict, images: float) -> float:
-    """The loss of a run after it had seen that many images, read from its curve between the entries on both sides."""
+    """Return the loss of a run after a number of images, interpolated in its curve."""
     steps, losses = zip(*run["curve"], strict=True)
     return float(np.interp(images / run["pictures"] * run["steps"], steps, losses))
 
 
 def accuracy_table(scorer: dict) -> str:
-    """Accuracy of the scorer by attribute: sides in px, for all objects and for small ones."""
+    """Return the accuracy of the scorer by attribute and side in px, for all objects and for small ones."""
     sides = list(scorer["all"])
     head = [f"{side} px" for side in sides] + [f"small, {side} px" for side in sides]
     lines = [f"| attribute | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
@@ -96,7 +96,7 @@ def accuracy_table(scorer: dict) -> str:
 
 
 def cpu_section(cpu: dict, reference: dict) -> str:
-    """What a CPU's measured rate and the loss curve of the installed run say about training on that CPU."""
+    """Return a section on training on a CPU, from its measured rate and the loss curve of the installed run."""
     run = cpu["generator"]
     rate, minutes = run["pictures"] / run["busy_seconds"], MINUTES["cpu"]["generator"]
     if run["seconds"] > 0.9 * 60 * minutes:
@@ -114,12 +114,12 @@ that ends there may end lower."""
 
 
 def time_table() -> str:
-    """Minutes of each part on a GPU and on a CPU."""
+    """Return the minutes of each part on a GPU and on a CPU."""
     return ", ".join(f"{part} {MINUTES['cuda'][part]:g} and {MINUTES['cpu'][part]:g}" for part in record.PARTS)
 
 
 def card(run: Path, out: Path) -> None:
-    """Write the card. Raises RequestError where `card.json` or a part of it is missing."""
+    """Write the card. Raises RequestError if `card.json` or a part of it is missing."""
     prompts, images = load_run(run)
     measured = json.loads((out / "card.json").read_text()) if (out / "card.json").is_file() else {}
     missing = {"scorer", "autoencoder", "model"} - set(measured)

@@ -1,8 +1,8 @@
 """Measure the embedded model, its autoencoder and its scorer: `python scripts/embedded_measure.py <run folder> <out>
 [part ...]`.
 
-Writes `<out>/card.json`, which the model card and other pages quote. Parts are `scorer`, `autoencoder` and `model`;
-what is not named stays as the record has it. The run is one of prompts of the world at the native size.
+It writes `<out>/card.json`, which the model card and other pages use. Parts are `scorer`, `autoencoder` and `model`;
+other parts of the record are kept. The run must have captions of the embedded world and the training size.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SMALL = 0.18
 """Objects of a radius below this count as small. Radii are uniform between 0.15 and 0.27 of the image's height."""
 RENDERS = 1000
 SEED = 20_000
-"""First seed of the renders: none that training draws from."""
+"""First seed of the renders. Training uses other seeds."""
 USAGE = "usage: python scripts/embedded_measure.py <run folder> <out folder> [scorer] [autoencoder] [model]"
 
 
 def load_run(folder: Path) -> tuple[list[str], torch.Tensor]:
-    """Prompts and images, uint8 [N, 3, H, W], of a run. Raises RequestError where there is none."""
+    """Return prompts and images, uint8 [N, 3, H, W], of a run. Raises RequestError if there is no run."""
     if not (folder / "images.jsonl").is_file():
         raise RequestError(f"{folder} is no run: it has no images.jsonl")
     rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
@@ -42,13 +42,13 @@ def load_run(folder: Path) -> tuple[list[str], torch.Tensor]:
 
 
 def renders(prompts: list[str], side: int, seed: int) -> torch.Tensor:
-    """One render of each caption, uint8 [N, 3, side, side]; `seed` draws what captions leave free."""
+    """Render each caption once, uint8 [N, 3, side, side]. `seed` selects everything that captions leave open."""
     images = [world.render(world.scene_for(text, seed * 100_003 + i), side, side) for i, text in enumerate(prompts)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def accuracies(scorer: Scorer, prompts: list[str], images: torch.Tensor) -> dict[str, float]:
-    """Share of images that show what their caption says, for each scored attribute and their mean."""
+    """Return the share of images that match their caption, for each scored attribute, and the mean."""
     said = [world.parse_caption(text) for text in prompts]
     hits: dict[str, list[bool]] = {name: [] for name in world.SCORED}
     for start in range(0, len(images), 64):
@@ -63,7 +63,7 @@ def accuracies(scorer: Scorer, prompts: list[str], images: torch.Tensor) -> dict
 
 
 def fid(a: torch.Tensor, b: torch.Tensor) -> float:
-    """FID as `python -m eval` computes it with the embedded features."""
+    """Return FID with the embedded features, as `python -m eval` computes it."""
     from eval.metrics import networks
     from eval.metrics.fid import fid as distance
 
@@ -73,7 +73,7 @@ def fid(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def measure_scorer() -> dict:
-    """Zero-shot accuracy on fresh renders at 1x, 2x and 4x: of all, and of those whose object is small."""
+    """Return the zero-shot accuracy on new renders at 1x, 2x and 4x, of all and of those with a small object."""
     scorer, found = (
         load_scorer(),
         {"renders": RENDERS, "small_below": SMALL, "small_renders": {}, "all": {}, "small": {}},
@@ -89,7 +89,7 @@ def measure_scorer() -> dict:
 
 
 def measure_autoencoder() -> dict:
-    """What the autoencoder keeps of fresh renders, dB by side in pixels."""
+    """Return the PSNR of the autoencoder on new renders, in dB by side in pixels."""
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(PIPELINE / "vae", torch_dtype=torch.float32).eval()
@@ -97,7 +97,7 @@ def measure_autoencoder() -> dict:
 
 
 def measure_model(run: Path) -> dict:
-    """Attributes and FID of a run at the native size, each beside what renders of the same captions get."""
+    """Return attributes and FID of a run at the training size, and those of renders of the same captions."""
     prompts, images = load_run(run)
     side, scorer = images.shape[-1], load_scorer()
     if tuple(images.shape[-2:]) != (NATIVE, NATIVE):

@@ -1,11 +1,11 @@
-"""Do what a newcomer does on a fresh clone, and record what it took: `python scripts/fresh_clone.py [folder=...]`.
+"""Install, run and test a fresh clone, and record the times: `python scripts/fresh_clone.py [folder=...]`.
 
-  folder   a temporary one   where the clone goes
-  steps    install,demo,again,test    without install: on the clone that folder holds, brought up to date
+  folder   a temporary one            folder of the clone
+  steps    install,demo,again,test    without install: the clone in folder is updated and used
 
 Clones the committed state of this repository, runs `make install`, `make demo` twice and `make test` there, and writes
-`results/fresh-clone.json` here, from which the README takes its times and its number of tests; steps that were not run
-keep what the record has of them. A step that fails ends it with the last lines of its log, and nothing is written.
+`results/fresh-clone.json` here, which contains the times and the number of tests for the README. Values of steps that
+are not run are kept. If a step fails, the last lines of its log are printed and nothing is written.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The images and the numbers of the README, from records: `python scripts/front_page.py [store=...] [parts=...]`.
+"""Write the images and the numbers of the README from records: `python scripts/front_page.py [store=...] [parts=...]`.
 
   store    results/embedded/runs   images of the reference (make reference); without them parts=numbers still works
   parts    images,numbers        docs/images/*.jpg, and the blocks of README.md between <!-- numbers:... --> marks
 
-The prompts shown are the first of the reference's list, whatever came out. `tests/project/test_front_page.py`
-checks that the README holds what the committed records say.
+The images are of the first prompts of the reference; they are not chosen. `tests/project/test_front_page.py` checks
+that the numbers in the README are those of the committed records.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BLOCK = re.compile(r"(<!-- numbers:(\w+) -->\n).*?(<!-- /numbers -->)", re.DOTAL
 
 
 def images_of(runs: list[Run], method: str, factor: int) -> dict[str, Path]:
-    """Image files by prompt, of a method with its default parameters at a multiple of the native side."""
+    """Return the image files by prompt, of a method with default parameters at a multiple of the training side."""
     from sega import load_method
 
     wanted = json.loads(json.dumps({"name": method, **load_method(method, "tiny").parameters()}))
@@ -49,7 +49,7 @@ def images_of(runs: list[Run], method: str, factor: int) -> dict[str, Path]:
 
 
 def front(runs: list[Run], cell: int = 200):
-    """A row for each of ROWS; the first prompts of the reference at 2x, and the same at 4x."""
+    """Draw a row for each of ROWS: the first prompts of the reference at 2x, and the same at 4x."""
     from PIL import Image, ImageDraw
 
     from eval.figures.grid import typeface
@@ -76,7 +76,7 @@ def front(runs: list[Run], cell: int = 200):
 
 
 def images(store: Path) -> list[Path]:
-    """Write the front image and a thumbnail for each method; returns the files."""
+    """Write the front image and a thumbnail for each method. Returns the files."""
     from PIL import Image
 
     from sega.embedded.world import prompts
@@ -96,13 +96,13 @@ def images(store: Path) -> list[Path]:
 
 
 def table(name: str) -> list[dict[str, str]]:
-    """Rows of a committed table of the reference, such as report/table."""
+    """Return the rows of a committed table of the reference, such as report/table."""
     with (REFERENCE / f"{name}.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 def value(row: dict[str, str], metric: str, digits: int) -> str:
-    """A value of the table as the report writes it, "" where it is empty."""
+    """Return a value of the table in the format of the report, "" if there is none."""
     cell = {
         key: float(row[name]) if row.get(name) else None
         for key, name in (("value", metric), ("low", f"{metric}_low"), ("high", f"{metric}_high"))
@@ -133,7 +133,7 @@ def reference_table(factor: int) -> str:
 
 
 def card_line() -> str:
-    """The model's own quality, from its card."""
+    """Return the quality of the embedded model, from its card."""
     model = json.loads((REFERENCE / "card.json").read_text())["model"]
     made, real = model["generated"]["mean"], model["rendered"]["mean"]
     return textwrap.fill(
@@ -145,7 +145,7 @@ def card_line() -> str:
 
 
 def clone_line() -> str:
-    """What a fresh clone took."""
+    """Return the times of a fresh clone."""
     path = ROOT / "results" / "fresh-clone.json"
     if not path.exists():
         return "What a fresh clone takes has not been recorded yet (`python scripts/fresh_clone.py`)."
@@ -166,7 +166,7 @@ def _minutes(seconds: float) -> str:
 
 
 def sega_table() -> str:
-    """Every option of SEGA in the reference minus its defaults, on the same captions and noise."""
+    """Return a table of each option of SEGA minus its defaults, on the same captions and noise."""
     columns = (
         ("attributes kept", "attribute_accuracy", 3),
         ("CLIP score", "clip_score", 2),
@@ -210,7 +210,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """The README with every block made from the records."""
+    """Return the README with every block made from the records."""
     unknown = [name for _, name, _ in BLOCK.findall(text) if name not in BLOCKS]
     if unknown:
         raise RequestError(f"README.md names the block {unknown[0]}; there are {', '.join(BLOCKS)}")

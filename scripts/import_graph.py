@@ -1,7 +1,7 @@
 """Count modules, rooms, imports, circles and upward imports of a checkout: `python scripts/import_graph.py [FOLDER]`.
 
-Imports are read from the source, so nothing is imported. Those inside functions count, since they tie modules too;
-those under `if TYPE_CHECKING` do not, nor does the import of a parent package that comes with every import.
+Imports are read from the source, so nothing is imported. Imports inside functions count, because they connect
+modules too. Imports under `if TYPE_CHECKING` do not count, nor the implicit import of a parent package.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LAYERS = (
     "sega.run",
     "eval",
 )
-"""Rooms from bottom to top: each may import itself and what stands before it."""
+"""Rooms from bottom to top: each may import itself and the rooms before it."""
 ASIDE = {
     "sega": (),  # its names are loaded when they are asked for
     "sega.embedded": ("sega.errors", "sega.store"),
@@ -36,11 +36,11 @@ ASIDE = {
     "sega.new_method": LAYERS[:-1],
     "sega.command": LAYERS[:-1],  # the modules of its commands are loaded by name
 }
-"""Rooms beside the layers, and all that each may import besides itself."""
+"""Rooms beside the layers, and the rooms that each may import besides itself."""
 
 
 def read_graph(root: Path) -> dict[str, set[str]]:
-    """The modules of a checkout by their dotted names, each with the modules of the checkout that it imports."""
+    """Return the modules of a checkout by dotted name, each with the modules of the checkout that it imports."""
     files = {_name(path.relative_to(root)): path for package in PACKAGES for path in (root / package).rglob("*.py")}
     return {name: set(_imports(name, path, files)) - {name} for name, path in sorted(files.items())}
 
@@ -65,7 +65,7 @@ def _imports(name: str, path: Path, modules: dict[str, Path]) -> Iterator[str]:
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only type checkers read."""
+    """Yield all nodes except those that only type checkers read."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             yield from (inner for other in node.orelse for inner in [other, *_nodes(other)])
@@ -75,13 +75,13 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def room(module: str) -> str:
-    """The entry of LAYERS or ASIDE that a module belongs to, or itself."""
+    """Return the entry of LAYERS or ASIDE that contains a module, or the module itself."""
     own = [name for name in (*LAYERS, *ASIDE) if name != "sega" and f"{module}.".startswith(f"{name}.")]
     return own[0] if own else module
 
 
 def forbidden(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
-    """Imports that the rooms do not allow. A `__main__` starts a command and may look up."""
+    """Return the imports that the rooms do not allow. A `__main__` starts a command and may import upwards."""
     arrows = [(name, other) for name, found in graph.items() for other in found if not name.endswith(".__main__")]
     return sorted(arrow for arrow in arrows if not _allowed(room(arrow[0]), room(arrow[1])))
 
@@ -95,7 +95,7 @@ def _allowed(own: str, other: str) -> bool:
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Groups of modules that all reach each other (strongly connected components of two or more; Tarjan 1972)."""
+    """Return groups of modules that reach each other (strongly connected components of two or more; Tarjan 1972)."""
     numbers: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
@@ -123,7 +123,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The graph of rooms, without what `__main__` modules import."""
+    """Return the graph of rooms, without the imports of `__main__` modules."""
     found: dict[str, set[str]] = {room(name): set() for name in graph}
     for name, others in graph.items():
         if not name.endswith(".__main__"):

@@ -1,12 +1,12 @@
-"""Kill workers of a sweep at random moments, and compare what comes of it with an undisturbed sweep, byte for byte.
+"""Kill workers of a sweep at random moments, and compare the store with that of an undisturbed sweep.
 
   python scripts/kill_test.py                                 50 kills, 2 workers, the embedded model
   python scripts/kill_test.py kills=5 workers=4 folder=/tmp/k
   python scripts/kill_test.py program=tests/helpers/fake_worker.py line="-m model=tiny method=ntk,sega steps=1"
 
-Workers all run the same line on one store. A killed one is started again; when the store is complete before all kills
-are spent, a new one is begun. Times and peak memory may differ, also where an image carries them, nothing else: pixels
-are compared, and the sha256 of each row with its file. Exit status 0 when nothing differs.
+All workers run the same command on one store. A killed worker is started again. If the store is complete before the
+last kill, a new store is started. Times and peak memory may differ, in records and in the rows inside images. All else
+must be equal: pixels, tensors, values of records, and the sha256 of each file. The exit status is 0 if nothing differs.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ TIMES = {"seconds", "base_seconds", "peak_memory_mb", "finished", "created", "co
 
 
 def start(options: dict[str, str], store: Path) -> subprocess.Popen:
-    """A worker on a store; what it says goes to the log beside it."""
+    """Start a worker on a store. Its output is written to the log beside the store."""
     words = [sys.executable, options["program"], *options["line"].split(), f"store={store}"]
     with open(f"{store}.log", "a") as log:
         return subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
 
 def plain_files(store: Path, without: Iterable[str] = ()) -> dict[str, Any]:
-    """What a store holds, by relative path, without times: pixels, tensors, and values of records.
+    """Return the content of a store by relative path, without times: pixels, tensors, and values of records.
 
-    Keys in `without` are left out of records too. What was set aside (`.removed`) is not looked at.
+    Keys in `without` are left out of records too. Removed files (`.removed`) are ignored.
     """
     found = {}
     for path in sorted(store.rglob("*")):
@@ -89,13 +89,13 @@ def _plain(value: Any, without: set[str]) -> Any:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Places where two stores differ."""
+    """Return the paths at which two stores differ."""
     first, second = plain_files(one), plain_files(other)
     return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
 
 
 def disturbed(options: dict[str, str], store: Path, kills: int, longest: float, rng: random.Random) -> tuple[int, int]:
-    """Fill a store while killing workers; returns how many were killed, and how many of these held a claim."""
+    """Fill a store while workers are killed. Returns the number of kills, and of kills of a worker with a claim."""
     count = int(options["workers"])
     workers = [start(options, store) for _ in range(count)]
     killed = holding = 0
@@ -130,7 +130,7 @@ def _text(path: Path) -> str:
 
 
 def read_options(words: list[str], keys: dict[str, str]) -> dict[str, str] | None:
-    """`keys` with what `key=value` words give; None where a word is no such key."""
+    """Return `keys` with the values of `key=value` words. None if a word is not one of the keys."""
     options = dict(keys)
     for word in words:
         key, equals, value = word.partition("=")
@@ -165,11 +165,10 @@ def main(words: list[str]) -> int:
         killed, holding = killed + more, holding + held
         wrong += [f"{store.name}: {name}" for name in differences(folder / "calm", store)]
         print(
-            f"round {rounds}: {killed}/{kills} killed, {holding} of them with a claim in hand, {len(wrong)} files "
-            "differ",
+            f"round {rounds}: {killed}/{kills} killed, {holding} of them with a claim, {len(wrong)} files differ",
             flush=True,
         )
-    print("\n".join(wrong) or f"all {rounds} stores equal the undisturbed one, but for times")
+    print("\n".join(wrong) or f"all {rounds} stores equal the undisturbed one, except for times")
     if not wrong and not options["folder"]:
         shutil.rmtree(folder)
     return int(bool(wrong))

@@ -1,10 +1,10 @@
 """Write the files of conf/method and the parameter tables of the docs from the declarations in the code.
 
   python scripts/method_pages.py          write what differs
-  python scripts/method_pages.py check    say what differs; exit status 1 if anything does
+  python scripts/method_pages.py check    print what differs; exit status 1 if anything does
 
-The first comment lines of a YAML file stay as they are. In the docs, what stands between
-`<!-- parameters:NAME -->` and `<!-- end -->` is written.
+The first comment lines of a YAML file are kept. In the docs, the text between `<!-- parameters:NAME -->` and
+`<!-- end -->` is replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLOCK = re.compile(r"(<!-- parameters:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def plain(value: Any) -> str:
-    """A default as YAML has it."""
+    """Return a default as YAML."""
     if isinstance(value, tuple):
         return json.dumps(list(value))
     if isinstance(value, str):
@@ -35,7 +35,7 @@ def plain(value: Any) -> str:
 
 
 def ordered(name: str) -> dict[str, tuple[Any, Parameter]]:
-    """The parameters of a method, those of its own class first and the time shift last."""
+    """Return the parameters of a method, those of its own class first and the time shift last."""
     cls = method_class(name)
     declared = parameters_of(cls)
     own = [key for key in declared if key in vars(cls).get("__annotations__", {}) and key != "schedule"]
@@ -45,7 +45,7 @@ def ordered(name: str) -> dict[str, tuple[Any, Parameter]]:
 
 
 def yaml_text(name: str, before: str) -> str:
-    """`conf/method/<name>.yaml`; `before` is what it is now."""
+    """Return the text of `conf/method/<name>.yaml`. `before` is its present text."""
     head = [line for line in before.splitlines() if line.startswith("#")] or [f"# {name}"]
     rows = [(f"{key}: {plain(default)}", _meaning(parameter)) for key, (default, parameter) in ordered(name).items()]
     width = max(len(setting) for setting, _ in rows) + 2
@@ -54,13 +54,13 @@ def yaml_text(name: str, before: str) -> str:
 
 
 def _meaning(parameter: Parameter) -> str:
-    """The line of documentation, after the values of a choice unless it explains each of them."""
+    """Return the documentation of a parameter, after the values of a choice if it does not explain each of them."""
     explained = all(f"{value}:" in parameter.doc for value in parameter.choices)
     return f"{parameter.allowed()}; {parameter.doc}" if parameter.kind == "choice" and not explained else parameter.doc
 
 
 def table(name: str) -> str:
-    """The parameters of a method as a Markdown table."""
+    """Return the parameters of a method as a Markdown table."""
     lines = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
     for key, (default, parameter) in ordered(name).items():
         allowed = parameter.allowed().replace(" | ", ", ")
@@ -69,7 +69,7 @@ def table(name: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Every file with the text it should have."""
+    """Return every file with the text it should have."""
     found = {}
     for name in METHODS:
         path = ROOT / "conf" / "method" / f"{name}.yaml"

@@ -16,12 +16,12 @@ sys.path.insert(0, str(ROOT))
 
 HEAD = """# Records
 
-Every key of the files that a run and a scoring leave in a store, and of the configuration of a
-cell, which `run.json` keeps. This page is made from the files `schema.py` of `sega/store`,
-`sega/loading`, `sega/run` and `eval/records` by `python scripts/records_page.py`. Keys in
-*italics* are absent in some records; the text says when.
+This page lists every key of the files that runs and scoring write into a store, and of the
+configuration of a cell, which `run.json` keeps. It is made from the files `schema.py` of
+`sega/store`, `sega/loading`, `sega/run` and `eval/records` by `python scripts/records_page.py`.
+Keys in *italics* are absent in some records; the text says when.
 
-Where the files are, and what happens to damaged ones: [sweeps.md](sweeps.md).
+[sweeps.md](sweeps.md) describes where the files are and how damaged files are handled.
 """
 
 
