@@ -9,7 +9,7 @@ from eval.records.runs import Run
 from eval.report.tables import uneven
 from sega.store.rows import read_rows
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def row(method: str, n: int, size: int = 256) -> Row:

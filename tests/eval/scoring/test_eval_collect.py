@@ -117,7 +117,7 @@ def test_the_benchmark_measures_both_and_their_ratio(capsys):
     import sys
     from pathlib import Path
 
-    sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+    sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
     import bench_eval
 
     assert bench_eval.main(["count=2", "size=160", "workers=0", "distinct=1", "device=cpu"]) == 0

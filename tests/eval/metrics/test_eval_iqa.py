@@ -17,7 +17,7 @@ from eval.metrics.measures import Batch, Context
 from eval.protocols import load_protocol
 from eval.scoring.command import main
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
 import fetch
 
 LEARNED = ["cmmd", "clip_score", "imagereward", "pickscore", "hpsv2", "aesthetic", "musiq", "clipiqa", "niqe", "piqe"]

@@ -1,4 +1,4 @@
-"""Scores of a few committed images. `python tests/eval/test_eval_golden.py` writes them anew."""
+"""Scores of a few committed images. `python tests/eval/metrics/test_eval_golden.py` writes them anew."""
 
 import csv
 import json
