@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near
 from sega.home import CONF
@@ -12,11 +12,14 @@ from sega.loading.folder import read_json
 from sega.methods.families import family_of_pipeline, pipelines
 from sega.methods.geometry import Geometry, build_geometry, load_geometry, models
 
+if TYPE_CHECKING:
+    from sega.loading.schema import ModelConfig
+
 AXES = ("axes_dims_rope", "axes_dims")
 """Where the configs of stock transformers name their rotary dimensions."""
 
 
-def model_config(model: Any) -> dict[str, Any]:
+def model_config(model: Any) -> ModelConfig:
     """The `model` block as run.py composes it, for a name, the folder of a checkpoint, or a loaded pipeline.
 
     A folder or a pipeline is recognised by its class and rotary axes; checkpoints that share both (FLUX.1-dev and
@@ -58,7 +61,7 @@ def _recognised(pipeline: str, transformer: dict[str, Any], what: str) -> str:
     return found[0]
 
 
-def _composed(name: str) -> dict[str, Any]:
+def _composed(name: str) -> ModelConfig:
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(CONF / "model" / f"{name}.yaml")

@@ -15,7 +15,7 @@ from sega.methods.families import family_named
 
 if TYPE_CHECKING:
     from sega.loading.schema import ModelConfig
-    from sega.run.schema import CellConfig
+    from sega.run.schema import CellConfig, TrackerConfig
 
 DTYPES = ("float32", "bfloat16", "float16")
 TRACKERS = ("none", "wandb")
@@ -76,7 +76,7 @@ def _is_fraction(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-def check_tracker(tracker: dict[str, Any]) -> None:
+def check_tracker(tracker: TrackerConfig) -> None:
     name = tracker["name"]
     if name not in TRACKERS:
         raise RequestError(f"tracker={name} is unknown{near(name, TRACKERS)}")

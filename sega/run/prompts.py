@@ -13,10 +13,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near, shortened
 from sega.store.names import prompt_id
+
+if TYPE_CHECKING:
+    from sega.run.schema import PromptsConfig
 
 SOURCES = ("embedded", "file", "items")
 MOST = 100_000
@@ -43,7 +46,7 @@ def named(text: str, label: str | None = None, seed: int | None = None) -> Promp
     return Prompt(text, prompt_id(text, label), seed)
 
 
-def load_prompts(config: dict[str, Any]) -> list[Prompt]:
+def load_prompts(config: PromptsConfig) -> list[Prompt]:
     """Load the prompts of a config, without repetitions, cut to `limit`."""
     for key in ("seed", "count", "limit"):
         value, least = config[key], 1 if key == "limit" else 0
@@ -65,7 +68,7 @@ def load_prompts(config: dict[str, Any]) -> list[Prompt]:
     return prompts[: config["limit"]]
 
 
-def _read(config: dict[str, Any]) -> list[Prompt]:
+def _read(config: PromptsConfig) -> list[Prompt]:
     # What is given counts, whatever the group: prompts of another source would be made in silence.
     if config["text"] is not None:
         return _sentences(config["text"], "prompts.text")

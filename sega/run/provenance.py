@@ -7,15 +7,18 @@ import resource
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sega.home import CLONE
+
+if TYPE_CHECKING:
+    from sega.store.schema import Code
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "tokenizers", "numpy", "pillow")
 
 
 @functools.cache
-def code() -> dict[str, Any]:
+def code() -> Code:
     """Commit of this project and whether the tree differs from it; None without git."""
 
     def git(*words: str) -> str | None:

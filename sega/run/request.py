@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near, shortened
 from sega.home import CONF
 from sega.methods.geometry import build_geometry
 from sega.methods.sizes import is_multiple, parse_size
 from sega.run.cell import Cell, build_cell
+
+if TYPE_CHECKING:
+    from sega.run.schema import CellConfig
 
 GROUPS = ("model", "method", "prompts", "eval", "tracker", "experiment")
 DEPTH = 64
@@ -52,7 +55,7 @@ def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
     return Request(cells, words, launcher)
 
 
-def compose_all(arguments: list[str]) -> tuple[list[str], list[dict[str, Any]], str | None]:
+def compose_all(arguments: list[str]) -> tuple[list[str], list[CellConfig], str | None]:
     """Return the words for Hydra, the configuration of every cell, and the launcher. Raises RequestError."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -140,7 +143,7 @@ def _with_plugins(words: list[str]) -> list[str]:
     return found
 
 
-def _cell_part(composed) -> dict[str, Any]:
+def _cell_part(composed) -> CellConfig:
     """The configuration of a cell, without Hydra's own part."""
     from omegaconf import open_dict
 
@@ -281,7 +284,7 @@ def _fit(size: str, model) -> str:
     return "x".join(map(str, sides))
 
 
-def plain(config) -> dict[str, Any]:
+def plain(config) -> Any:
     """A composed config as resolved plain values."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from sega.loading.schema import ModelConfig
 
@@ -20,6 +20,18 @@ class PromptsConfig(TypedDict):
     limit: Annotated[int | None, "Take only the first so many."]
 
 
+class TrackerConfig(TypedDict):
+    """The `tracker` block: the dashboard a run is sent to."""
+
+    name: Annotated[str, "`none` or `wandb`."]
+    project: NotRequired[Annotated[str, "Project of the dashboard; this and what follows only for `wandb`."]]
+    mode: NotRequired[Annotated[str, "`offline` or `online`."]]
+    group: NotRequired[Annotated[str | None, "Group of the run; null: cells of one model and set of prompts."]]
+    images: NotRequired[Annotated[int, "Images in the table of a cell."]]
+    timeout: NotRequired[Annotated[float | None, "Seconds to wait for the service."]]
+    folder: NotRequired[Annotated[str, "Folder that holds what is to be sent."]]
+
+
 class CellConfig(TypedDict):
     """The configuration of a cell, composed from `conf/` and resolved."""
 
@@ -27,7 +39,7 @@ class CellConfig(TypedDict):
     method: Annotated[dict[str, Any], "Name and parameters of the method; `target` for a class given by its place."]
     prompts: Annotated[PromptsConfig, "Where sentences come from."]
     eval: Annotated[dict[str, Any], "The protocol that `python -m eval` scores the run by, see `conf/eval`."]
-    tracker: Annotated[dict[str, Any], "The dashboard that the run is sent to, see `conf/tracker`."]
+    tracker: Annotated[TrackerConfig, "The dashboard that the run is sent to."]
     res: Annotated[str | int | None, "Size of the images: `N`, `WxH` in px, or `2x`; null: the training size."]
     seeds: Annotated[list[int] | int, "Seeds: one image for each prompt and seed."]
     steps: Annotated[int | None, "Steps; null: those of the model."]

@@ -11,9 +11,13 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
+
+if TYPE_CHECKING:
+    from sega.run.schema import TrackerConfig
+    from sega.store.schema import ImageRow
 
 TIMING = ("seconds", "calls", "peak_memory_mb")
 
@@ -21,7 +25,7 @@ TIMING = ("seconds", "calls", "peak_memory_mb")
 class Tracker:
     """Does nothing; what `tracker=none` gets."""
 
-    def log(self, row: dict[str, Any], image: Path) -> None:
+    def log(self, row: ImageRow, image: Path) -> None:
         """One image is finished; `row` is its row of images.jsonl."""
 
     def scores(self, folder: Path, protocol: str, block: dict[str, Any], rows: list[dict[str, Any]]) -> None:
@@ -40,7 +44,7 @@ class Wandb(Tracker):
 
     def __init__(
         self,
-        options: dict[str, Any],
+        options: TrackerConfig,
         name: str,
         group: str,
         identity: str,
@@ -89,7 +93,7 @@ class Wandb(Tracker):
         run.define_metric("*", step_metric="made")
         return run
 
-    def log(self, row: dict[str, Any], image: Path) -> None:
+    def log(self, row: ImageRow, image: Path) -> None:
         self._begin(image.parent, without=image.name)
         self._told += 1
         self._try(lambda: self.run.log({"made": self._told} | {key: row.get(key) for key in TIMING}))
@@ -203,7 +207,7 @@ def group_of(config: dict[str, Any]) -> str:
 
 
 def open_tracker(
-    options: dict[str, Any],
+    options: TrackerConfig,
     name: str,
     group: str,
     identity: str,
@@ -220,7 +224,7 @@ def open_tracker(
     return Wandb(options, name, group, identity, config, scaling_map)
 
 
-def _check(options: dict[str, Any]) -> None:
+def _check(options: TrackerConfig) -> None:
     images, wait = options["images"], options.get("timeout")
     if isinstance(images, bool) or not isinstance(images, int) or images < 0:
         raise RequestError(f"tracker.images={images} must be a whole number")
@@ -228,7 +232,7 @@ def _check(options: dict[str, Any]) -> None:
         raise RequestError(f"tracker.timeout={wait} must be a number of seconds above 0")
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _rows(folder: Path) -> list[ImageRow]:
     """Rows of images.jsonl, the last of each file; damaged lines are left out."""
     from sega.store.rows import read_rows
 

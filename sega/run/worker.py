@@ -8,7 +8,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import FailedImageError
 from sega.loading import memory, parallel, text_cache
@@ -27,6 +27,10 @@ from sega.store.cell_folder import RunFolder
 from sega.store.claims import Claim
 from sega.store.names import text_sha
 from sega.store.step_files import is_recorded, write_steps
+
+if TYPE_CHECKING:
+    from sega.run.schema import CellConfig
+    from sega.store.schema import ImageRow
 
 
 @dataclass
@@ -89,13 +93,13 @@ def run(cell: Cell, session: Session) -> Outcome | None:
     return Outcome(folder, progress.made, now.failed, now.left)
 
 
-def _state(folder: RunFolder, name: str, config: dict[str, Any]) -> str | None:
+def _state(folder: RunFolder, name: str, config: CellConfig) -> str | None:
     """The state of an image in the store; None also where steps are asked for that were not recorded with it."""
     state = folder.state(name)
     return None if state == "done" and not is_recorded(folder.path / name, folder.rows()[name], config) else state
 
 
-def _is_through(folder: RunFolder, item: tuple[Prompt, int], config: dict[str, Any], progress: Progress) -> bool:
+def _is_through(folder: RunFolder, item: tuple[Prompt, int], config: CellConfig, progress: Progress) -> bool:
     """Whether nothing is to be done about an image: it is there, or has failed and is not tried again."""
     state = _state(folder, file_name(*item), config)
     if state not in ("done", "failed", None):
@@ -185,7 +189,7 @@ class _Worker:
         self.progress.done(made=bool(row))
         return True
 
-    def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> dict[str, Any] | None:
+    def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> ImageRow | None:
         """Make and record an image; None if it failed or another worker took it over."""
         config, request = self.cell.config, self.cell.request
         about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": text_sha(prompt.text), "seed": seed}
