@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,12 @@ NO_HOOKS = Hooks()
 
 def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
     """Return the request of a command line. Raises RequestError for the first error."""
-    words, configs, launcher = compose_all(arguments)
+    # All that composing makes lives on, so looking for garbage meanwhile only costs time.
+    gc.disable()
+    try:
+        words, configs, launcher = compose_all(arguments)
+    finally:
+        gc.enable()
     cells = []
     for config in configs:
         if hooks.check_protocol is not None:
