@@ -16,6 +16,8 @@ import torch
 from embedded_measure import load_run, renders
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from sega.embedded import world
 from sega.embedded.model import WEIGHTS
 from sega.embedded.scorer import FEATURES

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from sega.embedded import world
 from sega.embedded.model import NATIVE, PIPELINE
 from sega.embedded.scorer import Scorer, load_scorer

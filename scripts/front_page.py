@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from eval.output.numbers import with_interval
 from eval.records.runs import Run, find_runs
 from sega.embedded.model import NATIVE

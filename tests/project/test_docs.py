@@ -50,3 +50,11 @@ def test_what_is_not_there_is_found():
     assert missing_modules("python -m eval.no_module, python -m eval.report") == ["eval.no_module"]
     links = "[a](docs/engine.md#no-section) [b](docs/engine.md#identity-and-noise) [c](no.md) [d](https://x.org/e)"
     assert missing_links(ROOT / "README.md", links) == ["docs/engine.md#no-section", "no.md#"]
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name)
+def test_a_script_uses_the_packages_of_its_own_clone(script):
+    """Whatever is installed: an installed `sega` may be of another clone, and there is no `eval` beside it."""
+    text = script.read_text()
+    imports = re.search(r"^\s*(?:from|import) (?:sega|eval|baselines)\b", text, re.MULTILINE)
+    assert imports is None or "sys.path" in text
