@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,12 +46,7 @@ NO_HOOKS = Hooks()
 
 def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
     """Return the request of a command line. Raises RequestError for the first error."""
-    # All that composing makes lives on, so looking for garbage meanwhile only costs time.
-    gc.disable()
-    try:
-        words, configs, launcher = compose_all(arguments)
-    finally:
-        gc.enable()
+    words, configs, launcher = compose_all(arguments)
     cells = []
     for config in configs:
         if hooks.check_protocol is not None:
