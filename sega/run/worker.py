@@ -44,26 +44,17 @@ class Session:
     plain: bool = False  # one of many workers: progress in whole lines that name the worker
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a cell in this process."""
-
-    folder: RunFolder
-    made: int
-    failed: int  # failed images, now or before
-    left: int  # not there, because the worker was asked to end
-
-
-def run(cell: Cell, session: Session) -> Outcome | None:
+def run(cell: Cell, session: Session) -> None:
     """Generate the images that a cell lacks. Raises RequestError for what can't work.
 
-    Where several processes work on one image, the first does all this and the others only help it: None.
+    Where several processes work on one image, the first does all this and the others only help it.
     """
     config = cell.config
     if cell.model["parallel"] in parallel.SPLIT:
         parallel.meet(_device(cell))
     if parallel.rank() > 0:
-        return _help(cell, session.maker)
+        _help(cell, session.maker)
+        return
     folder, names, label = cell.folder, {file_name(*item) for item in cell.images}, cell.label
     who = f"{socket.gethostname()}:{os.getpid()} " if session.plain else ""
     work = stage_work(cell)
@@ -90,7 +81,6 @@ def run(cell: Cell, session: Session) -> Outcome | None:
     words = [f"{progress.made} made", f"{now.done - progress.made} there"]
     words += [f"{number} {what}" for number, what in ((now.failed, "failed"), (now.left, "left")) if number]
     print(f"{label}: {', '.join(words)}  ->  {folder.path}", flush=True)
-    return Outcome(folder, progress.made, now.failed, now.left)
 
 
 def _state(folder: RunFolder, name: str, config: CellConfig) -> str | None:
