@@ -26,12 +26,12 @@ class Parameter:
     low: float = -math.inf
     high: float = math.inf
     whole: bool = False  # the numbers of a list
-    optional: bool = False  # may be null when the method runs
+    optional: bool = False  # may be None when the method runs: null or none in a file
     empty: bool = False  # a list may have no entry
 
     def check(self, owner: str, key: str, value: Any) -> Any:
         """The value in its final form, lists as tuples. Raises RequestError, with `owner` and `key` in it."""
-        if value is None and self.optional:
+        if self.optional and value in (None, "none"):
             return None
         if self.kind == "choice":
             if value not in self.choices:
@@ -73,7 +73,7 @@ class Parameter:
             if not math.isinf(self.high):
                 bounds = f" between {self.low:g} and {self.high:g}"
             words = f"a list of {whole}numbers{bounds}" if self.kind == "numbers" else f"a {whole}number{bounds}"
-            words += "".join(f" or {word}" for word in self.choices)
+            words += "".join(f" or {word}" for word in (*self.choices, *(("none",) if self.optional else ())))
         return words
 
 

@@ -47,7 +47,7 @@ class SEGA(Method):
     """Spectrally guided magnitudes on NTK frequencies.
 
     `amplitude`, `gain`, `floor`, `ntk`, `source` and `band_map` take the values of `variant` while "auto"; after
-    construction they hold the values in force. `floor` null means none. The strength of the spectral part is
+    construction they hold the values in force. The strength of the spectral part is
     spread_min + (spread_max - spread_min)(1 - flatness^gamma). `docs/methods.md` explains every parameter.
     """
 
@@ -67,7 +67,7 @@ class SEGA(Method):
     )
     gain: float | str = number("auto", low=0, doc="g in tanh(g z); auto: 1.5 (code), 1 (paper)")
     floor: float | str | None = number(
-        "auto", "none", low=0, optional=True, doc="least magnitude; auto: 1.0 (code), none (paper); null: none"
+        "auto", low=0, optional=True, doc="least magnitude; auto: 1.0 (code), none (paper)"
     )
     m_ref: str = choice("power", "power", "log", doc="reference magnitude; power: r^kappa; log: 1 + kappa ln r")
     ntk: str = choice(
@@ -114,8 +114,6 @@ class SEGA(Method):
         return VARIANTS["paper" if self.variant == "paper" else "code"]
 
     def check(self) -> None:
-        if self.floor == "none":
-            object.__setattr__(self, "floor", None)
         if self.spread_min > self.spread_max:
             raise RequestError(f"sega: spread_min={self.spread_min} must not exceed spread_max={self.spread_max}")
 
