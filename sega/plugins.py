@@ -7,9 +7,11 @@ comes first: a plugin never replaces it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,20 @@ from sega.errors import RequestError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-BROKEN = (ImportError, AttributeError, SyntaxError)
-"""What a plugin that can't be loaded raises."""
+BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What the code of somebody else raises while it is imported or called for the first time."""
 
 
 @functools.cache
@@ -32,11 +46,31 @@ def entries(group: str) -> dict[str, EntryPoint]:
 
 def load(entry: EntryPoint) -> Any:
     """What an entry point names. Raises RequestError for one that can't be loaded."""
-    try:
+    with blamed(entry):
         return entry.load()
+
+
+@contextlib.contextmanager
+def blamed(entry: EntryPoint) -> Iterator[None]:
+    """Run code of another package. What it raises is a RequestError that names the package."""
+    try:
+        yield
     except BROKEN as error:
-        package = entry.dist.name if entry.dist else entry.value
-        raise RequestError(f"{entry.name} of the package {package} can't be loaded: {_line(error)}") from error
+        raise broken(entry, _line(error)) from error
+
+
+def broken(entry: EntryPoint, why: str) -> RequestError:
+    """The error of an entry point that is of no use."""
+    package, kind = package_of(entry), entry.group.rpartition(".")[2]
+    return RequestError(
+        f"{kind} of the package {package} ({entry.name} = {entry.value}) can't be used: {why}; "
+        f"fix it, or remove it with pip uninstall {package}"
+    )
+
+
+def package_of(entry: EntryPoint) -> str:
+    """The name of the package that an entry point belongs to."""
+    return entry.dist.name if entry.dist else entry.module
 
 
 def load_target(target: Any) -> Any:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sega import plugins
-from sega.errors import RequestError, shortened
+from sega.errors import shortened
 
 from . import builtin
 from .types import KINDS, Measure, Metric
@@ -37,29 +37,27 @@ def is_metric(name: str) -> bool:
 def _found() -> tuple[dict[str, Measure], dict[str, Metric]]:
     measures = {item.name: item for item in builtin.MEASURES}
     metrics = {item.name: item for item in builtin.METRICS}
-    for entry in sorted(plugins.entries("metrics").values(), key=lambda entry: (_package(entry), entry.name)):
+    for entry in sorted(plugins.entries("metrics").values(), key=lambda entry: (plugins.package_of(entry), entry.name)):
         items = _load(entry)
         for kind, known in ((Measure, measures), (Metric, metrics)):
             for item in items:
                 if isinstance(item, kind):
                     if item.name in known:
-                        raise _broken(entry, f"there is a {kind.__name__.lower()} {item.name} already")
+                        raise plugins.broken(entry, f"there is a {kind.__name__.lower()} {item.name} already")
                     known[item.name] = item
         for item in items:
             if why := _misfit(item, measures):
-                raise _broken(entry, f"{item.name} {why}")
+                raise plugins.broken(entry, f"{item.name} {why}")
     return measures, metrics
 
 
 def _load(entry: EntryPoint) -> list[Measure | Metric]:
-    try:
-        value = entry.load()
+    value = plugins.load(entry)
+    with plugins.blamed(entry):
         items = list(value() if callable(value) else value)
-    except Exception as error:  # code of another package, which may raise anything
-        raise _broken(entry, f"{type(error).__name__}: {error}") from error
     for item in items:
         if not isinstance(item, Measure | Metric):
-            raise _broken(entry, f"{shortened(item)} is neither a Measure nor a Metric")
+            raise plugins.broken(entry, f"{shortened(item)} is neither a Measure nor a Metric")
     return items
 
 
@@ -76,14 +74,3 @@ def _misfit(item: Measure | Metric, measures: dict[str, Measure]) -> str:
 
     unknown = [name for name in item.weights if "{" not in name and name not in WEIGHTS]
     return f"has unknown weights {unknown[0]}; a measure may load its own" if unknown else ""
-
-
-def _broken(entry: EntryPoint, why: str) -> RequestError:
-    return RequestError(
-        f"metrics of the package {_package(entry)} ({entry.name} = {entry.value}) can't be used: {why}; "
-        f"fix it, or remove it with pip uninstall {_package(entry)}"
-    )
-
-
-def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else entry.module

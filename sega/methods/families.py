@@ -64,7 +64,7 @@ def families() -> Iterator[Family]:
     for entry in plugins.entries("models").values():
         family = plugins.load(entry)
         if not isinstance(family, Family):
-            raise RequestError(f"{entry.value}, the model {entry.name} of another package, is no sega Family")
+            raise plugins.broken(entry, "it is no Family of sega")
         if family.name not in FAMILIES:
             yield family
 

@@ -151,7 +151,8 @@ def test_a_broken_package_is_one_line_and_stops_nobody_else(package, monkeypatch
     package(method="import nothing_of_that_name\n")
     line = [*LINE, f"store={tmp_path}"]
     status, out, err = run(monkeypatch, capsys, *line, "method=partly")
-    assert status == 2 and "partly of the package partly can't be loaded: ModuleNotFoundError" in err
+    named = "methods of the package partly (partly = partly_package.methods:Partly) can't be used: ModuleNotFoundError"
+    assert status == 2 and named in err
     assert err.count("\n") == 1
     assert run(monkeypatch, capsys, *line, "method=ntk")[0] == 0
 
