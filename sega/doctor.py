@@ -6,20 +6,18 @@ import os
 import platform
 import sys
 import tempfile
+import tomllib
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from sega.errors import answer
 from sega.home import CLONE, CONF
 
-GENERATING = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "hydra-core", "omegaconf")
-OPTIONAL = {
-    "eval": ("torchmetrics", "torchvision", "torch-fidelity", "open_clip_torch", "pyiqa", "timm", "matplotlib"),
-    "track": ("wandb",),
-    "cluster": ("hydra-joblib-launcher", "hydra-submitit-launcher"),
-}
-"""Packages of each extra, by the names they are installed by."""
+EXTRAS = ("eval", "track", "cluster")
 HELP = """\
 sega-bench doctor [store=results/runs]
 
@@ -40,21 +38,49 @@ def _report(place: Path) -> int:
     print(f"sega-bench    {version('sega-bench') or 'not installed'}, {f'clone {CLONE}' if CLONE else 'wheel'}")
     print(f"python        {platform.python_version()}, {sys.executable}")
     print(f"configuration {CONF}")
-    missing = [name for name in GENERATING if version(name) is None]
-    for name in GENERATING:
-        print(f"{name:<13} {version(name) or 'MISSING: pip install sega-bench'}")
-    for extra, names in OPTIONAL.items():
-        lacking = [name for name in names if version(name) is None]
-        mend = f"lacks {', '.join(lacking)}: pip install 'sega-bench[{extra}]'"
+    needed = requirements()
+    wrong = [name for name, allowed in needed[""].items() if problem(name, allowed)]
+    for name, allowed in needed[""].items():
+        print(f"{name:<13} {problem(name, allowed) or version(name)}")
+    if wrong:
+        print("              pip install sega-bench")
+    for extra in EXTRAS:
+        lacking = [f"{name} ({what})" for name, allowed in needed[extra].items() if (what := problem(name, allowed))]
+        mend = f"pip install 'sega-bench[{extra}]': {', '.join(lacking)}"
         print(f"[{extra}]".ljust(14) + (mend if lacking else "complete"))
-    if "torch" not in missing:
+    if version("torch"):
         for line in devices():
             print(line)
     for line in weights():
         print(line)
     sound, line = store(place)
     print(line)
-    return 0 if sound and not missing else 1
+    return 0 if sound and not wrong else 1
+
+
+def requirements() -> dict[str, dict[str, SpecifierSet]]:
+    """The versions of each package that are allowed, by extra, "" for what every use needs.
+
+    Those of pyproject.toml in a clone, whose installation may be an older one; else those of the wheel.
+    """
+    if CLONE:
+        project = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
+        lines = {"": project["dependencies"], **project["optional-dependencies"]}
+        found = {extra: [Requirement(line) for line in lines[extra]] for extra in ("", *EXTRAS)}
+    else:
+        every = [Requirement(line) for line in metadata.requires("sega-bench") or ()]
+        found = {"": [item for item in every if item.marker is None]}
+        for extra in EXTRAS:
+            found[extra] = [item for item in every if item.marker and item.marker.evaluate({"extra": extra})]
+    return {extra: {item.name: item.specifier for item in items} for extra, items in found.items()}
+
+
+def problem(name: str, allowed: SpecifierSet) -> str:
+    """Why a package can't be used, "" where it can."""
+    installed = version(name)
+    if installed is None:
+        return "missing"
+    return "" if allowed.contains(installed, prereleases=True) else f"{installed}, needs {allowed}"
 
 
 def version(name: str) -> str | None:
