@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -22,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval.output.numbers import with_interval
 from eval.records.runs import Run, find_runs
+from scripts import blocks
 from sega.embedded.model import NATIVE
 from sega.errors import RequestError
 from sega.methods.registry import METHODS
@@ -33,7 +33,6 @@ WIDTH = 120  # of text in the README
 SEED = 11  # of the reference's prompts
 SHOWN = 3  # prompts of the front image
 ROWS = (("plain", "vanilla"), ("SEGA", "sega"), ("HiFlow", "hiflow"))  # a direct and a staged method
-BLOCK = re.compile(r"(<!-- numbers:(\w+) -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 
 
 # ---------------------------------------------------------------------------------------------------------- images
@@ -213,10 +212,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def filled(text: str) -> str:
     """Return the README with every block made from the records."""
-    unknown = [name for _, name, _ in BLOCK.findall(text) if name not in BLOCKS]
+    unknown = [name for name in blocks.names(text, "numbers") if name not in BLOCKS]
     if unknown:
         raise RequestError(f"README.md names the block {unknown[0]}; there are {', '.join(BLOCKS)}")
-    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}", text)
+    return blocks.filled(text, "numbers", lambda name: BLOCKS[name]())
 
 
 def main(words: list[str]) -> int:

@@ -10,7 +10,6 @@ The first comment lines of a YAML file are kept. In the docs, the text between `
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts import blocks  # noqa: E402
 from sega.methods.parameters import Parameter, parameters_of  # noqa: E402
 from sega.methods.registry import METHODS, method_class  # noqa: E402
 
 PAGES = ("docs/methods.md", "docs/staged.md")
-BLOCK = re.compile(r"(<!-- parameters:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def plain(value: Any) -> str:
@@ -65,7 +64,7 @@ def table(name: str) -> str:
     for key, (default, parameter) in ordered(name).items():
         allowed = parameter.allowed().replace(" | ", ", ")
         lines.append(f"| `{key}` | `{plain(default)}` | {allowed} | {parameter.doc} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def pages() -> dict[Path, str]:
@@ -76,7 +75,7 @@ def pages() -> dict[Path, str]:
         found[path] = yaml_text(name, path.read_text() if path.exists() else "")
     for page in PAGES:
         path = ROOT / page
-        found[path] = BLOCK.sub(lambda block: block[1] + table(block[2]) + block[3], path.read_text())
+        found[path] = blocks.filled(path.read_text(), "parameters", table)
     return found
 
 

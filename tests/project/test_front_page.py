@@ -22,7 +22,7 @@ def front_page():
 
 def test_every_number_of_the_readme_comes_from_the_records(front_page):
     assert front_page.filled(README) == README, "run python scripts/front_page.py parts=numbers"
-    assert {name for _, name, _ in front_page.BLOCK.findall(README)} == set(front_page.BLOCKS)
+    assert set(front_page.blocks.names(README, "numbers")) == set(front_page.BLOCKS)
 
 
 def test_a_number_changed_by_hand_is_noticed(front_page):
@@ -35,7 +35,7 @@ def test_a_block_that_nothing_fills_is_refused(front_page):
     from sega import RequestError
 
     with pytest.raises(RequestError, match="names the block other"):
-        front_page.filled("<!-- numbers:other -->\n<!-- /numbers -->")
+        front_page.filled("<!-- numbers:other -->\n<!-- end -->")
 
 
 @pytest.mark.parametrize("name", re.findall(r"\]\(((?:docs|results|eval)[^)#]*)\)", README))
