@@ -1,4 +1,4 @@
-"""Download weights of metrics: `python -m eval.fetch pickscore imagereward`, or `all`. Without names it lists them.
+"""Download weights of metrics: `python scripts/fetch.py pickscore imagereward`, or `all`. Without names it lists them.
 
 A download is renamed to its final name after its checksum is correct. If the authors publish no checksum, the checksum
 of the first download is stored in `checksums.json` beside the files, and later files are compared with it.
@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from sega.errors import RequestError, near
+from sega.home import as_typed
 from sega.store.files import file_sha
 
 from .metrics import weights
@@ -26,7 +27,7 @@ TIMEOUT = 30
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
     if any(word in ("-h", "--help", "help") for word in words):
-        print(__doc__)
+        print(as_typed(__doc__))
         return 0
     given = next((word.partition("=")[2] for word in words if word.startswith("weights=")), None)
     names = [word for word in words if not word.startswith("weights=")]

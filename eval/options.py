@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, answer, check_folder, near
+from sega.home import as_typed, command_line
 
 from .protocols import protocols
 from .records.rows import Row, load_rows
@@ -24,7 +25,7 @@ def command(words: list[str], text: Callable[[], str], run: Callable[[list[str]]
     """Run a command line and return the exit status. Prints `text()` for --help, and one line for a wrong request."""
     forget_warnings()
     if any(word in ("-h", "--help", "help") for word in words):
-        return answer("error", lambda: print(text()) or 0)
+        return answer("error", lambda: print(as_typed(text())) or 0)
     return answer("error", lambda: run(words))
 
 
@@ -68,7 +69,7 @@ def scored(options: dict[str, Any]) -> list[Row]:
         Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]
     )
     for run in unscored:
-        print(f"not scored yet: {run.name}; run python -m eval", file=sys.stderr)
+        print(f"not scored yet: {run.name}; run {command_line('eval')}", file=sys.stderr)
     return rows
 
 

@@ -22,6 +22,33 @@ CACHE = (CLONE or Path()) / "results" / "cache"
 """What can be made again: hashes of weights, reference sets. In the working folder for an installed wheel."""
 
 
+IN_CLONE = {
+    "run": "python run.py",
+    "eval": "python -m eval",
+    "report": "python -m eval.report",
+    "figures": "python -m eval.figures",
+    "gallery": "python -m eval.gallery",
+    "published": "python -m eval.published",
+    "track": "python -m eval.track",
+    "catalogue": "python -m eval.catalogue",
+    "fetch": "python scripts/fetch.py",
+    "store": "python -m sega.store",
+}
+"""How a command is typed in a clone that is not installed; in a wheel all are `sega-bench <name>`."""
+
+
+def command_line(name: str) -> str:
+    """A command as it is typed here, for messages."""
+    return IN_CLONE[name] if CLONE else f"sega-bench {name}"
+
+
+def as_typed(text: str) -> str:
+    """A help text, which is written for a clone, with the commands of this installation."""
+    for name in sorted(IN_CLONE, key=lambda name: -len(IN_CLONE[name])):  # `-m eval` is the start of `-m eval.report`
+        text = text.replace(IN_CLONE[name], command_line(name))
+    return text
+
+
 @functools.cache
 def package(name: str) -> str:
     """The import name of `eval` or `baselines`: as it is in a clone, in `sega_bench` where it is installed.

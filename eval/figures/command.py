@@ -28,7 +28,7 @@ Draws figures from records. A figure whose records have not changed is not drawn
   attention  attention of one token, for several methods (SEGA, figure 4)
   spectra    spectrum of the latent over the steps
 
-The last three need step records of run.py: record=[magnitudes,spectrum,attention] query=[0.5,0.6].
+The last three need step records, which runs with these make: record=[magnitudes,spectrum,attention] query=[0.5,0.6].
 
   python -m eval.figures grid columns=6 crop=0.5,0.6,0.2
   python -m eval.figures attention method=ntk,sega size=2x prompt=a-red-ball

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from sega.errors import RequestError
+from sega.home import command_line
 from sega.store.files import read_record
 
 RECORD = "checksums.json"
@@ -156,7 +157,7 @@ def folder(given: str | None = None) -> Path:
 
 def line(name: str, given: str | None = None) -> str:
     """Return the command that fetches a file."""
-    return f"python scripts/fetch.py {name}" + (f" weights={given}" if given else "")
+    return f"{command_line('fetch')} {name}" + (f" weights={given}" if given else "")
 
 
 def find(name: str, given: str | None = None) -> tuple[Path, str]:

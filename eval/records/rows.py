@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sega.errors import RequestError
+from sega.home import command_line
 
 from .files import read_arrays
 from .labels import method_label, method_place, short
@@ -94,7 +95,9 @@ def load_rows(
     """Return the scored runs of a store with their held-out renders, in table order, and the runs without scores."""
     runs = find_runs(store)
     if not runs:
-        raise RequestError(f"no runs in {store}; generate (python run.py), score (python -m eval), then report")
+        raise RequestError(
+            f"no runs in {store}; generate ({command_line('run')}), score ({command_line('eval')}), then report"
+        )
     rows: list[Row] = []
     unscored: list[Run] = []
     for run in select(runs, store, model, method):
@@ -103,7 +106,7 @@ def load_rows(
         if not found:
             unscored.append(run)
     if not rows:
-        raise RequestError(f"{len(unscored)} runs in {store} have no scores yet; run python -m eval first")
+        raise RequestError(f"{len(unscored)} runs in {store} have no scores yet; run {command_line('eval')} first")
     rows += _renders(rows, cache)
     label(rows)
     return sorted(rows, key=_order), unscored
@@ -116,7 +119,7 @@ def _blocks(run: Run, protocol: str | None) -> list[Row]:
             row = Row(run, name, block)
             covered = block["n"] + len(block["damaged"])
             if covered < len(run.images):
-                row.notes.append(f"scores cover {covered} of {len(run.images)} images; run python -m eval")
+                row.notes.append(f"scores cover {covered} of {len(run.images)} images; run {command_line('eval')}")
             if block["damaged"]:
                 row.notes.append(f"{len(block['damaged'])} damaged images left out")
             found.append(row)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, near
+from sega.home import command_line
 from sega.store.cell_folder import run_folders
 from sega.store.files import read_record
 from sega.store.rows import ROW_KEYS, read_rows
@@ -98,7 +99,9 @@ def load_run(folder: Path) -> Run:
     record = read_record(folder / "run.json")
     if record is None or not isinstance(record.get("identity", {}), dict):
         what = "is damaged" if (folder / "run.json").exists() else "is missing"
-        raise RequestError(f"{folder / 'run.json'} {what}; the next run of the cell writes it again (python run.py)")
+        raise RequestError(
+            f"{folder / 'run.json'} {what}; the next run of the cell writes it again ({command_line('run')})"
+        )
     width, height = map(int, parts[-2].split("x"))
     config = record.get("config")
     rows, damaged = read_rows(folder / "images.jsonl", ROW_KEYS)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from sega.home import command_line
 from sega.store.files import read_record
 from sega.store.rows import read_rows
 
@@ -29,13 +30,13 @@ def read_blocks(folder: Path) -> dict[str, ScoreBlock]:
     record = read_record(path)
     blocks = record.get("protocols") if record else None
     if not record or not isinstance(blocks, dict):
-        warn(f"{path} is damaged; run python -m eval to score the cell again")
+        warn(f"{path} is damaged; run {command_line('eval')} to score the cell again")
         return {}
     if record.get("schema") != SCHEMA:
         return {}
     sound = {name: block for name, block in blocks.items() if _is_sound(block)}
     for name in blocks.keys() - sound.keys():
-        warn(f"{path} is damaged in the block of protocol {name}; run python -m eval to score it again")
+        warn(f"{path} is damaged in the block of protocol {name}; run {command_line('eval')} to score it again")
     return sound
 
 
@@ -68,7 +69,7 @@ def are_rows_sound(folder: Path, protocol: str, block: ScoreBlock) -> bool:
     rows = score_rows(folder, protocol)
     sound = _sealed(block["seal"], "rows") == _seal({}, rows)["rows"] if "seal" in block else len(rows) >= block["n"]
     if not sound:
-        warn(f"{folder / 'scores.jsonl'} is damaged; run python -m eval to score the cell again")
+        warn(f"{folder / 'scores.jsonl'} is damaged; run {command_line('eval')} to score the cell again")
     return sound
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
+from sega.home import command_line
 from sega.store.schema import StepRow
 from sega.store.step_files import maps_file, read_steps, rows_file
 
 from .labels import method_label, method_place
 from .runs import Run, RunImage, find_runs, load_run, select
 
-MAKE = "python run.py ... record=[magnitudes,spectrum,attention] records them"
+MAKE = f"{command_line('run')} ... record=[magnitudes,spectrum,attention] records them"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Recorded:
 def load(store: Path, model: str | None = None, method: str | None = None) -> list[Recorded]:
     """Return all images with step records in a store, of the given models and methods (commas between names)."""
     if not store.is_dir():
-        raise RequestError(f"no store at {store}; generate first (python run.py) or give store=")
+        raise RequestError(f"no store at {store}; generate first ({command_line('run')}) or give store=")
     runs = select(find_runs(store), store, model, method)
     labels = {run.folder: method_label(run) for run in runs}
     count = Counter((run.model, run.width, run.height, labels[run.folder]) for run in runs)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError, check_folder
+from sega.home import command_line
 from sega.store.cell_folder import run_folders
 
 from ..metrics.registry import metrics
@@ -95,7 +96,7 @@ def protocol_of(run: Run) -> str:
 
 
 def _of_store(store: Path, model: str | None, method: str | None) -> list[Run]:
-    generate = "generate first (python run.py model=tiny res=2x) or give store="
+    generate = f"generate first ({command_line('run')} model=tiny res=2x) or give store="
     if not store.is_dir():
         raise RequestError(f"no store at {store}; {generate}")
     runs = find_runs(store)
@@ -111,7 +112,7 @@ def score_all(chosen: list[Chosen], cache: Path) -> int:
     renders: dict[tuple[Any, ...], Chosen] = {}
     for number, (run, config) in enumerate(chosen, 1):
         for line in run.damaged_rows:
-            print(f"warning: {line} is damaged; its image is not scored (run.py makes it again)", file=sys.stderr)
+            print(f"warning: {line} is damaged; its image is not scored (the next run makes it again)", file=sys.stderr)
         job = prepare(run, config, cache)
         if job.gone:
             print(f"{run.name}: the images are missing; their scores are kept")

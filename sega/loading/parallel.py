@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega import compat
 from sega.errors import RequestError, near
+from sega.home import CLONE
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 KINDS = ("ring", "ulysses", "blocks")
 SPLIT = KINDS[:2]
-START = "torchrun --nproc-per-node=<GPUs> run.py ..."
+START = f"torchrun --nproc-per-node=<GPUs> {'run.py' if CLONE else '-m sega.command run'} ..."
 RING = ("_native_cudnn", "_native_flash", "flash", "sage")
 """Attention backends that give the normaliser of their rows, by which a ring joins its parts."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sega.errors import FULL_OR_FORBIDDEN, IN_THE_WAY, RequestError, answer, output_closed, shortened
-from sega.home import CONF
+from sega.home import CONF, as_typed
 from sega.run.request import GROUPS, NO_HOOKS, Hooks, Request, compose_all, plain, read_request
 
 EXAMPLES = """\
@@ -55,7 +55,7 @@ def main(arguments: list[str], hooks: Hooks = NO_HOOKS, maker: Any = None, progr
 
 def _command(arguments: list[str], hooks: Hooks, maker: Any, program: str) -> int:
     if {"-h", "--help"} & set(arguments):
-        print(help_text())
+        print(as_typed(help_text()))
         return 0
     words, shown = _split_show(arguments)
     if shown:

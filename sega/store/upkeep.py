@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sega.errors import RequestError, answer, near
+from sega.home import as_typed, command_line
 from sega.store.cell_folder import base_folders, run_folders
 from sega.store.claims import Claims, clock_difference
 from sega.store.files import digest, file_sha, read_record, set_aside
@@ -44,7 +45,7 @@ def main(words: list[str], meaning: Meaning) -> int:
     identity of a cell. None where it can't be told.
     """
     if {"-h", "--help", "help"} & set(words) or not words:
-        print(HELP)
+        print(as_typed(HELP))
         return 0 if words else 2
     return answer("sega.store", partial(_command, words, meaning))
 
@@ -172,7 +173,7 @@ def _verify_rows(cell: Path) -> Iterator[Finding]:
             yield from _verify_image(cell / name, cast(ImageRow | None, rows.get(name)), claims)
     scores = cell / "scores.json"
     if scores.exists() and read_record(scores) is None:
-        yield Finding(f"{scores} is damaged; python -m eval scores the cell again")
+        yield Finding(f"{scores} is damaged; {command_line('eval')} scores the cell again")
 
 
 def _verify_image(image: Path, row: ImageRow | None, claims: Claims) -> Iterator[Finding]:

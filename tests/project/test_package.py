@@ -1,6 +1,7 @@
 """The wheel, as somebody gets it: built, installed into an environment of its own, and used from an empty folder."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from sega.command import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("run", "model=tiny", "method=sega", "res=1x", "steps=2", "prompts.count=1", "device=cpu")
@@ -64,9 +67,28 @@ def test_images_scores_and_a_report_from_any_folder(installed, elsewhere):
         run(installed, *words, cwd=elsewhere, env=environment)
     assert len(list(elsewhere.glob("results/runs/tiny/sega/192x192/*/*.png"))) == 1
     assert "sega" in (elsewhere / "results" / "report" / "table.csv").read_text()
+    for words in (("figures", "grid"), ("gallery",), ("published", "paper=sega"), ("fetch",), ("catalogue",)):
+        run(installed, *words, cwd=elsewhere, env=environment)
+    assert (elsewhere / "results" / "gallery" / "index.html").is_file()
+    assert list(elsewhere.glob("results/report/grid-*.png"))
     python = installed.parent / "python"
     where = run(python, "-c", "import sega, sega.home; print(sega.__file__, sega.home.CONF)", cwd=elsewhere).stdout
     assert str(ROOT) not in where and where.count(str(installed.parents[1])) == 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert capsys.readouterr().out.count("\n") > 1
+
+
+@pytest.mark.slow
+def test_a_wheel_names_no_command_of_a_clone(installed, elsewhere):
+    for name in COMMANDS:
+        told = run(installed, name, "--help", cwd=elsewhere).stdout
+        assert not re.search(r"\brun\.py|python -m|scripts/", told), told
+    done = run(installed, "report", cwd=elsewhere, check=False)
+    assert done.returncode == 2 and "sega-bench run" in done.stderr and "sega-bench eval" in done.stderr
 
 
 @pytest.mark.slow
