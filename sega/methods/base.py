@@ -105,11 +105,16 @@ class Method:
         """Rotary values for a grid of (height, width) tokens at time sigma in [0, 1].
 
         `tokens` is [H*W, C], one sample, and is read by content-dependent methods only. An axis no longer than its
-        training side keeps the base values.
+        training side keeps the base values, unless a method takes one ratio for both.
         """
         sides, sigma = check_grid(grid), check_sigma(sigma)
-        height, width = (self.axis(dim, n, sigma) for dim, n in zip(self.geometry.axes[1:], sides, strict=True))
+        height, width = self.axes(sides, sigma)
         return self.rope(height, width, text="base" if self.geometry.facts.text == "own" else "shared")
+
+    def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
+        """Values of height and width, each by its own length; overridden where both sides of the grid decide."""
+        dims = self.geometry.axes[1:]
+        return self.axis(dims[0], grid[0], sigma), self.axis(dims[1], grid[1], sigma)
 
     def axis(self, dim: int, length: int, sigma: float) -> Axis:
         """Values of one axis of `length` tokens and `dim` rotary dimensions."""
