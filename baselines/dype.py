@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Method, uniform_axis
+from sega.methods.base import Method, base_axis, uniform_axis
 from sega.methods.parameters import choice, number
 from sega.methods.types import Axis
 
@@ -16,23 +16,30 @@ AS_RUN = ("qwen",)
 
 @dataclass(frozen=True)
 class DyPE(Method):
-    """YaRN or NTK whose strength follows lambda_s * sigma^lambda_t.
+    """YaRN, NTK or position interpolation whose strength follows kappa = lambda_s * sigma^lambda_t.
 
     "auto" values are settled on construction, so the fields always hold the values in force:
     `lambda_s` 2, but 1 on YaRN with `rule` product; `time` sigma on FLUX and as_run on Qwen-Image, whose published run
     divides the time by 1000 again and inverts it, which makes the method static; `schedule` stock with as_run, as in
     that run, else pinned.
 
-    `rule` says how the strength enters YaRN's turn counts: "product" (the code since February 2026, and the second
-    version of the paper) multiplies them, "power" (the code before) raises them to it. Which of the two made the
-    published numbers is not known. NTK has one rule only.
+    `rule` says how kappa enters YaRN's turn counts: "product" (the code since February 2026, and the second version of
+    the paper) multiplies them, "power" (the code before) raises them to it. Which of the two made the published
+    numbers is not known.
+
+    The code has YaRN by its turn counts and NTK in its exponential form. Three more are in the paper only: NTK in its
+    multiplicative form (version 2, eq. 19, table 6); YaRN by its NTK part (`acts_on`, table 7), where kappa stands as
+    in `base` ntk; and position interpolation, omega / s^kappa (eq. 14), on both axes with the ratio s of the longer
+    side, as in the only public code of it (wildminder/ComfyUI-DyPE).
     """
 
     schedule: str = choice("auto", "pinned", "stock", doc="time shift; auto: stock with time=as_run, else pinned")
-    base: str = choice("yarn", "ntk", "yarn", doc="the frequencies whose strength follows the time")
+    base: str = choice("yarn", "ntk", "yarn", "pi", doc="the frequencies whose strength follows the time")
     lambda_s: float | str = number("auto", low=0, doc="strength at sigma 1; auto: 1 on YaRN with rule=product, else 2")
     lambda_t: float = number(2.0, low=0, doc="exponent of sigma")
     rule: str = choice("product", "product", "power", doc="how the strength enters the turn counts of YaRN")
+    acts_on: str = choice("thresholds", "thresholds", "ntk_term", "both", doc="what of YaRN follows the time")
+    ntk: str = choice("exponential", "exponential", "multiplicative", doc="how the strength enters NTK")
     time: str = choice("auto", "sigma", "as_run", doc="as_run: the state of the Qwen-Image code; auto: as_run there")
 
     name: ClassVar[str] = "dype"
@@ -49,18 +56,39 @@ class DyPE(Method):
     def check(self) -> None:
         if self.time == "as_run" and self.geometry.family not in AS_RUN:
             raise RequestError("dype: time=as_run is the state of the Qwen-Image code; use time=sigma with this model")
-        if self.base == "ntk" and self.rule == "power":
-            raise RequestError("dype: rule=power is a rule of base=yarn; leave rule out with base=ntk, which has one")
+        if self.base != "yarn" and self.rule == "power":
+            raise RequestError(f"dype: rule=power is of base=yarn; leave rule out with base={self.base}")
+        if self.base != "yarn" and self.acts_on != "thresholds":
+            raise RequestError(f"dype: acts_on={self.acts_on} is of base=yarn; leave acts_on out with base={self.base}")
+        if self.acts_on == "ntk_term" and self.rule == "power":
+            raise RequestError("dype: rule=power is of the turn counts; leave rule out with acts_on=ntk_term")
+        if self.base != "ntk" and self.ntk != "exponential":
+            raise RequestError(f"dype: ntk={self.ntk} is of base=ntk; leave ntk out with base={self.base}")
 
     def needs(self) -> set[str]:
         return {"sigma"}
 
+    def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
+        if self.base != "pi":
+            return super().axes(grid, sigma)
+        from sega.formulas.rope import dype_pi
+
+        theta, (height, width) = self.geometry.theta, self.geometry.axes[1:]
+        scale = max(grid) / self.geometry.train_tokens
+        if scale <= 1:
+            return base_axis(height, theta), base_axis(width, theta)
+        strength = (scale, self._time(sigma), self.lambda_s, self.lambda_t)
+        return uniform_axis(dype_pi(height, theta, *strength)), uniform_axis(dype_pi(width, theta, *strength))
+
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
         from sega.formulas import rope
 
-        time = 1 - sigma / 1000 if self.time == "as_run" else sigma
-        theta, strength = self.geometry.theta, (self.lambda_s, self.lambda_t)
+        theta, strength = self.geometry.theta, (self._time(sigma), self.lambda_s, self.lambda_t)
         if self.base == "ntk":
-            return uniform_axis(rope.dype_ntk(dim, theta, scale, time, *strength))
-        frequencies = rope.dype_yarn(dim, theta, scale, self.geometry.train_tokens, time, *strength, self.rule)
+            return uniform_axis(rope.dype_ntk(dim, theta, scale, *strength, self.ntk))
+        train = self.geometry.train_tokens
+        frequencies = rope.dype_yarn(dim, theta, scale, train, *strength, self.rule, self.acts_on)
         return uniform_axis(frequencies, rope.attention_magnitude(scale))
+
+    def _time(self, sigma: float) -> float:
+        return 1 - sigma / 1000 if self.time == "as_run" else sigma

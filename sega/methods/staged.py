@@ -20,7 +20,7 @@ from sega.methods.types import AttentionCall, Axis, Rope, Stage
 if TYPE_CHECKING:
     from torch import Tensor
 
-DIRECT = ("vanilla", "pi", "ntk", "yarn", "dype", "ultraimage", "sega")
+DIRECT = ("vanilla", "pi", "ntk", "yarn", "dype", "sigma", "tasr", "vision_yarn", "ultraimage", "sega")
 
 
 def fit(side: float, token: int) -> int:

@@ -87,7 +87,12 @@ def test_configs_and_tables_are_those_of_the_code():
         ("sega", ["name=yarn"], "by its name"),
         ("sega", ["kappa=[1"], "can't be read"),
         ("yarn", ["variant=imag"], "did you mean 'image'"),
-        ("dype", ["base=pi"], "base=pi"),
+        ("dype", ["base=nkt"], "did you mean 'ntk'"),
+        ("sigma", ["base=ntk", "rule=paper"], "rule=paper is of base=yarn"),
+        ("sigma", ["base=ntk", "magnitude=constant"], "magnitude=constant is of base=yarn"),
+        ("sigma", ["centre=2"], "centre=2"),
+        ("tasr", ["watershed=1.5"], "between 0 and 1"),
+        ("vision_yarn", ["start_sigma=0"], "start_sigma=0"),
         ("dype", ["time=as_run"], "time=sigma"),
         ("dype", ["lambda_t=-2"], "lambda_t=-2"),
         ("pi", ["schedule=pined"], "did you mean 'pinned'"),
@@ -260,6 +265,8 @@ def test_dype_settles_its_automatic_values():
         "lambda_s": 1.0,
         "lambda_t": 2.0,
         "rule": "product",
+        "acts_on": "thresholds",
+        "ntk": "exponential",
         "time": "sigma",
     }
     assert load_method("dype", overrides=["base=ntk"]).lambda_s == 2.0
