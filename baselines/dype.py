@@ -38,8 +38,10 @@ class DyPE(Method):
     lambda_s: float | str = number("auto", low=0, doc="strength at sigma 1; auto: 1 on YaRN with rule=product, else 2")
     lambda_t: float = number(2.0, low=0, doc="exponent of sigma")
     rule: str = choice("product", "product", "power", doc="how the strength enters the turn counts of YaRN")
-    acts_on: str = choice("thresholds", "thresholds", "ntk_term", "both", doc="what of YaRN follows the time")
-    ntk: str = choice("exponential", "exponential", "multiplicative", doc="how the strength enters NTK")
+    acts_on: str = choice(
+        "thresholds", "thresholds", "ntk_term", "both", later=True, doc="what of YaRN follows the time"
+    )
+    ntk: str = choice("exponential", "exponential", "multiplicative", later=True, doc="how the strength enters NTK")
     time: str = choice("auto", "sigma", "as_run", doc="as_run: the state of the Qwen-Image code; auto: as_run there")
 
     name: ClassVar[str] = "dype"

@@ -42,7 +42,7 @@ def images_of(runs: list[Run], method: str, factor: int) -> dict[str, Path]:
     """Return the image files by prompt, of a method with default parameters at a multiple of the training side."""
     from sega import load_method
 
-    wanted = json.loads(json.dumps({"name": method, **load_method(method, "tiny").parameters()}))
+    wanted = json.loads(json.dumps({"name": method, **load_method(method, "tiny").identity()}))
     for run in runs:
         if run.identity["method"] == wanted and (run.width, run.height) == (factor * NATIVE, factor * NATIVE):
             return {image.prompt: image.path for image in run.images}

@@ -91,8 +91,17 @@ class Method:
         """Raise RequestError for values that don't go together. Each by itself is checked before."""
 
     def parameters(self) -> dict[str, Any]:
-        """Every parameter with the value in force, for records and identities; the geometry is not one."""
+        """Every parameter with the value in force; the geometry is not one."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "geometry"}
+
+    def identity(self) -> dict[str, Any]:
+        """The parameters that tell images apart: a later one counts from the moment it is changed."""
+        declared = parameters_of(type(self))
+        return {
+            key: value
+            for key, value in self.parameters().items()
+            if key not in declared or not declared[key][1].later or value != declared[key][0]
+        }
 
     def needs(self) -> set[str]:
         """What `positions` depends on besides the grid: a subset of {"sigma", "tokens", "latent"}.

@@ -28,6 +28,7 @@ class Parameter:
     whole: bool = False  # the numbers of a list
     optional: bool = False  # may be None when the method runs: null or none in a file
     empty: bool = False  # a list may have no entry
+    later: bool = False  # came when images existed, which its default leaves as they were: see `Method.identity`
 
     def check(self, owner: str, key: str, value: Any) -> Any:
         """The value in its final form, lists as tuples. Raises RequestError, with `owner` and `key` in it."""
@@ -81,9 +82,9 @@ def _field(default: Any, parameter: Parameter) -> Any:
     return field(default=default, metadata={"parameter": parameter})
 
 
-def choice(default: str | None, *values: str, doc: str) -> Any:
+def choice(default: str | None, *values: str, later: bool = False, doc: str) -> Any:
     """One of `values`. A default that is none of them ("auto", None) stands for what `settle` puts in its place."""
-    return _field(default, Parameter(doc, "choice", values))
+    return _field(default, Parameter(doc, "choice", values, later=later))
 
 
 def number(
@@ -98,9 +99,11 @@ def number(
     return _field(default, Parameter(doc, "number", words, low, high, optional=optional))
 
 
-def count(default: int | str | None, *words: str, low: int = 1, doc: str) -> Any:
+def count(
+    default: int | str | None, *words: str, low: int = 1, optional: bool = False, later: bool = False, doc: str
+) -> Any:
     """A whole number, or one of `words`."""
-    return _field(default, Parameter(doc, "count", words, low))
+    return _field(default, Parameter(doc, "count", words, low, optional=optional, later=later))
 
 
 def flag(default: bool | None, *, doc: str) -> Any:
@@ -121,9 +124,9 @@ def numbers(
     return _field(default, Parameter(doc, "numbers", (), low, high, whole, empty=empty))
 
 
-def text(default: str, *, doc: str) -> Any:
+def text(default: str, *, later: bool = False, doc: str) -> Any:
     """Any text."""
-    return _field(default, Parameter(doc, "text"))
+    return _field(default, Parameter(doc, "text", later=later))
 
 
 def parameters_of(cls: type) -> dict[str, tuple[Any, Parameter]]:

@@ -51,7 +51,7 @@ class PositionSource(Protocol):
 
     name: ClassVar[str]
 
-    def parameters(self) -> dict[str, Any]: ...
+    def identity(self) -> dict[str, Any]: ...
 
     def needs(self) -> set[str]: ...
 
@@ -101,7 +101,7 @@ class Stage:
         """The stage as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.positions is not None:
-            values["positions"] = {"name": self.positions.name, **self.positions.parameters()}
+            values["positions"] = {"name": self.positions.name, **self.positions.identity()}
         return {**values, "size": list(self.size)}
 
 

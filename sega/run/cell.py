@@ -115,7 +115,7 @@ def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any
     direct = not more and not cell.method.staged
     return {
         "model": {"id": source(model), "weights": weights_hash, "dtype": model["dtype"], **_switches(model)},
-        "method": {"name": cell.method.name, **_target(cell.config["method"]), **cell.method.parameters()},
+        "method": {"name": cell.method.name, **_target(cell.config["method"]), **cell.method.identity()},
         "size": list(cell.request.size),
         "steps": stage.steps if direct else None,
         "guidance": stage.guidance if direct else None,

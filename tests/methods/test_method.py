@@ -270,6 +270,13 @@ def test_dype_settles_its_automatic_values():
         "time": "sigma",
     }
     assert load_method("dype", overrides=["base=ntk"]).lambda_s == 2.0
+
+
+def test_later_parameters_tell_images_apart_only_when_changed():
+    """An image made before a parameter existed is still found, by the name it had."""
+    before = {"schedule", "base", "lambda_s", "lambda_t", "rule", "time"}
+    assert set(load_method("dype").identity()) == before
+    assert set(load_method("dype", overrides=["acts_on=both"]).identity()) == before | {"acts_on"}
     qwen = load_method("dype", "qwen")
     assert (qwen.time, qwen.schedule) == ("as_run", "stock")
     assert load_method("dype", "qwen", ["time=sigma"]).schedule == "pinned"
