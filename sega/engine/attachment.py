@@ -89,6 +89,9 @@ class Attachment:
         self.processors: Processors | None = None
         if self.attention is not None:
             self.processors = Processors(adapter, self.attention, self.recorder.watch, self.current)
+        self.needs = self.source.needs() | (
+            {"latent"} if self.attention is not None and self.attention.latent else set()
+        )
         self.original_call = getattr(self.transformer, compat.CALL)
         self.original_rotary = getattr(self.transformer, adapter.rotary_name)
         self.patches = Patches()
@@ -203,8 +206,8 @@ class Attachment:
         return samples
 
     def _follows_content(self, call: dict[str, Any]) -> bool:
-        """Whether positions follow the content of each sample: rotary tables have no batch dimension."""
-        if not self.source.needs() & {"tokens", "latent"} or getattr(self.source, "batch", "sample") == "joint":
+        """Whether a part follows the content of each sample: rotary tables have no batch dimension."""
+        if not self.needs & {"tokens", "latent"} or getattr(self.source, "batch", "sample") == "joint":
             return False
         geometry = self.method.geometry
         return max(self.adapter.grid(call)) > min(geometry.train_tokens, geometry.sega_train_tokens)
@@ -225,7 +228,7 @@ class Attachment:
         if places != [(0, 0)]:
             call = self.adapter.put_text(call, places)
         sigma = self.clock.sigma(index) if self.exact_time else self.adapter.sigma(call)
-        step = Step(index, sigma, grid, stage, branch, len(call["hidden_states"]))
+        step = Step(index, sigma, grid, stage, branch, len(call["hidden_states"]), self.clock.sigmas())
         if self.attention is not None and self.attention.probes(step):
             self._check_cache("runs the transformer twice in a step, to measure")
             sentence = self.attention.probe_text(step)
@@ -235,7 +238,7 @@ class Attachment:
 
     def _run(self, call: dict[str, Any], step: Step) -> Any:
         """Run the original call and record it as a step."""
-        if "latent" in self.source.needs() or "latent" in self.recorder.record:
+        if "latent" in self.needs or "latent" in self.recorder.record:
             step.latent = _squeeze(self.adapter.latent(call, step.grid).detach())
         self.steps.append(step)
         self.running = running = RunningCall(self.adapter, self.source, self.method.geometry, step, call)

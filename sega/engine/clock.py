@@ -30,6 +30,10 @@ class Clock:
         """The sigma of a step in the scheduler, before the dtype of the model rounds it."""
         return float(self.scheduler.sigmas[self.begin + index])
 
+    def sigmas(self) -> tuple[float, ...]:
+        """The sigmas of all steps of this generation; empty where no scheduler has begun one."""
+        return tuple(float(sigma) for sigma in self.scheduler.sigmas[self.begin : -1]) if self.driven else ()
+
     def locate(self, sigma: float, last: Step | None) -> tuple[int, str]:
         """Return index (from 0) and branch of a call at `sigma` that follows the call `last`.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class Attention:
     """An attention part; dense attention with a factor unless `attend` is overridden."""
 
+    latent: ClassVar[bool] = False  # whether `attend` reads `call.step.latent`; samples then run one at a time
+
     def probes(self, step: Step) -> bool:
         """Whether the transformer is to run once more before this step, on the same inputs, to measure something.
 

@@ -40,6 +40,7 @@ class Step:
     stage: int = 0
     branch: str = "cond"  # "uncond" for the second call of true classifier-free guidance
     samples: int = 1  # of the batch
+    sigmas: tuple[float, ...] = ()  # of all steps of the stage; empty where no scheduler drives the transformer
     tokens: Tensor | None = None  # [H*W, C] float32, embedded tokens of one sample
     latent: Tensor | None = None  # [H*W, 4C] packed latent of one sample
     seconds: float = 0.0
@@ -157,6 +158,35 @@ class AttentionCall:
     text_ids: Callable[[tuple[int, int], tuple[int, int]], Tensor]
     # dense(q, k, v, scale=None): softmax(q k^T scale) v by the backend of the layer, [B, S, heads, d].
     dense: Callable[..., Tensor]
+
+    @property
+    def end(self) -> int:
+        """Where the image ends; behind it are the tokens of reference images, if there are any."""
+        return self.text + self.grid[0] * self.grid[1]
+
+    def image(self, x: Tensor) -> Tensor:
+        """The H*W tokens of the image of a joint sequence [B, S, ...]."""
+        return x[:, self.text : self.end]
+
+    def others(self, x: Tensor) -> Tensor:
+        """The text and, behind it, the tokens of reference images of a joint sequence."""
+        import torch
+
+        text, references = x[:, : self.text], x[:, self.end :]
+        return torch.cat([text, references], 1) if references.shape[1] else text
+
+    def join(self, others: Tensor, image: Tensor) -> Tensor:
+        """A joint sequence from its two parts."""
+        import torch
+
+        return torch.cat([others[:, : self.text], image, others[:, self.text :]], 1)
+
+    def turn_others(self, x: Tensor, place: tuple[int, int], size: tuple[int, int], rope: Rope | None = None) -> Tensor:
+        """The others rotated, the text as that of an image of `size` tokens whose first is the token at `place`."""
+        import torch
+
+        ids = torch.cat([self.text_ids(place, size).to(self.ids), self.ids[self.end :]])
+        return self.rotate(x, ids=ids, rope=rope)
 
 
 class Generation(Protocol):
