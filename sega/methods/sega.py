@@ -83,6 +83,10 @@ class SEGA(Method):
         "pi",
         "yarn",
         "dype",
+        "sigma",
+        "tasr",
+        "vision_yarn",
+        "ultraimage",
         doc="ntk: those of SEGA; else those of that method, while magnitudes stay those of SEGA",
     )
     source: str = choice(
@@ -195,8 +199,8 @@ class SEGA(Method):
         if max(self.ratios(grid)) <= 1:
             return [base_frequencies(dim, theta) for dim in dims]
         if self.frequencies != "ntk":
-            other = self.frequency_method()
-            return [other.axis(dim, side, sigma).frequencies for dim, side in zip(dims, grid, strict=True)]
+            other = self.frequency_method().positions(grid, sigma)
+            return [other.height.frequencies, other.width.frequencies]
         return [base_frequencies(dim, theta * f) for dim, f in zip(dims, self.ntk_factors(grid), strict=True)]
 
     def analyse(self, grid: tuple[int, int], tokens: Tensor | None) -> dict[str, Any]:

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from sega.methods.base import Attention, Method, check_grid, check_sigma, uniform_axis
+from sega.methods.base import Attention, Method, uniform_axis
+from sega.methods.borrowed import DIRECT, Borrowing
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, number
-from sega.methods.registry import build_method
-from sega.methods.types import AttentionCall, Axis, Rope, Stage
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-DIRECT = ("vanilla", "pi", "ntk", "yarn", "dype", "sigma", "tasr", "vision_yarn", "ultraimage", "sega")
+from sega.methods.types import AttentionCall, Axis, Stage
 
 
 def fit(side: float, token: int) -> int:
@@ -87,31 +81,9 @@ class FromBase(Method):
 
 
 @dataclass(frozen=True)
-class Staged(FromBase):
-    """A method with stages after the base.
-
-    `positions_of` names the direct method (with its default parameters) whose positions these stages use in place of
-    the method's own ones. Only positions are taken: an attention half of that method stays behind.
-    """
+class Staged(FromBase, Borrowing):
+    """A method with stages after the base. `positions_of` is for these stages; the base is the model as it is."""
 
     positions_of: str = choice(
         "own", "own", *DIRECT, doc="whose positions the stages after the base have; own: those of this method"
     )
-
-    @cached_property
-    def direct(self) -> Method | None:
-        """The method that `positions_of` names; None for the method's own positions."""
-        return None if self.positions_of == "own" else build_method({"name": self.positions_of}, self.geometry)
-
-    def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
-        if self.direct is not None:
-            return self.direct.positions(grid, sigma, tokens)
-        check_sigma(sigma)
-        return self.own_positions(check_grid(grid))
-
-    def own_positions(self, grid: tuple[int, int]) -> Rope:
-        """Positions of the last stage without `positions_of`; stock by default."""
-        return Method.positions(self, grid)
-
-    def needs(self) -> set[str]:
-        return self.direct.needs() if self.direct is not None else set()

@@ -11,8 +11,9 @@ from sega import load_method
 from sega.errors import RequestError
 from sega.formulas import rope
 from sega.methods import staged
+from sega.methods.borrowed import DIRECT, Borrowing
 from sega.methods.geometry import load_geometry
-from sega.methods.registry import METHODS
+from sega.methods.registry import METHODS, build_method
 from sega.methods.types import ImageRequest, Point
 
 VALUES = np.load(Path(__file__).parents[1] / "golden" / "imax.npz")
@@ -126,7 +127,7 @@ def test_positions_count_duplicated_text():
     assert load_method("imax").positions((32, 48)).stock
 
 
-@pytest.mark.parametrize("name", staged.DIRECT)
+@pytest.mark.parametrize("name", DIRECT)
 def test_positions_of_a_direct_method(name):
     method, direct = load_method("imax", overrides=[f"positions_of={name}"]), load_method(name)
     assert method.needs() == direct.needs()
@@ -138,10 +139,11 @@ def test_positions_of_a_direct_method(name):
     assert method.stages(ImageRequest((2048, 2048), 28, 4.5))[1].positions == direct
 
 
-def test_direct_methods_are_those_without_stages():
-    geometry = load_geometry("flux")
+def test_positions_come_from_methods_that_have_them():
+    """Every method without stages gives positions, or may take them."""
     for name in METHODS:
-        assert (name in staged.DIRECT) != staged.build_method({"name": name}, geometry).staged
+        method = build_method({"name": name}, load_geometry("flux"))
+        assert (name in DIRECT) != (method.staged or isinstance(method, Borrowing))
 
 
 @pytest.mark.parametrize(
