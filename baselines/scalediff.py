@@ -1,6 +1,6 @@
 """ScaleDiff (KSH00906/ScaleDiff): doublings in which every query patch attends to a window of the training size.
 
-Arithmetic first, then the method; its attention is in `kernels/neighbourhood.py`.
+Arithmetic first, then the method; its windows are those of `kernels/windows.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sega.methods.parameters import choice, count, flag, number, text
 from sega.methods.staged import Staged, fit
 from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
 
-from .kernels.neighbourhood import Layout, fitted, neighbourhood_attention
+from .kernels.windows import attend, neighbourhoods, paste
 
 if TYPE_CHECKING:
     import torch
@@ -58,10 +58,21 @@ def restart_index(steps: int, strength: float) -> int:
 
 
 class Neighbourhood(Attention):
-    """`neighbourhood_attention` in every layer; a new jitter for every call, from the image's own generator."""
+    """Every patch of queries with a copy of the text attends to the text and the window around the patch.
+
+    Image tokens are rotated by their place in the image, the text as is right for an image that begins where the window
+    does: on FLUX as the first token of the window, so that it keeps its trained offset. Text outputs are the mean over
+    patches, those that jitter moves beyond the image included, as in the code. Jitter is new for every call, from the
+    generator of the image. A side shorter than the window gets a window of that side.
+    """
 
     def __init__(self, method: ScaleDiff, generator: torch.Generator):
         self.method, self.generator = method, generator
+
+    def fitted(self, grid: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Sides of window and patch, no longer on any axis than the grid and the window."""
+        window = (min(self.method.window, grid[0]), min(self.method.window, grid[1]))
+        return window, (min(self.method.patch, window[0]), min(self.method.patch, window[1]))
 
     def jitter(self, grid: tuple[int, int]) -> tuple[int, int] | None:
         """Two integers, each uniform in 0 ... patch."""
@@ -69,31 +80,23 @@ class Neighbourhood(Attention):
 
         if not self.method.jitter:
             return None
-        _, patch = fitted(grid, self.method.windows, self.method.patches)
-        return tuple(int(torch.randint(0, side + 1, (), generator=self.generator)) for side in patch)
+        rows, columns = (int(torch.randint(0, side + 1, (), generator=self.generator)) for side in self.fitted(grid)[1])
+        return rows, columns
 
     def attend(self, call: AttentionCall) -> Tensor:
-        import torch
-
-        text, (window, _) = call.text, fitted(call.grid, self.method.windows, self.method.patches)
-
-        def rotate_text(x: Tensor, place: tuple[int, int]) -> Tensor:
-            return call.rotate(x, ids=call.text_ids(place, window))
-
-        q, k = call.rotate(call.q), call.rotate(call.k)
-        method, offset = self.method, self.jitter(call.grid)
-        layout = Layout(method.windows, method.patches, offset, method.memory_mb)
-        image, words = neighbourhood_attention(
-            q[:, text:],
-            k[:, text:],
-            call.v[:, text:],
-            (call.q[:, :text], call.k[:, :text], call.v[:, :text]),
-            call.grid,
-            rotate_text,
+        grid, q, k = call.grid, call.rotate(call.q), call.rotate(call.k)
+        tiles = neighbourhoods(grid, *self.fitted(grid), self.jitter(grid))
+        outputs = attend(
+            (call.image(q), call.image(k), call.image(call.v)),
+            (call.others(call.q), call.others(call.k), call.others(call.v)),
+            grid,
+            tiles,
             call.dense,
-            layout,
+            turn_others=lambda x, keys: call.turn_others(x, keys.place, keys.size),
+            budget_mb=self.method.memory_mb,
         )
-        return torch.cat([words, image], dim=1)
+        image, others = paste(outputs, grid, call.image(call.v))
+        return call.join(others, image)
 
 
 class StructureGuidance:
@@ -145,14 +148,6 @@ class ScaleDiff(Staged):
     def check(self) -> None:
         if self.patch > self.window:
             raise RequestError(f"{self.name}: patch={self.patch} must not exceed window={self.window}")
-
-    @property
-    def windows(self) -> tuple[int, int]:
-        return self.window, self.window
-
-    @property
-    def patches(self) -> tuple[int, int]:
-        return self.patch, self.patch
 
     def stages(self, request: ImageRequest) -> list[Stage]:
         geometry = self.geometry

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from .flex import compiled
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -113,8 +115,5 @@ def _pieces(length: int, text: int, block: int) -> list[list[int]]:
 
 @lru_cache(maxsize=4)
 def flex_attention(length: int, text: int, half: int, block: int, stride: int, device) -> tuple[Callable, Any]:
-    """FlexAttention, compiled, and its block mask. Kept, because compiling and the mask both take a while."""
-    import torch
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention), hap_block_mask(length, text, [half], block, stride, device)
+    """FlexAttention, compiled, and its block mask. Kept, because the mask takes a while to make."""
+    return compiled(), hap_block_mask(length, text, [half], block, stride, device)

@@ -9,8 +9,7 @@ import torch
 from small import load
 
 from baselines import scalediff
-from baselines.kernels import neighbourhood
-from baselines.kernels.neighbourhood import Layout
+from baselines.kernels import windows
 from sega import attach, load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
@@ -55,6 +54,15 @@ def rotation(axes):
     return turn
 
 
+def neighbourhood_attention(image, text, grid, turn, window, patch, offset=None, budget_mb=1024.0):
+    """ScaleDiff's attention, the text of a window rotated by `turn(x, place)`."""
+    tiles = windows.neighbourhoods(grid, window, patch, offset)
+    outputs = windows.attend(
+        image, text, grid, tiles, dense, turn_others=lambda x, keys: turn(x, [keys.place]), budget_mb=budget_mb
+    )
+    return windows.paste(outputs, grid, image[2])
+
+
 @pytest.mark.parametrize("budget_mb", [1e-6, 0.2, 1024])
 @pytest.mark.parametrize("case", ["npa_16x24_j0", "npa_16x16_j1"])
 def test_neighbourhood_attention(case, budget_mb):
@@ -62,15 +70,10 @@ def test_neighbourhood_attention(case, budget_mb):
     offset = tuple(VALUES[f"{case}/jitter"].tolist()) if VALUES[f"{case}/use_jitter"] else None
     turn = rotation(tuple(VALUES[f"{case}/axes_dim"].tolist()))
     places = [(y, x) for y in range(grid[0]) for x in range(grid[1])]
-    image, text = neighbourhood.neighbourhood_attention(
-        turn(tokens(f"{case}/q"), places),
-        turn(tokens(f"{case}/k"), places),
-        tokens(f"{case}/v"),
+    image, text = neighbourhood_attention(
+        (turn(tokens(f"{case}/q"), places), turn(tokens(f"{case}/k"), places), tokens(f"{case}/v")),
         tuple(tokens(f"{case}/{name}_txt") for name in "qkv"),
-        grid,
-        lambda x, place: turn(x, [place]),
-        dense,
-        Layout(window, PATCH, offset, budget_mb),
+        *(grid, turn, window, PATCH, offset, budget_mb),
     )
     torch.testing.assert_close(image, tokens(f"{case}/out_img"), rtol=0, atol=ATTENTION_ATOL)
     torch.testing.assert_close(text, tokens(f"{case}/out_txt"), rtol=0, atol=ATTENTION_ATOL)
@@ -79,12 +82,8 @@ def test_neighbourhood_attention(case, budget_mb):
 @pytest.mark.parametrize("case", ["npa_16x24_j0", "npa_16x16_j1"])
 def test_window_starts(case):
     grid, window = tuple(VALUES[f"{case}/grid"].tolist()), tuple(VALUES[f"{case}/window"].tolist())
-    offset = tuple(VALUES[f"{case}/jitter"].tolist())
-    canvas = tuple(n + (p if VALUES[f"{case}/use_jitter"] else 0) for n, p in zip(grid, PATCH, strict=True))
-    starts = [
-        neighbourhood.window_start(origin, offset, grid, window, PATCH)
-        for origin in neighbourhood.patch_origins(canvas, PATCH)
-    ]
+    offset = tuple(VALUES[f"{case}/jitter"].tolist()) if VALUES[f"{case}/use_jitter"] else None
+    starts = [tile.keys.place for tile in windows.neighbourhoods(grid, window, PATCH, offset)]
     assert np.array_equal(starts, VALUES[f"{case}/kv_start"])
 
 
@@ -97,14 +96,14 @@ def test_any_grid_attends_to_its_windows(grid, offset):
     text = tuple(torch.randn(3, 2, 3, 2, 16, generator=generator))
     turn = rotation((4, 6, 6))
     window = tuple(min(8, n) for n in grid)
-    image, mean = neighbourhood.neighbourhood_attention(
-        q, k, v, text, grid, lambda x, place: turn(x, [place]), dense, Layout((8, 8), PATCH, offset)
-    )
+    image, mean = neighbourhood_attention((q, k, v), text, grid, turn, window, PATCH, offset)
     shift = offset or (0, 0)
     for y in range(grid[0]):
         for x in range(grid[1]):
-            origin = ((y + shift[0]) // 4 * 4, (x + shift[1]) // 4 * 4)
-            start = neighbourhood.window_start(origin, shift, grid, window, PATCH)
+            start = tuple(
+                min(max((at + j) // 4 * 4 - j - (w - 4) // 2, 0), n - w)
+                for at, j, n, w in zip((y, x), shift, grid, window, strict=True)
+            )
             assert all(0 <= s <= n - w for s, n, w in zip(start, grid, window, strict=True))
             sides = (range(s, s + w) for s, w in zip(start, window, strict=True))
             rows = [r * grid[1] + c for r, c in itertools.product(*sides)]
@@ -120,9 +119,7 @@ def test_one_window_is_plain_attention():
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 2, 64, 2, 16, generator=generator)
     text = tuple(torch.randn(3, 2, 3, 2, 16, generator=generator))
-    image, mean = neighbourhood.neighbourhood_attention(
-        q, k, v, text, (8, 8), lambda x, place: x, dense, Layout((8, 8), (8, 8))
-    )
+    image, mean = neighbourhood_attention((q, k, v), text, (8, 8), lambda x, place: x, (8, 8), (8, 8))
     joint = [torch.cat([t, x], 1) for t, x in zip(text, (q, k, v), strict=True)]
     torch.testing.assert_close(torch.cat([mean, image], 1), dense(*joint))
 
@@ -249,7 +246,7 @@ def test_text_is_rotated_as_the_first_token_of_its_window(tiny_pipe):
     inside = [text + y * 40 + x for y, x in itertools.product(range(8), range(24, 32))]
     expected = dense(turned["q"][:, inside], keys, values)
     torch.testing.assert_close(out[:, inside], expected, rtol=0, atol=1e-5)
-    assert method.windows == (16, 16) and method.patches == (8, 8)
+    assert (method.window, method.patch) == (16, 8)
 
 
 def run_once(transformer, method, part, grid):
