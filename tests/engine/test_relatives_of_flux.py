@@ -22,6 +22,7 @@ from sega.methods.registry import build_method
 from sega.testing import qwen as qwen_tiny
 
 DIRECT = [row.name for row in METHODS if not row.staged]
+ATTENTION = [row.name for row in METHODS if row.attention]
 NATIVE, LARGE, REFERENCE = (192, 192), (256, 256), (96, 128)
 
 
@@ -217,7 +218,7 @@ def small_reference(monkeypatch):
 def test_a_direct_method_on_the_editing_pipeline_of_qwen_image(editing, small_reference, method):
     method = build_method({"name": method, "schedule": "stock"}, QWEN)
     native, large, before = edited(editing, (128, 128)), edited(editing, (256, 128)), state(editing)
-    if method.name == "ultraimage":
+    if method.name in ATTENTION:
         with attach(editing, method), pytest.raises(RequestError, match="reference images"):
             edited(editing, (256, 128))
     else:

@@ -12,10 +12,12 @@ class Row:
     same_shift: tuple[str, ...] = ()
     content: bool = False  # depends on the latent
     staged: bool = False  # runs through sega.engine.sampling.generate only
+    positions: bool = True  # of its own beyond the training size
+    attention: bool = False  # of its own
 
 
 METHODS = [
-    Row("vanilla"),
+    Row("vanilla", positions=False),
     Row("pi"),
     Row("ntk"),
     Row("yarn"),
@@ -24,7 +26,10 @@ METHODS = [
     Row("tasr"),
     Row("vision_yarn"),
     Row("sega", content=True),
-    Row("ultraimage"),
+    Row("ultraimage", attention=True),
+    Row("window", positions=False, attention=True),
+    Row("resdit", attention=True),
+    Row("area", positions=False, attention=True),
     Row("upsample", ("base_steps=2",), staged=True),
     Row("imax", ("base_steps=2", "steps=2"), ("schedule=pinned",), staged=True),
     Row("hiflow", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),

@@ -47,7 +47,7 @@ def test_shapes_and_axes_beyond_it(name, model):
     for axis in (rope.height, rope.width):
         for values in (axis.frequencies, axis.magnitudes):
             assert values.dtype == torch.float64 and values.shape == (pairs,) and values.isfinite().all()
-    assert rope.stock == (name in ("vanilla", "scalediff", "upsample"))  # these change no position
+    assert rope.stock == (name in ("vanilla", "scalediff", "upsample", "window", "area"))  # these change no position
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -204,7 +204,7 @@ def test_sega_variant_settles_what_is_not_said():
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("other", ["vanilla", "pi", "yarn", "dype"])
+@pytest.mark.parametrize("other", ["vanilla", "pi", "yarn", "dype", "sigma", "tasr", "vision_yarn", "ultraimage"])
 def test_sega_on_the_frequencies_of_another_method(other, model):
     grid = GRID[model]
     own = load_method("sega", model).positions(grid, 0.5, latent(grid))

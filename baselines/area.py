@@ -1,0 +1,247 @@
+"""AReA, our reading of its project page: attention to a coarse image first, then inside windows that shrink.
+
+No paper or code is public. Arithmetic first, then the method; its windows are those of `kernels/windows.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sega.errors import RequestError
+from sega.methods.base import Attention, Method
+from sega.methods.borrowed import Borrowing
+from sega.methods.parameters import choice, count, flag, number
+from sega.methods.types import AttentionCall, Step
+
+from .kernels.windows import Box, Shifts, Tile, attend, cut, grown, paste, product, windows
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sega.methods.types import Generation
+
+
+def coarse_factor(start: float, end: float, step: int, steps: int) -> float:
+    """f = start + step/(steps - 1) (end - start) for step = 0 ... steps - 1; start where there is one step."""
+    return start if steps == 1 else start + step / (steps - 1) * (end - start)
+
+
+def snapped(factor: float, grid: tuple[int, int], bounds: tuple[float, float]) -> float:
+    """The common divisor of both sides within bounds that is nearest to a factor; the factor itself without one."""
+    common = math.gcd(*grid)
+    divisors = [d for d in range(1, common + 1) if common % d == 0 and bounds[0] <= d <= bounds[1]]
+    return min(divisors, key=lambda d: (abs(d - factor), d), default=factor)
+
+
+def centres(length: int, blocks: int) -> list[int]:
+    """The middle token of each of `blocks` blocks of an axis, of equal length to within a token."""
+    borders = [k * length // blocks for k in range(blocks + 1)]
+    return [(a + b - 1) // 2 for a, b in zip(borders[:-1], borders[1:], strict=True)]
+
+
+def window_side(start: float, least: int, step: int, steps: int) -> int:
+    """start (least/start)^(step/(steps - 1)), to the nearest token and at least `least`."""
+    share = 0.0 if steps == 1 else step / (steps - 1)
+    return max(least, round(start * (least / start) ** share)) if start > least else least
+
+
+def detail(latent: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Energy of the three detail bands of one Haar level over the tokens, mean over channels; [H, W] of [H*W, C]."""
+    import torch
+    import torch.nn.functional as F
+
+    (height, width), x = grid, latent.float().T.unflatten(1, grid)
+    x = F.pad(x[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
+    a, b, c, d = x[:, ::2, ::2], x[:, ::2, 1::2], x[:, 1::2, ::2], x[:, 1::2, 1::2]
+    bands = torch.stack([a - b + c - d, a + b - c - d, a - b - c + d]) / 2
+    energy = bands.square().sum(0).mean(0)
+    return energy.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width]
+
+
+def split_smooth(tiles: list[Tile], energy: Tensor, smooth: float, grid: tuple[int, int], halo: int) -> list[Tile]:
+    """The windows, with quadrants in place of those whose mean detail is below `smooth` times the mean of the image."""
+    limit, found = smooth * float(energy.mean()), []
+    for tile in tiles:
+        box = tile.queries
+        if float(box.of(energy[None]).mean()) >= limit or min(box.size) < 2:
+            found.append(tile)
+            continue
+        halves = (
+            [(first + a, n) for a, n in cut(side, -(-side // 2))]
+            for first, side in zip(box.place, box.size, strict=True)
+        )
+        found += product(
+            *([(span, grown(span, halo, n)) for span in spans] for spans, n in zip(halves, grid, strict=True))
+        )
+    return found
+
+
+def distinctive(k: Tensor, grid: tuple[int, int], share: float) -> Tensor:
+    """The token of each cell of the grid whose key is furthest from the mean key; indices [M] into H*W.
+
+    k is [1, H*W, heads, d], before rotation. Cells are squares of about 1/share tokens, so that tokens are spread over
+    the image.
+    """
+    import torch.nn.functional as F
+
+    side = max(1, round(share**-0.5))
+    away = (k.float() - k.float().mean(1, keepdim=True)).square().sum((0, 2, 3)).unflatten(0, grid)
+    rows, columns = (-(-n // side) for n in grid)
+    padded = F.pad(away, (0, columns * side - grid[1], 0, rows * side - grid[0]), value=-1.0)
+    inside = padded.unflatten(1, (columns, side)).unflatten(0, (rows, side)).transpose(1, 2).flatten(2).argmax(-1)
+    y = inside // side + _steps(rows, side, inside)[:, None]
+    x = inside % side + _steps(columns, side, inside)[None]
+    return (y * grid[1] + x).flatten()
+
+
+def _steps(count: int, side: int, like: Tensor) -> Tensor:
+    import torch
+
+    return torch.arange(count, device=like.device) * side
+
+
+def outside(tokens: Tensor, box: Box, width: int) -> Tensor:
+    """Those of the tokens, indices into a grid of `width` columns, that do not lie in a box."""
+    rows, columns = tokens // width, tokens % width
+    inside = (rows >= box.top) & (rows < box.top + box.height) & (columns >= box.left)
+    return tokens[~(inside & (columns < box.left + box.width))]
+
+
+class Adaptive(Attention):
+    """Attention of one stage: coarse keys above the switch, windows below it."""
+
+    latent = True
+
+    def __init__(self, method: AReA, generator: torch.Generator | None):
+        self.method, self.base, self.shifts = method, Method(method.geometry), Shifts(generator)
+        self.planned: tuple[Step | None, list[Tile]] = (None, [])
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        method, step = self.method, call.step
+        if max(call.grid) <= method.geometry.train_tokens:
+            return super().attend(call)
+        if not step.sigmas:
+            raise RequestError("area counts the steps: attach it to the pipeline, not to the transformer alone")
+        coarse = sum(sigma > method.switch for sigma in step.sigmas)
+        if step.index < coarse:
+            return self.coarse(call, step.index, coarse)
+        if self.planned[0] is not step:
+            self.planned = step, self.plan(call, step.index - coarse, len(step.sigmas) - coarse)
+        return self.windowed(call, self.planned[1])
+
+    def coarse(self, call: AttentionCall, index: int, steps: int) -> Tensor:
+        """All queries to the text and to one key of each block, at positions of the smaller image that blocks make."""
+        import torch
+
+        method, grid = self.method, call.grid
+        start = method.coarse_start or max(grid) / method.geometry.train_tokens
+        end = min(start, method.coarse_end)
+        factor = snapped(coarse_factor(start, end, index, steps), grid, (end, start))
+        size = (max(1, round(grid[0] / factor)), max(1, round(grid[1] / factor)))
+        rows, columns = (torch.tensor(centres(n, m)) for n, m in zip(grid, size, strict=True))
+        kept = (rows[:, None] * grid[1] + columns).flatten().to(call.q.device)
+
+        def turn(x: Tensor, places: Tensor) -> Tensor:
+            return call.rotate(x, ids=places, rope=rope)
+
+        rope, first, ids = self.base.positions(grid), call.ids[call.text], call.image(call.ids[None])[0]
+        places = first + (ids - first) * ids.new_tensor([1.0, size[0] / grid[0], size[1] / grid[1]])
+        blocks = places[kept]
+        if method.keys == "grid":  # the number of the block in place of the position of its middle token
+            blocks = first + torch.cartesian_prod(*(torch.arange(n) for n in (1, *size))).to(ids)
+        others_q, others_k = (call.turn_others(call.others(x), (0, 0), size, rope) for x in (call.q, call.k))
+        q = call.join(others_q, turn(call.image(call.q), places))
+        k = torch.cat([others_k, turn(call.image(call.k)[:, kept], blocks)], 1)
+        return call.dense(q, k, torch.cat([call.others(call.v), call.image(call.v)[:, kept]], 1))
+
+    def plan(self, call: AttentionCall, index: int, steps: int) -> list[Tile]:
+        """The windows of a step; one over everything where they would cost more."""
+        method, grid, latent = self.method, call.grid, call.step.latent
+        assert latent is not None  # the engine hands it over: `latent` above
+        side = window_side(method.window_start * max(grid), method.window_end, index, steps)
+        shift = self.shifts.of(call.step.index, side) if method.shift else (0, 0)
+        tiles = windows(grid, side, shift, method.halo)
+        if method.smooth > 0:
+            tiles = split_smooth(tiles, detail(latent, grid), method.smooth, grid, method.halo)
+        tokens = grid[0] * grid[1]
+        pairs = sum(tile.queries.tokens * (tile.keys.tokens + method.bridge * tokens) for tile in tiles)
+        return windows(grid, max(grid)) if pairs >= tokens**2 else tiles
+
+    def windowed(self, call: AttentionCall, tiles: list[Tile]) -> Tensor:
+        """Image tokens to the text, their window, its ring and the distinctive tokens elsewhere; text to all."""
+        method, grid = self.method, call.grid
+        q, k = call.rotate(call.q), call.rotate(call.k)
+        if len(tiles) == 1:
+            return call.dense(q, k, call.v)
+        bridges = None
+        if method.bridge > 0:
+            tokens = distinctive(call.image(call.k), grid, method.bridge)
+            bridges = [outside(tokens, tile.keys, grid[1]) for tile in tiles]
+        own = method.ids == "own"
+        outputs = attend(
+            (call.image(q), call.image(k), call.image(call.v)),
+            (call.others(call.q if own else q), call.others(call.k if own else k), call.others(call.v)),
+            grid,
+            tiles,
+            call.dense,
+            turn_others=(lambda x, keys: call.turn_others(x, keys.place, keys.size)) if own else None,
+            others_ask=False,
+            bridges=bridges,
+            budget_mb=method.memory_mb,
+        )
+        image, _ = paste(outputs, grid, call.image(call.v))
+        return call.join(call.dense(call.others(q), k, call.v), image)
+
+
+@dataclass(frozen=True)
+class AReA(Borrowing):
+    """What attention needs to see narrows while denoising goes on; full attention at the target size is never computed.
+
+    Above sigma `switch` all queries attend to the text and to one key of each f x f block of the image, the middle
+    token, at positions divided by f. Over these steps f goes in a line from the factor to the training size to
+    `coarse_end`, each value moved to a common divisor of both sides between the two; where none exists, blocks are as
+    equal as whole tokens allow. Below it image tokens attend to the text, to windows whose side falls from
+    `window_start` of the longer side to the training side, to a ring of `halo` tokens, and to distinctive tokens of the
+    whole image, `bridge` of them; the text attends to everything. Windows with little detail are cut in four. Borders
+    move from step to step. A step never costs more than full attention. Positions are the model's own; `positions_of`
+    is for the second phase, since the first stays in the trained range.
+
+    Not stated on the page, and ours: `switch` (a sketch shows about 0.78), `halo`, `bridge` and its choice (of each
+    cell of the grid, the key furthest from the mean), `smooth` and its map (one Haar level over the tokens of the
+    latent), the text.
+    """
+
+    switch: float = number(0.78, low=0, high=1, doc="sigma at which the first phase ends")
+    coarse_start: float | None = number(
+        None, low=1, optional=True, doc="first factor of the coarse keys; null: the ratio to the training side"
+    )
+    coarse_end: float = number(2.0, low=1, doc="last factor of the coarse keys")
+    keys: str = choice(
+        "grid", "grid", "centre", doc="position of a coarse key; grid: its block; centre: the middle token"
+    )
+    window_start: float = number(0.7, low=0.01, high=1, doc="side of the first windows, as a share of the longer side")
+    window_end: int | None = count(None, doc="side of the last windows in tokens; null: the training side (FLUX: 64)")
+    halo: int | None = count(None, low=0, doc="tokens of the ring around a window; null: 1/16 of the training side")
+    bridge: float = number(1 / 64, low=0, high=1, doc="share of the tokens that all windows see; 0: none")
+    smooth: float = number(0.5, low=0, doc="windows with less detail than this share of the mean are cut in four")
+    shift: bool = flag(True, doc="window borders move from step to step, by the seed of the image")
+    ids: str = choice(
+        "global", "global", "own", doc="text of a window; global: where it is for the image; own: as if alone"
+    )
+    memory_mb: float = number(1024.0, low=0, doc="of the copies of queries, keys, values and outputs made at a time")
+
+    name: ClassVar[str] = "area"
+
+    def settle(self) -> dict[str, Any]:
+        side = self.geometry.train_tokens
+        return {"window_end": side, "halo": max(1, side // 16)}
+
+    @property
+    def attends_densely(self) -> bool:
+        return False
+
+    def attention(self, index: int, generation: Generation | None) -> Attention:
+        return Adaptive(self, None if generation is None else generation.generator)
