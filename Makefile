@@ -122,11 +122,12 @@ test: $(STAMP) $(VENV)/.ray ## lint, check types and run the tests, TESTERS file
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TESTERS) --dist loadfile
 
 PAPER = results/papers/$*
+UNREADY = $(if $(wildcard BSRGAN.pth),,%_and_bsrgan)
 papers: ## list the presets of published tables with their costs; make paper-<name> PROMPTS= IMAGES= runs one
 	@awk '/^# Cost/{sub(".*/","",FILENAME); sub(".yaml","",FILENAME); sub("# Cost: ",""); printf "  %-30s %s\n", FILENAME, $$0}' conf/experiment/*.yaml
 
 paper-%: conf/experiment/%.yaml $(STAMP)
-	set -e; for preset in $* $(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/$*_and_*.yaml)); do \
+	set -e; for preset in $* $(filter-out $(UNREADY),$(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/$*_and_*.yaml))); do \
 	  $(RUN) run.py -m experiment=$$preset $(if $(PROMPTS),prompts.path=$(PROMPTS)) store=$(PAPER)/runs $(ARGS); done
 	$(RUN) -m eval store=$(PAPER)/runs $(if $(IMAGES),reference.path=$(IMAGES))
 	$(RUN) -m eval.report store=$(PAPER)/runs out=$(PAPER)/report
@@ -149,7 +150,11 @@ FIELD  := $(subst $(space),$(comma),$(DIRECT) $(STAGED))
 CELLS  := $(RUN) run.py -m model=tiny model.dtype=bfloat16 prompts.seed=11
 PLACES := store=$(REFERENCE)/runs
 ASKED  := res=2x prompts.count=$(N_SEGA) store=$(REFERENCE)/sega/runs
-cells: $(STAMP)
+ESRGAN := results/cache/esrgan-medium-2x.safetensors
+$(ESRGAN): | $(STAMP)
+	$(RUN) scripts/fetch.py esrgan-2x weights=$(@D)
+
+cells: $(STAMP) $(ESRGAN)
 	$(CELLS) method=$(FIELD) res=1x prompts.count=$(N_1X) $(PLACES)
 	$(CELLS) method=$(FIELD) res=2x prompts.count=$(N_2X) $(PLACES)
 	$(CELLS) method=$(FIELD) res=4x prompts.count=$(N_4X) $(PLACES)
@@ -157,6 +162,7 @@ cells: $(STAMP)
 	$(CELLS) method=sega method.amplitude=0 res=2x prompts.count=$(N_2X) $(PLACES)
 	$(CELLS) method=sega method.amplitude=0 res=4x prompts.count=$(N_4X) $(PLACES)
 	$(CELLS) method=sega method.amplitude=0 res=512x288,288x512 prompts.count=$(N_WIDE) $(PLACES)
+	$(CELLS) method=upsample method.kind=model method.weights=$(ESRGAN) res=2x prompts.count=$(N_2X) $(PLACES)
 	$(CELLS) method=sega $(ASKED)
 	$(CELLS) method=sega method.amplitude=0 $(ASKED)
 	$(CELLS) method=sega method.source=latent $(ASKED)

@@ -1,5 +1,8 @@
 """Download weights of metrics: `python scripts/fetch.py pickscore imagereward`, or `all`. Without names it lists them.
 
+`esrgan-2x`, `-3x`, `-4x` and `-8x` are no metrics but small networks for `method.kind=model` of `upsample`: npm fetches
+their package, and they are converted for spandrel (`sega.loading.esrgan`). `all` leaves them out.
+
 A download is renamed to its final name after its checksum is correct. If the authors publish no checksum, the checksum
 of the first download is stored in `checksums.json` beside the files, and later files are compared with it.
 `weights=<folder>` selects the folder (default: torch's folder for checkpoints). Correct files are not fetched again.
@@ -15,6 +18,7 @@ from pathlib import Path
 
 from sega.errors import RequestError, near
 from sega.home import as_typed
+from sega.loading import esrgan
 from sega.store.files import file_sha
 
 from .metrics import weights
@@ -36,8 +40,11 @@ def main(words: list[str]) -> int:
         return 0
     try:
         for name in names if names != ["all"] else list(weights.WEIGHTS):
+            if name in esrgan.SCALES:
+                print(esrgan.fetch(name, weights.folder(given)))
+                continue
             if name not in weights.WEIGHTS:
-                raise RequestError(f"unknown weights {name!r}{near(name, weights.WEIGHTS)}")
+                raise RequestError(f"unknown weights {name!r}{near(name, [*weights.WEIGHTS, *esrgan.SCALES])}")
             print(fetch(weights.WEIGHTS[name], weights.folder(given)))
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,6 +58,9 @@ def listing(given: str | None) -> None:
     for item in weights.WEIGHTS.values():
         there = "there" if (weights.folder(given) / item.file).is_file() else ""
         print(f"  {item.name:16} {item.size:>8}  {there:5}  {item.about}")
+    for name in esrgan.SCALES:
+        there = "there" if (weights.folder(given) / esrgan.file_of(name)).is_file() else ""
+        print(f"  {name:16} {'3 MB':>8}  {there:5}  for method=upsample method.kind=model, which npm fetches")
 
 
 def fetch(item: weights.Weights, folder: Path) -> str:

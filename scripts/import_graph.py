@@ -30,7 +30,7 @@ LAYERS = (
 ASIDE = {
     "sega": (),  # its names are loaded when they are asked for
     "sega.embedded": ("sega.errors", "sega.store"),
-    "baselines": ("sega.errors", "sega.formulas", "sega.methods"),
+    "baselines": ("sega.errors", "sega.home", "sega.formulas", "sega.store", "sega.methods"),
     "sega.testing": (*LAYERS[:-1], "sega.embedded"),
     "sega.doctor": LAYERS[:-1],
     "sega.new_method": LAYERS[:-1],

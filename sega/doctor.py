@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from sega.errors import answer
 from sega.home import CLONE, CONF
 
-EXTRAS = ("eval", "track", "cluster")
+EXTRAS = ("eval", "upscale", "track", "cluster")
 HELP = """\
 sega-bench doctor [store=results/runs]
 

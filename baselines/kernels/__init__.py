@@ -1,1 +1,1 @@
-"""Arithmetic of attention patterns, with no method in it."""
+"""Attention patterns and super-resolution networks, with no method in it."""

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from sega.errors import RequestError
 from sega.home import command_line
-from sega.store.files import read_record
+from sega.store.files import file_sha_once, read_record
 
 RECORD = "checksums.json"
 HF = "https://huggingface.co"
@@ -166,21 +165,12 @@ def find(name: str, given: str | None = None) -> tuple[Path, str]:
     path = where / item.file
     if not path.is_file():
         raise MissingWeightsError(f"no {path}; fetch it: {line(name, given)}")
-    stat = path.stat()
-    found, wanted = _sha256(path, stat.st_size, stat.st_mtime_ns), item.sha256 or recorded(where).get(item.file, "")
+    found, wanted = file_sha_once(path), item.sha256 or recorded(where).get(item.file, "")
     if wanted and found != wanted:
         raise MissingWeightsError(
             f"{path} has sha256 {found[:12]}… and not {wanted[:12]}…; fetch it again: {line(name, given)}"
         )
     return path, found
-
-
-@cache
-def _sha256(path: Path, size: int, time: int) -> str:
-    """Return the sha256 of a file. It is read again only if its size or time changed."""
-    from sega.store.files import file_sha
-
-    return file_sha(path)
 
 
 def recorded(where: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ def digest(identity: dict[str, Any]) -> str:
 def file_sha(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_sha_once(path: Path) -> str:
+    """The sha256 of a file, which is read again only if its size or time changed."""
+    stat = path.stat()
+    return _file_sha_at(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_sha_at(path: Path, size: int, time: int) -> str:
+    return file_sha(path)
 
 
 @contextlib.contextmanager

@@ -103,3 +103,32 @@ def test_the_dtype_of_the_demo_is_one_this_cpu_is_fast_in(tmp_path):
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     fast = "amx_bf16" in flags or "avx512_bf16" in flags
     assert f"model.dtype={'bfloat16' if fast else 'float32'} " in planned
+
+
+def test_the_reference_has_the_row_of_a_network_which_is_fetched_first(tmp_path):
+    network = tmp_path / "esrgan-medium-2x.safetensors"
+    command = ["make", "-n", "cells", f"ESRGAN={network}"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    fetched = f"scripts/fetch.py esrgan-2x weights={tmp_path}\n"
+    assert planned.index(fetched) < planned.index(
+        f"method.kind=model method.weights={network} res=2x prompts.count=32 "
+    )
+    network.touch()
+    assert fetched not in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def test_a_preset_whose_weights_are_not_there_is_left_out(tmp_path):
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / ".venv").mkdir()
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / ".venv" / ".installed").touch()
+
+    def presets():
+        command = ["make", "-n", "paper-hiflow_1"]
+        planned = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        return next(line for line in planned.splitlines() if "for preset in" in line).split(";")[1].split()[3:]
+
+    assert presets() == ["hiflow_1", "hiflow_1_and_imax"]
+    (tmp_path / "BSRGAN.pth").touch()
+    assert sorted(presets()) == ["hiflow_1", "hiflow_1_and_bsrgan", "hiflow_1_and_imax"]

@@ -114,6 +114,7 @@ EXTRAS = (
     "pyiqa",
     "cv2",
     "matplotlib",
+    "spandrel",
     "wandb",
     "hydra_plugins",
     "scipy",

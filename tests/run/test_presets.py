@@ -3,6 +3,9 @@
 import re
 
 import pytest
+import torch
+from random_weights import upscaler
+from safetensors.torch import load_file
 
 from sega.home import CONF
 from sega.run import cli
@@ -10,6 +13,13 @@ from sega.run.request import read_request
 
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if path.stem != "demo")
 TINY = ("model=tiny", "prompts.limit=2", "steps=2", "device=cpu")
+
+
+@pytest.fixture(autouse=True)
+def bsrgan(tmp_path, monkeypatch):
+    """A working folder with the weights that some presets need."""
+    torch.save(load_file(upscaler(tmp_path / "network.safetensors", scale=4)), tmp_path / "BSRGAN.pth")
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("name", PRESETS)
