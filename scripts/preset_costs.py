@@ -32,9 +32,14 @@ def cost_line(name: str) -> str:
     from sega.run.dryrun import published
     from sega.run.request import read_request
 
-    limit = int(re.search(r"limit: (\d+)", (FOLDER / f"{name}.yaml").read_text())[1])
+    text = (FOLDER / f"{name}.yaml").read_text()
+    limit = int(re.search(r"limit: (\d+)", text)[1])
     with tempfile.TemporaryDirectory() as store:
         words = ["prompts=examples", "prompts.limit=1", "dry_run=true", f"store={store}"]
+        if "method.weights:" in text:  # they only have to be there
+            weights = Path(store, "weights.pth")
+            weights.touch()
+            words += ["method=upsample", f"method.weights={weights}"]
         cells = read_request(["-m", f"experiment={name}", *words]).cells
     costs = [image_cost(cell, published(cell.model)["transformer"].config) for cell in cells]
     images, flops = limit * len(cells), limit * sum(cost.flops for cost in costs)

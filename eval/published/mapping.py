@@ -52,10 +52,15 @@ def answer(paper: str, table: str, model: str, method: str) -> Answer:
 
 @cache
 def label(run: str) -> str:
-    """Return the label that runs of a method have in our tables: `dype base=ntk` is `dype (base=ntk)`."""
+    """Return the label that runs of a method have in our tables: `dype base=ntk` is `dype (base=ntk, lambda_s=2)`.
+
+    Runs with weights of their own are labelled by the content of these, which is not known here.
+    """
     from sega.loading.methods import load_method
 
     from ..records.labels import changed
 
     name, *options = run.split()
+    if "weights=" in run:
+        return f"{name} ({', '.join(options)})"
     return changed(name, load_method(name, overrides=options).parameters(), load_method(name).parameters())

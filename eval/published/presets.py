@@ -37,7 +37,10 @@ def listing() -> str:
             for name in family(preset):
                 cost = COST.search((CONF / "experiment" / f"{name}.yaml").read_text())
                 lines.append(f"    {name:30} {cost[1] if cost else ''}")
-        lines += [f"  + {name:24} {answer.words}" for name, answer in answers.items() if answer.run]
+        for name, answer in answers.items():
+            if answer.run:
+                give = "  (give these weights)" if "weights=" in answer.run else ""
+                lines.append(f"  + {name:24} {answer.words}{give}")
         for why in dict.fromkeys(answer.why for answer in answers.values() if answer.why):
             names = ", ".join(name for name, answer in answers.items() if answer.why == why)
             lines += textwrap.wrap(f"{names}: {why}", 112, initial_indent="  - ", subsequent_indent="    ")
