@@ -52,7 +52,7 @@ OUT     ?= $(patsubst %/runs,%,$(STORE))/report
 MODEL   ?= tiny
 SIZES   ?= 192x192 384x384
 LARGE   := $(lastword $(SIZES))
-PAPERS  := sega area dype ultraimage hiflow scalediff
+PAPERS  := sega area dype ultraimage hiflow scalediff resdit
 SOURCES := $(wildcard eval/*.py eval/*/*.py eval/gallery/web/* eval/published/*.csv)
 TABLES  := $(addprefix $(OUT)/table.,md csv tex)
 STEPWISE := $(foreach name,scaling attention spectra,$(OUT)/$(name)-$(MODEL)-$(LARGE).png)
@@ -67,7 +67,7 @@ STEPS    ?= $(STORE)
 RECORDED := $(wildcard $(STEPS)/*/*/*/*/*.steps.jsonl)
 endif
 
-tables: $(TABLES) ## the joined table; table-<paper> for that of sega, area, dype, ultraimage, hiflow or scalediff
+tables: $(TABLES) ## the joined table; table-<paper> for that of sega, area, dype, ultraimage, hiflow, scalediff or resdit
 .PHONY: $(PAPERS:%=table-%)
 $(PAPERS:%=table-%): table-%: $(OUT)/table-%.md
 figures: $(FIGURES) ## grids, quality against size and cost, scaling maps, attention, spectra (STORE, OUT, MODEL, SIZES)
@@ -123,8 +123,8 @@ test: $(STAMP) $(VENV)/.ray ## lint, check types and run the tests, TESTERS file
 
 PAPER = results/papers/$*
 UNREADY = $(if $(wildcard BSRGAN.pth),,%_and_bsrgan)
-papers: ## list the presets of published tables with their costs; make paper-<name> PROMPTS= IMAGES= runs one
-	@awk '/^# Cost/{sub(".*/","",FILENAME); sub(".yaml","",FILENAME); sub("# Cost: ",""); printf "  %-30s %s\n", FILENAME, $$0}' conf/experiment/*.yaml
+papers: $(STAMP) ## list published tables: presets with costs, rows they run, what is missing and why; make paper-<preset> PROMPTS= IMAGES= runs one
+	@$(RUN) -m eval.published presets
 
 paper-%: conf/experiment/%.yaml $(STAMP)
 	set -e; for preset in $* $(filter-out $(UNREADY),$(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/$*_and_*.yaml))); do \

@@ -10,15 +10,18 @@ from sega.errors import RequestError, near
 from .. import options
 from ..output.manifest import Made, inputs, part
 from . import text
+from .presets import listing
 from .values import join, of_paper, papers
 
-HELP = """usage: python -m eval.published [paper=<name>] [key=value ...]
+HELP = """usage: python -m eval.published [presets | paper=<name>] [key=value ...]
 
 Prints the values of the papers and the spread between them. With paper=, it writes the table of that paper beside our
 runs of the same models, sizes and methods: table-<paper>.csv, .md and .tex. Runs that were scored under the protocol of
-the paper (eval=<paper>) are preferred.
+the paper (eval=<paper>) are preferred. With presets, it lists every row of the papers with the preset and the method
+that run it, or why nothing does.
 
   python -m eval.published
+  python -m eval.published presets
   python -m eval.published paper=dype store=results/runs
 
   paper    -                {papers}
@@ -38,7 +41,10 @@ def main(words: list[str]) -> int:
 
 
 def published(words: list[str]) -> int:
-    """Print every published value, or write the table of one paper."""
+    """Print every published value, or what runs each row; or write the table of one paper."""
+    if words == ["presets"]:
+        sys.stdout.write(listing())
+        return 0
     found = options.parse(words, KEYS)
     name, known = found["paper"], papers()
     if name is None:

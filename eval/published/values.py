@@ -11,12 +11,11 @@ from pathlib import Path
 
 from ..metrics.registry import metrics
 from ..records.rows import Row
+from .mapping import Answer, answer, label, mapping
 
 FOLDER = Path(__file__).parent
 FAMILIES = {"FLUX": "flux", "Qwen-Image": "qwen"}
 """First words of the papers' model names, and our name of the model."""
-METHODS = {"baseline": "vanilla", "dy_yarn": "dype", "dy_ntk": "dype (base=ntk)"}
-"""The papers' names of methods that we call differently; DyPE's table names its base method."""
 NAMES = {"FID": "fid", "KID": "kid", "patch_FID": "patch_fid", "patch_KID": "patch_kid", "CLIP_score": "clip_score"}
 """Metrics that we have too. `latency_s` is compared with our seconds per image."""
 NAMES |= {"ImageReward": "imagereward", "PickScore": "pickscore"}
@@ -29,7 +28,7 @@ class Value:
     paper: str
     table: str
     model: str
-    method: str
+    printed: str  # name of the method
     size: str
     metric: str
     text: str
@@ -43,6 +42,19 @@ class Value:
     def family(self) -> str:
         """Return our name of the model, "" for a model that we do not run."""
         return next((ours for theirs, ours in FAMILIES.items() if self.model.startswith(theirs)), "")
+
+    @property
+    def answer(self) -> Answer:
+        """Return how its row is run here."""
+        return answer(self.paper, self.table, self.model, self.printed)
+
+    @property
+    def method(self) -> str:
+        """Return our label of its method: of the runs that may stand beside it. The printed name if there are none."""
+        if self.answer.run:
+            return label(self.answer.run)
+        ours_elsewhere = self.printed in mapping()["methods"]
+        return f"{self.printed}, table {self.table}" if ours_elsewhere else self.printed
 
 
 def load() -> list[Value]:
@@ -59,7 +71,7 @@ def load() -> list[Value]:
                         row["paper"],
                         row["table"],
                         row["model"],
-                        METHODS.get(row["method"], row["method"]),
+                        row["method"],
                         f"{row['width']}x{row['height']}",
                         NAMES.get(row["metric"], row["metric"]),
                         row["value"],

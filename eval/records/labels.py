@@ -18,10 +18,15 @@ def method_label(run: Run) -> str:
         defaults = load_method(run.method, run.model).parameters()
     except RequestError:  # a method or model of another version of the project
         defaults = {}
+    return changed(run.method, method, defaults)
+
+
+def changed(name: str, values: dict[str, Any], defaults: dict[str, Any]) -> str:
+    """Return a name with the values that are not the default, `sega (amplitude=0)`. Unknown keys are left out."""
     words = [
-        f"{key}={short(value)}" for key, value in method.items() if key in defaults and not _same(value, defaults[key])
+        f"{key}={short(value)}" for key, value in values.items() if key in defaults and not _same(value, defaults[key])
     ]
-    return f"{run.method} ({', '.join(words)})" if words else run.method
+    return f"{name} ({', '.join(words)})" if words else name
 
 
 def method_place(method: str) -> int:

@@ -194,15 +194,22 @@ def stock_image(small: Small, size: tuple[int, int], steps: int = 2, guidance: f
     return np.asarray(made.images[0])
 
 
-def state(pipe: Any) -> tuple[Any, ...]:
-    """Everything that attaching could leave behind."""
+def state(pipe: Any, kinds: bool = False) -> tuple[Any, ...]:
+    """Everything that attaching could leave behind on a pipeline; with `kinds` fit to compare two pipelines.
+
+    Modules, processors and the rotary embedding are the objects themselves, with `kinds` their types.
+    """
+    from sega.models import adapter_for
+
     transformer = pipe.transformer
+    modules = dict(transformer.named_modules())
+    parts = modules | {f"{name}.processor": m.processor for name, m in modules.items() if hasattr(m, "processor")}
+    parts["rotary"] = getattr(transformer, adapter_for(pipe).rotary_name)
     return (
         set(vars(transformer)),
         set(vars(pipe.scheduler)),
-        transformer.pos_embed,
-        tuple(module.processor for module in transformer.modules() if hasattr(module, "processor")),
-        tuple(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in transformer.modules()),
+        {name: type(part) if kinds else part for name, part in parts.items()},
+        {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in modules.items()},
         set(transformer.state_dict()),
     )
 

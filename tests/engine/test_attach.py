@@ -10,7 +10,7 @@ from sega import attach, load_method
 from sega.engine.sampling import generate, seeded
 from sega.errors import RequestError
 from sega.methods.registry import METHODS as NAMES
-from sega.testing.checks import state
+from sega.testing.checks import Small, state, stock_image
 
 OTHER = "a blue plain cone in the middle standing on sand under a night sky with light from the left"
 GUIDANCE = {PROMPT: 1.5, OTHER: 4.0}
@@ -24,19 +24,9 @@ def noise(pipe, size, prompt=PROMPT):
     return adapter.pack(torch.randn(adapter.latent_shape(size), generator=seeded(0, prompt, size)))
 
 
-def stock(pipe, size=(128, 128), steps=2, prompt=PROMPT, output="pil"):
+def stock(pipe, size=(128, 128), steps=2):
     """The stock pipeline as anybody would call it."""
-    result = pipe(
-        prompt,
-        width=size[0],
-        height=size[1],
-        latents=noise(pipe, size, prompt),
-        num_inference_steps=steps,
-        guidance_scale=3.5,
-        max_sequence_length=24,
-        output_type=output,
-    ).images
-    return result if output == "latent" else np.asarray(result[0])
+    return stock_image(Small(pipe, GEOMETRY, {"guidance_scale": 3.5, "max_sequence_length": 24}), size, steps)
 
 
 def test_the_table_has_a_row_for_every_method():

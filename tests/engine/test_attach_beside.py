@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from beside import OTHER, PROMPT, SIZE, Adapted, fresh_pipe, images, latent, load_ip_adapter, noise, state
+from beside import OTHER, PROMPT, SIZE, Adapted, fresh_pipe, images, latent, load_ip_adapter, noise
 from doubles import Watching
 from PIL import Image
 
@@ -14,6 +14,7 @@ from sega.engine.sampling import seeded
 from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.models import adapter_for
+from sega.testing.checks import state
 
 NATIVE = (192, 192)
 

@@ -8,10 +8,11 @@ import random
 
 import pytest
 import torch
-from beside import Adapted, fresh_pipe, images, latent, load_ip_adapter, state
+from beside import Adapted, fresh_pipe, images, latent, load_ip_adapter
 
 from sega import attach, load_method
 from sega.errors import RequestError
+from sega.testing.checks import state
 
 SIZE = (256, 192)  # beyond the training side for every method
 METHODS = ("ntk", "sega", "ultraimage")
@@ -139,7 +140,7 @@ class Walk:
     def end(self):
         if self.attachment is not None:
             self.remove()
-        assert state(self.pipe) == state(self.twin)
+        assert state(self.pipe, kinds=True) == state(self.twin, kinds=True)
         self.run()
         for name in (name for name, on in self.on.items() if on):
             self.order.append(f"{name} off")
@@ -179,7 +180,7 @@ def test_what_comes_or_goes_while_attached_is_right_and_leaves_nothing(change, n
             with attach(twin, method):
                 expected = answer(twin, on)
             assert torch.equal(answer(pipe, on), expected)
-        assert state(pipe) == state(twin)
+        assert state(pipe, kinds=True) == state(twin, kinds=True)
         assert torch.equal(answer(pipe, on), answer(twin, on))
 
 
@@ -193,7 +194,7 @@ def test_blocks_compiled_and_moved_while_attached(name):
             to_device(target)
         torch.testing.assert_close(latent(pipe, size=SIZE, steps=1), before, rtol=1e-4, atol=1e-4)
     assert torch.equal(latent(pipe, size=SIZE, steps=1), latent(twin, size=SIZE, steps=1))
-    assert state(pipe) == state(twin)
+    assert state(pipe, kinds=True) == state(twin, kinds=True)
 
 
 def test_a_stand_in_that_others_wrapped_lets_go():

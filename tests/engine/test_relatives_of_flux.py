@@ -10,7 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from beside import OTHER, PROMPT, fresh_pipe, state
+from beside import OTHER, PROMPT, fresh_pipe
 from method_table import METHODS
 from PIL import Image
 
@@ -20,6 +20,7 @@ from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.methods.registry import build_method
 from sega.testing import qwen as qwen_tiny
+from sega.testing.checks import state
 
 DIRECT = [row.name for row in METHODS if not row.staged]
 ATTENTION = [row.name for row in METHODS if row.attention]

@@ -84,18 +84,3 @@ class Adapted(torch.nn.Module):
 
     def forward(self, x):
         return self.base_layer(x) + x @ self.down.T @ self.up.T
-
-
-def state(pipe):
-    """Everything that could be left on the instances: attributes, hooks, processors, names of weights."""
-    transformer = pipe.transformer
-    modules = dict(transformer.named_modules())
-    return (
-        set(vars(transformer)),
-        set(vars(pipe.scheduler)),
-        type(transformer.pos_embed).__name__,
-        {name: type(module).__name__ for name, module in modules.items()},
-        {name: type(m.processor).__name__ for name, m in modules.items() if hasattr(m, "processor")},
-        {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in modules.items()},
-        set(transformer.state_dict()),
-    )

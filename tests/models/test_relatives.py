@@ -16,6 +16,7 @@ from sega.errors import RequestError
 from sega.methods.base import Attention
 from sega.methods.registry import build_method
 from sega.models import adapter_for
+from sega.testing.checks import state
 
 PROMPT, LONGER, STEPS, TEXT = "a red boat in the sea", "a photo of a house on the sand at night " * 4, 2, 96
 GUIDANCE = {"flux2": 4.0, "zimage": 0.0}
@@ -62,15 +63,6 @@ def made(pipe, family, method, size, guidance=None, **arguments):
 
 def pixels(generated):
     return np.asarray(generated.image)
-
-
-def state(pipe):
-    """Everything attaching could leave behind."""
-    transformer = pipe.transformer
-    name = adapter_for(pipe).rotary_name
-    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in transformer.modules()]
-    processors = [m.processor for m in transformer.modules() if hasattr(m, "processor")]
-    return set(vars(transformer)), set(vars(pipe.scheduler)), getattr(transformer, name), hooks, processors
 
 
 def test_stock_frequencies_give_the_stock_table(pipe, family):

@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from eval.published.command import main
+from eval.published.mapping import label
 from eval.published.text import to_csv, to_latex, to_markdown
 from eval.published.values import FOLDER, join, load, of_paper
 from eval.records.rows import Row
@@ -26,7 +27,7 @@ def find(joined, *key):
 def test_every_printed_value_is_read():
     count = sum(len(list(csv.DictReader(path.open(newline="")))) for path in FOLDER.glob("*.csv"))
     values = load()
-    assert len(values) == count > 800
+    assert len(values) == count > 900
     assert {v.family for v in values if v.model.startswith("FLUX")} == {"flux"}
     assert {v.family for v in values if v.model in ("SDXL", "unknown", "own weights")} == {""}
 
@@ -41,7 +42,7 @@ def test_spread_is_between_papers():
     both = find(joined, "flux", "4096x4096", "vanilla", "fid")
     assert {v.paper for v in both.values} >= {"SEGA", "AReA", "DyPE"}
     assert both.spread == pytest.approx(195.68 - 179.8, abs=0.01)
-    assert find(joined, "flux", "2048x2048", "hiflow", "fid").spread is None
+    assert find(joined, "flux", "2048x2048", label("hiflow variant=paper"), "fid").spread is None
 
 
 def test_ours_stands_beside_the_same_model_size_and_method():
@@ -56,6 +57,25 @@ def test_ours_stands_beside_the_same_model_size_and_method():
     dype = next(line for line in lines if line["paper"] == "DyPE")
     assert dype["published"] == "195.68" and float(dype["difference"]) == pytest.approx(-5.68)
     assert find(joined, "flux", "4096x4096", "dype", "fid").ours is None
+
+
+def test_ours_is_the_run_that_the_table_asks_for():
+    """HiFlow's own table has the stages of its text; the form that others ran is another row."""
+    paper = row("flux", "4096x4096", label("hiflow variant=paper"), clip_score=30.0)
+    code = row("flux", "4096x4096", "hiflow", clip_score=30.0)
+    joined = join([paper, code])
+    for ours, papers in ((paper, {"HiFlow"}), (code, {"ResDiT"})):
+        entry = find(joined, "flux", "4096x4096", ours.label, "clip_score")
+        assert entry.ours is ours and {v.paper for v in entry.values} == papers
+
+
+def test_a_row_that_nothing_runs_is_not_taken_for_the_method_of_its_name():
+    """UltraImage's NTK with a given view is no run of NTK."""
+    fid = [j for j in join([row("flux", "3600x3600", "ntk", fid=1.0)]) if (j.size, j.metric) == ("3600x3600", "fid")]
+    direct = next(j for j in fid if j.method == "ntk")
+    view = next(j for j in fid if j.method == "ntk, table 1 (guided view)")
+    assert direct.ours and {v.table for v in direct.values} == {"1 (direct)"}
+    assert view.ours is None and {v.table for v in view.values} == {"1 (guided view)"}
 
 
 def test_ablations_stay_out():
@@ -99,5 +119,6 @@ def test_the_command_writes_the_table_once(tmp_path, capsys):
     assert main(words) == 0 and [path.stat().st_mtime_ns for path in files] == before
     assert main(["paper=saga", f"out={tmp_path}"]) == 2
     assert "unknown paper=saga; did you mean 'sega'" in capsys.readouterr().err
-    assert main(["paper=third_party", f"out={tmp_path}"]) == 2
-    assert "has no value of a model in conf" in capsys.readouterr().err
+    for name in ("third_party", "pixelrush"):
+        assert main([f"paper={name}", f"out={tmp_path}"]) == 2
+        assert "has no value of a model in conf" in capsys.readouterr().err
