@@ -47,7 +47,7 @@ def test_shapes_and_axes_beyond_it(name, model):
     for axis in (rope.height, rope.width):
         for values in (axis.frequencies, axis.magnitudes):
             assert values.dtype == torch.float64 and values.shape == (pairs,) and values.isfinite().all()
-    assert rope.stock == (name in ("vanilla", "scalediff", "upsample"))  # these change no position
+    assert rope.stock == (name in ("vanilla", "scalediff", "pixelrush", "upsample"))  # these change no position
 
 
 @pytest.mark.parametrize("name", METHODS)
