@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sega.errors import RequestError
 from sega.methods.base import Attention
 from sega.methods.parameters import choice, count, flag, number, text
-from sega.methods.staged import Staged, fit
+from sega.methods.staged import Staged, stage_sizes
 from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
 
 from .kernels.windows import attend, neighbourhoods, paste
@@ -33,23 +33,6 @@ def refine(prediction: Tensor, reference: Tensor, weight: float, factor: float) 
     from sega.formulas.filters import resize_lowpass
 
     return prediction + weight * (resize_lowpass(reference, factor) - resize_lowpass(prediction, factor))
-
-
-def doublings(size: tuple[int, int], native: int) -> int:
-    """The number of doublings from a base of about native x native pixels, the nearest on a logarithmic scale."""
-    return max(0, math.floor(math.log2(math.sqrt(size[0] * size[1]) / native) + 0.5))
-
-
-def stage_sizes(size: tuple[int, int], native: int, token: int) -> list[tuple[int, int]]:
-    """(width, height) of the base and after each doubling, the last one `size`.
-
-    Each is half the next, as the nearest whole number of tokens: exactly half wherever that is possible. The code
-    asks for sides of 32 tokens times a power of two.
-    """
-    sizes = [tuple(size)]
-    for _ in range(doublings(size, native)):
-        sizes.insert(0, tuple(fit(side / 2, token) for side in sizes[0]))
-    return sizes
 
 
 def restart_index(steps: int, strength: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class ImageGeneration:
     generator: torch.Generator
     latent: Tensor | None = None
     guide: Tensor | None = None
+    state: Any = None
     predictions: dict[float, Tensor] = field(default_factory=dict)
 
     @property

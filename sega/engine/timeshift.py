@@ -12,7 +12,8 @@ from sega.formulas.schedules import tokens_of
 from sega.methods.types import Stage
 from sega.models.token_line import TokenLine
 
-Schedule = str | float | Callable[[bool], str | float]
+Chosen = str | float | tuple[float, ...]
+Schedule = Chosen | Callable[[bool], str | float]
 
 
 def pin_shift(
@@ -26,8 +27,9 @@ def pin_shift(
 
     "pinned" replaces the mu the pipeline computed by that of the training size, at every size; "stock" keeps it; a name
     by `shift_of` takes that of so many tokens; a number h is the static shift h u / (1 + (h - 1) u). A function is
-    asked for one of these, given whether the size is beyond the training size. `line` is how the pipeline draws mu;
-    `steps` those of the whole list of sigmas, where a stage takes only a part of it.
+    asked for one of these, given whether the size is beyond the training size. A tuple are the sigmas themselves, which
+    no shift or stretch of the scheduler moves. `line` is how the pipeline draws mu; `steps` those of the whole list of
+    sigmas, where a stage takes only a part of it.
     """
     line = line or TokenLine(scheduler.config)
     original = scheduler.set_timesteps
@@ -40,7 +42,13 @@ def pin_shift(
         dynamic = scheduler.config.get("use_dynamic_shifting", False)
         mu = call.arguments.get("mu")
         taken = call.arguments.get("num_inference_steps") or len(_listed(call.arguments))
-        chosen = schedule(mu is None or line.beyond(mu, taken)) if callable(schedule) else schedule
+        chosen: Chosen = schedule(mu is None or line.beyond(mu, taken)) if callable(schedule) else schedule
+        if isinstance(chosen, tuple):
+            call.arguments["sigmas"] = list(chosen)
+            original(*call.args, **call.kwargs)
+            scheduler.sigmas = scheduler.sigmas.new_tensor([*chosen, 0.0])
+            scheduler.timesteps = scheduler.sigmas[:-1] * scheduler.config.num_train_timesteps
+            return None
         if dynamic and mu is not None:
             call.arguments["mu"] = _mu(scheduler.config, chosen, mu, line, steps or taken)
             return original(*call.args, **call.kwargs)

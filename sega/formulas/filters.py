@@ -66,11 +66,16 @@ def resize_lowpass(x: Tensor, factor: float) -> Tensor:
     return F.interpolate(low, size=size, mode="bilinear", align_corners=False).to(x.dtype)
 
 
-def bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """x [B, C, P, Q] resampled to `size` (rows, columns), half-pixel centres, no antialiasing; unchanged if equal."""
+def bicubic(x: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+    """x [B, C, P, Q] resampled to `size` (rows, columns), half-pixel centres; unchanged if equal.
+
+    `antialias` changes an enlargement too: torch then has the cubic kernel of a = -0.5, else that of -0.75, which is
+    sharper and rings more.
+    """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(_full(x), size=tuple(size), mode="bicubic", align_corners=False).to(x.dtype)
+    out = F.interpolate(_full(x), size=tuple(size), mode="bicubic", align_corners=False, antialias=antialias)
+    return out.to(x.dtype)
 
 
 def lanczos(x: Tensor, size: tuple[int, int]) -> Tensor:

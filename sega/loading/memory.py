@@ -7,6 +7,7 @@ without workspace and fragmentation, for which a tenth is added.
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,10 +100,18 @@ def readable(amount: float) -> str:
     return f"{amount / GB:.1f} GB" if amount >= GB / 10 else f"{1000 * amount / GB:.0f} MB"
 
 
-def estimate(model: ModelConfig, parts: dict[str, Any], stages: list[Stage]) -> Estimate | None:
+def expected(cell: Cell, parts: dict[str, Any]) -> Estimate | None:
+    """The estimate for an image of a cell."""
+    return estimate(cell.model, parts, cell.stages, cell.method.decoded_size(cell.request))
+
+
+def estimate(
+    model: ModelConfig, parts: dict[str, Any], stages: list[Stage], decoded: tuple[int, int] | None = None
+) -> Estimate | None:
     """Estimate the memory of a generation through these stages; None for an unknown class.
 
-    `parts` are those of `sega.loading.folder.read_parts`, or the published ones of the model's config.
+    `parts` are those of `sega.loading.folder.read_parts`, or the published ones of the model's config. `decoded` is
+    the (width, height) of the largest image that goes through the autoencoder; that of the largest stage if None.
     """
     transformer, vae = parts["transformer"], parts["vae"]
     bytes_each = 4 if model["dtype"] == "float32" else 2
@@ -113,7 +122,7 @@ def estimate(model: ModelConfig, parts: dict[str, Any], stages: list[Stage]) -> 
     pixels = model["geometry"]["token_pixels"]
     tokens = max((stage.size[0] // pixels) * (stage.size[1] // pixels) for stage in stages)
     tokens += model["geometry"]["text_tokens"]
-    sides = max((stage.size for stage in stages), key=lambda size: size[0] * size[1])
+    sides = decoded or max((stage.size for stage in stages), key=math.prod)
     tiles = model["vae_tiling"] and max(sides) > model["vae_tile"]
     pieces = [spans(side, model["vae_tile"], OVERLAP)[0] if tiles else (0, side) for side in sides]
     area = pieces[0][1] * pieces[1][1]
@@ -144,8 +153,8 @@ def placement_of(cell: Cell, device: str) -> Placement:
     """The placement of a cell whose weights are here."""
     from sega.loading.folder import read_parts
 
-    expected = estimate(cell.model, read_parts(cell.weights.folder), cell.stages)
-    return choose(cell.model, expected, device, free(device, cell.model["budget_gb"]))
+    found = expected(cell, read_parts(cell.weights.folder))
+    return choose(cell.model, found, device, free(device, cell.model["budget_gb"]))
 
 
 def tile(model: ModelConfig) -> int | None:

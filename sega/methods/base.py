@@ -11,6 +11,7 @@ reported at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -148,6 +149,10 @@ class Method:
     def stages(self, request: ImageRequest) -> list[Stage]:
         """The passes that lead to an image of the requested size; one at that size by default."""
         return [Stage(request.size, request.steps, request.guidance, self.schedule)]
+
+    def decoded_size(self, request: ImageRequest) -> tuple[int, int]:
+        """(width, height) in pixels of the largest image that goes through the autoencoder, for estimates of memory."""
+        return max((stage.size for stage in self.stages(request)), key=math.prod)
 
     def hand_schedule(self, beyond: bool) -> str | float:
         """The time shift when attached by hand, where no stage names one; `beyond`: larger than the training size."""

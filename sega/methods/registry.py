@@ -32,6 +32,7 @@ METHODS = {
     "hiflow": "baselines.hiflow:HiFlow",
     "scalediff": "baselines.scalediff:ScaleDiff",
     "hrdit": "baselines.hrdit:HRDiT",
+    "pixelrush": "baselines.pixelrush:PixelRush",
     "upsample": "baselines.upsample:Upsample",
 }
 

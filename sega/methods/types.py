@@ -79,7 +79,8 @@ class Stage:
     size: tuple[int, int]  # pixels (width, height)
     steps: int
     guidance: float
-    schedule: str | float = "pinned"  # "pinned", "stock", `shift_of(tokens)`, or a static h: h u / (1 + (h - 1) u)
+    # "pinned", "stock", `shift_of(tokens)`, or a static h: h u / (1 + (h - 1) u); or the `steps` sigmas themselves
+    schedule: str | float | tuple[float, ...] = "pinned"
     first: int = 0
     last: int | None = None
     plain: bool = False  # the model as it is: no part of the method applies, and the result can be shared
@@ -101,6 +102,8 @@ class Stage:
     def identity(self) -> dict[str, Any]:
         """The stage as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if isinstance(self.schedule, tuple):
+            values["schedule"] = list(self.schedule)
         if self.positions is not None:
             values["positions"] = {"name": self.positions.name, **self.positions.identity()}
         return {**values, "size": list(self.size)}
@@ -190,7 +193,7 @@ class AttentionCall:
 
 
 class Generation(Protocol):
-    """One image while it is generated: what a method may read and use of it, and the one thing it may leave there.
+    """One image while it is generated: what a method may read and use of it, and what it may leave there.
 
     Latents are [1, C, 2H, 2W], images [1, 3, H, W] in -1..1.
     """
@@ -200,6 +203,7 @@ class Generation(Protocol):
     generator: torch.Generator  # for all randomness besides the noise, seeded by the image
     latent: Tensor | None  # of the last stage done
     guide: Tensor | None  # a clean latent that `begin` may leave for the flow of the same stage
+    state: Any  # whatever the method itself keeps from stage to stage; None at the start
     predictions: dict[float, Tensor]  # sigma -> clean prediction [1, C, h, w]
 
     @property

@@ -48,7 +48,7 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
         cell.label,
         f"  weights  {source(model)} ({where})",
         f"  images   {len(cell.images)} ({_factors(cell)}), {known}",
-        *(_stage(cell, number, stage) for number, stage in enumerate(cell.stages, 1)),
+        *_stages(cell),
         *(f"  note     {line}" for line in cell.unused),
     ]
     if cost.flops is None:
@@ -67,16 +67,38 @@ def _factors(cell: Cell) -> str:
     return f"{len(cell.prompts)} x {len(cell.seeds)}: prompts x seeds"
 
 
-def _stage(cell: Cell, number: int, stage: Stage) -> str:
+def _stages(cell: Cell) -> list[str]:
+    """A line for each stage, one for all that are alike."""
+    alike: dict[str, list[int]] = {}
+    for number, stage in enumerate(cell.stages, 1):
+        alike.setdefault(_stage(cell, stage), []).append(number)
+    return [f"  {_numbers(numbers)}  {line}" for line, numbers in alike.items()]
+
+
+def _numbers(numbers: list[int]) -> str:
+    """`stage 1`, `stages 2-10`, or `stages 2, 4 ... 18`."""
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) == 1:
+        return f"stage {first}"
+    return f"stages {first}-{last}" if len(numbers) == last - first + 1 else f"stages {first}, {numbers[1]} ... {last}"
+
+
+def _stage(cell: Cell, stage: Stage) -> str:
     pixels, (width, height) = cell.model["geometry"]["token_pixels"], stage.size
     count = (width // pixels) * (height // pixels)
     words = f"{height // pixels}x{width // pixels} = {count} tokens and {cell.model['geometry']['text_tokens']} of text"
-    times = f"{stage.taken} steps" + (f" of {stage.steps}" if stage.taken != stage.steps else "")
-    return f"  stage {number}  {width}x{height}: {words}, {times}, guidance {stage.guidance:g}, {stage.schedule} shift"
+    times = f"{stage.taken} step{'' if stage.taken == 1 else 's'}" + (
+        f" of {stage.steps}" if stage.taken != stage.steps else ""
+    )
+    if isinstance(stage.schedule, tuple):
+        shift = f"sigma {', '.join(f'{sigma:.4g}' for sigma in stage.schedule)}"
+    else:
+        shift = f"{stage.schedule} shift"
+    return f"{width}x{height}: {words}, {times}, guidance {stage.guidance:g}, {shift}"
 
 
 def _memory(cell: Cell, parts: dict[str, Component]) -> list[str]:
-    expected = memory.estimate(cell.model, parts, cell.stages) if {"transformer", "vae"} <= set(parts) else None
+    expected = memory.expected(cell, parts) if {"transformer", "vae"} <= set(parts) else None
     if expected is None:
         return ["  memory   not known for this class"]
     device = _device(cell.config["device"], cell.model["budget_gb"])

@@ -95,6 +95,28 @@ def test_times_of_a_stage(tiny_pipe, schedule, shift):
     assert stage_sigmas(tiny_pipe.scheduler, late, 1024) == pytest.approx([*expected[6:9], 0], abs=1e-6)
 
 
+def test_sigmas_that_are_given_are_not_moved(tiny_pipe):
+    """By dynamic, static and no shift, and by a stretch to a last sigma; the stock list comes back afterwards."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    stage = Stage((64, 64), 2, 1.0, (0.4, 0.1))
+    stretched = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    for scheduler in (tiny_pipe.scheduler, stretched, FlowMatchEulerDiscreteScheduler(shift=2.0)):
+        for item in (stage, replace(stage, steps=1, schedule=(0.4,))):
+            assert stage_sigmas(scheduler, item, 64) == pytest.approx([*item.schedule, 0])
+
+    @dataclass(frozen=True)
+    class Given(Method):
+        def stages(self, request):
+            return [replace(stage, size=request.size)]
+
+    before = pixels(made(tiny_pipe, VANILLA, (64, 64)))
+    done = made(tiny_pipe, Given(GEOMETRY), (64, 64))
+    assert [step.sigma for step in done.steps] == pytest.approx([0.4, 0.1])
+    assert np.array_equal(pixels(made(tiny_pipe, VANILLA, (64, 64))), before)
+    assert stage.identity()["schedule"] == [0.4, 0.1]
+
+
 def test_stock_times_extrapolate(tiny_pipe):
     # mu = 0.5 + (1024 - 16)(1.15 - 0.5)/(256 - 16)
     sigmas = stage_sigmas(tiny_pipe.scheduler, Stage((256, 256), 4, 1.0, "stock"), 1024)

@@ -51,6 +51,20 @@ def test_bicubic():
     assert filters.bicubic(x, (8, 8)) is x
 
 
+@pytest.mark.parametrize(("antialias", "a"), [(False, -0.75), (True, -0.5)])
+def test_kernels_of_an_enlargement(antialias, a):
+    """Twice the size reads four cells at distances 1.25, 0.25, 0.75, 1.75."""
+    x, distances = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)), (1.25, 0.25, 0.75, 1.75)
+
+    def kernel(d):
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        return near if d <= 1 else a * (d**3 - 5 * d**2 + 8 * d - 4)
+
+    line = torch.tensor([kernel(d) for d in distances])
+    out = filters.bicubic(x, (16, 16), antialias)
+    torch.testing.assert_close(out[0, 0, 7, 7], line @ x[0, 0, 2:6, 2:6] @ line)
+
+
 @pytest.mark.parametrize("size", [(16, 16), (15, 22), (9, 9)])
 def test_filters_keep_size_dtype_and_constants(size):
     flat = torch.full((2, 3, *size), 0.7)

@@ -30,9 +30,10 @@ METHODS = [
     Row("window", positions=False, attention=True),
     Row("resdit", attention=True),
     Row("area", positions=False, attention=True),
-    Row("upsample", ("base_steps=2",), staged=True),
+    Row("upsample", ("base_steps=2",), staged=True, positions=False),
     Row("imax", ("base_steps=2", "steps=2"), ("schedule=pinned",), staged=True),
     Row("hiflow", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
-    Row("scalediff", ("base_steps=2",), staged=True),
+    Row("scalediff", ("base_steps=2",), staged=True, positions=False),
+    Row("pixelrush", ("base_steps=2",), staged=True, positions=False),
     Row("hrdit", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
 ]

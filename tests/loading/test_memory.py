@@ -10,11 +10,12 @@ from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sega import load_method
 from sega.errors import RequestError
 from sega.home import CONF
 from sega.loading import memory
 from sega.loading.folder import Component
-from sega.methods.types import Stage
+from sega.methods.types import ImageRequest, Stage
 
 BF16 = torch.bfloat16
 
@@ -67,6 +68,20 @@ def expected(name, size, **changes):
     published = config["published"].items()
     parts = {key: Component(int(part["parameters"]), part.get("config") or {}) for key, part in published}
     return memory.estimate(config, parts, [Stage(size, 20, 4.0)])
+
+
+def test_the_autoencoder_may_see_more_than_the_transformer():
+    """PixelRush: no stage is larger than a patch, and the image is decoded as a whole."""
+    config = model("flux", vae_tiling=False)
+    parts = {
+        key: Component(int(part["parameters"]), part.get("config") or {}) for key, part in config["published"].items()
+    }
+    small, large = expected("flux", (1024, 1024), vae_tiling=False), expected("flux", (4096, 4096), vae_tiling=False)
+    found = memory.estimate(config, parts, [Stage((1024, 1024), 1, 4.0)], (4096, 4096))
+    assert (found.activations, found.decoding) == (small.activations, large.decoding)
+    request = ImageRequest((4096, 4096), 28, 4.5)
+    assert load_method("pixelrush", "flux").decoded_size(request) == (4096, 4096)
+    assert load_method("upsample", "flux").decoded_size(request) == (1024, 1024)
 
 
 def test_activations_of_flux(monkeypatch):

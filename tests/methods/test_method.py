@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from method_table import METHODS as ROWS
 from omegaconf import OmegaConf
 
 import sega
@@ -18,6 +19,7 @@ from sega.methods.parameters import parameters_of
 from sega.methods.registry import METHODS, build_method
 
 ROOT = Path(__file__).resolve().parents[2]
+POSITIONS = [row.name for row in ROWS if row.positions]
 MODELS = ("tiny", "flux", "qwen")
 GRID = {"tiny": (40, 24), "flux": (128, 96), "qwen": (128, 96)}
 
@@ -47,7 +49,7 @@ def test_shapes_and_axes_beyond_it(name, model):
     for axis in (rope.height, rope.width):
         for values in (axis.frequencies, axis.magnitudes):
             assert values.dtype == torch.float64 and values.shape == (pairs,) and values.isfinite().all()
-    assert rope.stock == (name in ("vanilla", "scalediff", "upsample", "window", "area"))  # these change no position
+    assert rope.stock == (name not in POSITIONS)
 
 
 @pytest.mark.parametrize("name", METHODS)

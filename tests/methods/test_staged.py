@@ -18,6 +18,7 @@ SMALL = {
     "imax": ["base_steps=2", "steps=3"],
     "hiflow": ["base_steps=4", "steps=[3]", "guidance=[4.5]"],
     "upsample": ["base_steps=2"],
+    "pixelrush": ["base_steps=2"],
 }
 
 
@@ -84,7 +85,7 @@ def test_the_model_is_left_as_it_was(pipe, name):
 def test_a_target_no_larger_than_the_base_is_the_plain_model(pipe, name, size):
     steps = int(SMALL[name][0].split("=")[1])
     vanilla = load("vanilla")
-    overrides = ["schedule=pinned"] if name != "upsample" else []
+    overrides = ["schedule=pinned"] if name in ("imax", "hiflow") else []
     expected = generate(pipe, vanilla, PROMPT, seed=0, size=size, steps=steps, guidance=3.5)
     actual = made(pipe, name, *overrides, size=size)
     assert same(actual, expected) and actual.calls == steps
@@ -198,7 +199,8 @@ def test_a_uniform_image_stays_uniform_when_enlarged(pipe):
 def test_a_request_is_checked_without_torch():
     code = (
         "import sys; from sega import load_method; from sega.methods.types import ImageRequest;"
-        "[load_method(n, m).stages(ImageRequest((512, 512), 4, 1.0)) for n in ('imax', 'hiflow', 'upsample')"
-        " for m in ('tiny', 'flux', 'qwen')]; sys.exit('torch' in sys.modules)"
+        "[load_method(n, m).stages(ImageRequest((512, 512), 4, 1.0))"
+        " for n in ('imax', 'hiflow', 'upsample', 'pixelrush') for m in ('tiny', 'flux', 'qwen')];"
+        "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

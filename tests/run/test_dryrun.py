@@ -112,6 +112,20 @@ def test_the_counted_operations_are_those_of_the_run(line, monkeypatch, capsys, 
     assert sum(counts) == pytest.approx(told, rel=1e-3)
 
 
+def test_stages_that_are_alike_are_one_line(line, monkeypatch, capsys):
+    def plan(*words):
+        said = run(monkeypatch, capsys, *line, "method=pixelrush", "res=256", "dry_run=true", *words)[1]
+        return re.findall(r"^  (stages? .*?)  .* (\d+ steps?), guidance [\d.]+, (.*)$", said, re.MULTILINE)
+
+    base = ("stage 1", "30 steps", "pinned shift")
+    assert plan() == [base, ("stages 2-10", "1 step", "sigma 0.409")]
+    assert plan("method.inversion=velocity", "method.steps=2") == [
+        base,
+        ("stages 2, 4 ... 18", "1 step", "sigma 0.028"),
+        ("stages 3, 5 ... 19", "2 steps", "sigma 0.409, 0.2045"),
+    ]
+
+
 def test_what_a_method_does_not_take_is_said(line, monkeypatch, capsys):
     def notes(*words):
         said = run(monkeypatch, capsys, *line, "res=256", "dry_run=true", *words)[1]
