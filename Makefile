@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM = false
 
 DEMO      := results/demo
 REFERENCE := results/embedded
-DIRECT    := vanilla pi ntk yarn dype sigma tasr vision_yarn sega
+DIRECT    := vanilla pi ntk yarn dype sigma tasr vision_yarn sega window resdit area
 STAGED    := upsample ultraimage imax hiflow scalediff hrdit pixelrush
 
 .PHONY: help install demo tables figures gallery papers test train-embedded reference card clean

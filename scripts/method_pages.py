@@ -21,7 +21,7 @@ from scripts import blocks  # noqa: E402
 from sega.methods.parameters import Parameter, parameters_of  # noqa: E402
 from sega.methods.registry import METHODS, method_class  # noqa: E402
 
-PAGES = ("docs/methods.md", "docs/staged.md")
+PAGES = ("docs/methods.md", "docs/patterns.md", "docs/staged.md")
 
 
 def plain(value: Any) -> str:
