@@ -116,6 +116,22 @@ def test_a_batch_of_two_is_two_batches_of_one(tiny_pipe, override):
     assert not torch.equal(joint, both)
 
 
+@pytest.mark.parametrize("name", ["area", "window", "resdit"])
+def test_a_batch_of_prompts_under_an_attention_pattern(tiny_pipe, name):
+    """Windows that follow the latent are made for each sample."""
+    size, options = (256, 128), {"num_inference_steps": 4, "max_sequence_length": 24, "output_type": "latent"}
+
+    def final(prompts, start):
+        return tiny_pipe(prompts, width=size[0], height=size[1], latents=start, **options).images
+
+    start = torch.cat([noise(tiny_pipe, size), -noise(tiny_pipe, size)])
+    with attach(tiny_pipe, load(name)) as attachment:
+        both = final([PROMPT, OTHER], start.clone())
+        assert len(attachment.steps) == (8 if name == "area" else 4)
+        single = [final([text], start[i : i + 1].clone()) for i, text in enumerate((PROMPT, OTHER))]
+    torch.testing.assert_close(both, torch.cat(single), rtol=0, atol=1e-3)
+
+
 def test_steps_record_what_every_call_saw(tiny_pipe):
     method = load("sega")
     with attach(tiny_pipe, method, record=["profiles", "magnitudes", "latent"]) as attachment:
@@ -125,6 +141,7 @@ def test_steps_record_what_every_call_saw(tiny_pipe):
     assert [step.index for step in steps] == [0, 1, 2] and {step.grid for step in steps} == {(16, 32)}
     times = tiny_pipe.scheduler.sigmas[:3].tolist()
     assert [step.sigma for step in steps] == pytest.approx(times, abs=1e-6) and all(step.seconds > 0 for step in steps)
+    assert all(step.sigmas == tuple(times) for step in steps)
     # What the method says of this latent is what was recorded.
     rope = method.positions((16, 32), steps[0].sigma, _embedded(tiny_pipe, steps[0].latent))
     assert torch.equal(steps[0].details["magnitudes"][1], rope.width.magnitudes)
