@@ -15,6 +15,8 @@ from sega.methods.parameters import choice, count, number
 from sega.methods.staged import FromBase, stage_sizes
 from sega.methods.types import ImageRequest, Point, Stage
 
+from .kernels.windows import Box, gaussian
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,37 +29,11 @@ def starts(length: int, patch: int, overlap: float) -> list[int]:
     return [*range(0, length - patch, stride), max(0, length - patch)]
 
 
-class Patch(NamedTuple):
-    """A rectangle of an image, in tokens."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def of(self, latent: Tensor) -> Tensor:
-        """What a latent [..., 2H, 2W] has there, as a view."""
-        bottom, right = self.top + self.height, self.left + self.width
-        return latent[..., 2 * self.top : 2 * bottom, 2 * self.left : 2 * right]
-
-
-def patches(grid: tuple[int, int], side: int, overlap: float) -> list[Patch]:
+def patches(grid: tuple[int, int], side: int, overlap: float) -> list[Box]:
     """The patches of a grid (height, width), row by row; an axis shorter than `side` tokens has one, of its length."""
     height, width = (min(side, length) for length in grid)
     tops, lefts = starts(grid[0], height, overlap), starts(grid[1], width, overlap)
-    return [Patch(top, left, height, width) for top in tops for left in lefts]
-
-
-def feather(size: tuple[int, int], share: float) -> Tensor:
-    """exp(-d^2/2), d the distance from the centre in units of `share` times the side; float32 [size]."""
-    import torch
-
-    def line(side: int) -> Tensor:
-        away = (torch.arange(side) - (side - 1) / 2) / (share * side)
-        return torch.exp(-0.5 * away**2)
-
-    rows, columns = size
-    return line(rows)[:, None] * line(columns)
+    return [Box(top, left, height, width) for top in tops for left in lefts]
 
 
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
@@ -103,16 +79,16 @@ class Mosaic:
     """A doubling while it is made: what its patches start from, and the weighted sum of those that are done."""
 
     def __init__(self, clean: Tensor, noise: Tensor, share: float):
-        """`clean` [1, C, 2H, 2W] is the enlarged image, `noise` that of its size, `share` that of `feather`."""
+        """`clean` [1, C, 2H, 2W] is the enlarged image, `noise` that of its size, `share` that of its Gaussian."""
         self.clean, self.noise, self.share = clean.float(), noise, share
         self.total = self.clean.new_zeros(clean.shape)
         self.weight = self.clean.new_zeros(clean.shape[-2:])
 
-    def add(self, patch: Patch, latent: Tensor) -> None:
+    def add(self, patch: Box, latent: Tensor) -> None:
         """Add a finished patch [1, C, 2h, 2w]."""
-        weights = feather((latent.shape[-2], latent.shape[-1]), self.share).to(self.total)
-        patch.of(self.total).add_(weights * latent.to(self.total))
-        patch.of(self.weight).add_(weights)
+        weights = gaussian((latent.shape[-2], latent.shape[-1]), self.share).to(self.total)
+        patch.of_latent(self.total).add_(weights * latent.to(self.total))
+        patch.of_latent(self.weight).add_(weights)
 
     def latent(self) -> Tensor:
         """sum(w y)/sum(w)."""
@@ -123,7 +99,7 @@ class Pass(NamedTuple):
     """What a stage after the base is for."""
 
     doubling: int  # from 1
-    patch: Patch
+    patch: Box
     inverts: bool  # looks for the noise of the patch; else it denoises it
 
 
@@ -206,11 +182,11 @@ class PixelRush(FromBase):
         self.collect(before, generation)
         if before is None or before.doubling < here.doubling:
             generation.state = self.mosaic(here.doubling, generation)
-        clean = here.patch.of(generation.state.clean)
+        clean = here.patch.of_latent(generation.state.clean)
         if here.inverts:
             return clean
         # An inversion, which is the stage before, ended with the noise.
-        noise = generation.latent if self.inversion == "velocity" else here.patch.of(generation.state.noise)
+        noise = generation.latent if self.inversion == "velocity" else here.patch.of_latent(generation.state.noise)
         return (1 - self.sigma) * clean + self.sigma * noise
 
     def collect(self, done: Pass | None, generation: Generation) -> None:

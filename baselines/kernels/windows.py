@@ -51,6 +51,11 @@ class Box:
         """The part [B, h, w, ...] of [B, H, W, ...]."""
         return x[:, self.top : self.top + self.height, self.left : self.left + self.width]
 
+    def of_latent(self, x: Tensor) -> Tensor:
+        """What a latent [..., 2H, 2W] has there, as a view."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return x[..., 2 * self.top : 2 * bottom, 2 * self.left : 2 * right]
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -265,7 +270,7 @@ class _Mean:
 
 
 def gaussian(size: tuple[int, int], share: float) -> Tensor:
-    """exp(-|p - c|^2 / (2 s^2)) at the tokens p of a box with the middle c; s is `share` of each side; [h, w]."""
+    """exp(-|p - c|^2 / (2 s^2)) at the places p of a box with the middle c, s `share` of each side; float32 [h, w]."""
     import torch
 
     rows, columns = (((torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / (share * n)).square() / 2 for n in size)

@@ -9,7 +9,8 @@ import torch
 from small import GEOMETRY, load, made, pixels
 
 from baselines import pixelrush
-from baselines.pixelrush import Mosaic, Patch
+from baselines.kernels.windows import Box, gaussian
+from baselines.pixelrush import Mosaic
 from sega import load_method
 from sega.errors import RequestError
 from sega.formulas.filters import bicubic
@@ -60,18 +61,18 @@ def test_patches_cover_a_grid(grid, overlap):
     found = pixelrush.patches(grid, 8, overlap)
     for patch in found:
         assert (patch.height, patch.width) == tuple(min(8, side) for side in grid)
-        patch.of(seen).add_(1)
-        assert patch.of(seen).shape == (2 * patch.height, 2 * patch.width)
+        patch.of_latent(seen).add_(1)
+        assert patch.of_latent(seen).shape == (2 * patch.height, 2 * patch.width)
     assert seen.min() >= 1 and len(set(found)) == len(found)
 
 
 def test_feather():
-    weights = pixelrush.feather((10, 15), 0.2)
+    weights = gaussian((10, 15), 0.2)
     assert weights.shape == (10, 15) and weights.argmax() in (4 * 15 + 7, 5 * 15 + 7)
     assert weights.equal(weights.flip(0)) and weights.equal(weights.flip(1)) and weights.min() > 0
     one = weights[4] / weights[4, 7]
     torch.testing.assert_close(one[10], torch.tensor(-0.5).exp())  # three cells are 0.2 of 15
-    assert pixelrush.feather((3, 3), 100).min() > 0.999
+    assert gaussian((3, 3), 100).min() > 0.999
 
 
 def test_slerp():
@@ -124,10 +125,10 @@ def test_equal_patches_add_up_to_themselves(share):
 
 
 def test_the_weighted_sum_of_patches():
-    mosaic, weights = Mosaic(*torch.zeros(2, 1, 2, 16, 24), 0.2), pixelrush.feather((16, 16), 0.2)
+    mosaic, weights = Mosaic(*torch.zeros(2, 1, 2, 16, 24), 0.2), gaussian((16, 16), 0.2)
     left, right = random(1, 2, 16, 16), random(1, 2, 16, 16, seed=1)
-    mosaic.add(Patch(0, 0, 8, 8), left)
-    mosaic.add(Patch(0, 4, 8, 8), right.half())
+    mosaic.add(Box(0, 0, 8, 8), left)
+    mosaic.add(Box(0, 4, 8, 8), right.half())
     out = mosaic.latent()
     torch.testing.assert_close(out[..., :8], left[..., :8])
     torch.testing.assert_close(out[..., 16:], right.half().float()[..., 8:])
