@@ -147,11 +147,11 @@ class Adaptive(Attention):
         def turn(x: Tensor, places: Tensor) -> Tensor:
             return call.rotate(x, ids=places, rope=rope)
 
-        rope, first, ids = self.base.positions(grid), call.ids[call.text], call.image(call.ids[None])[0]
-        places = first + (ids - first) * ids.new_tensor([1.0, size[0] / grid[0], size[1] / grid[1]])
+        rope, first, places = self.base.positions(grid), call.ids[call.text, 1:3], call.image(call.ids[None])[0].clone()
+        places[:, 1:3] = first + (places[:, 1:3] - first) * places.new_tensor([size[0] / grid[0], size[1] / grid[1]])
         blocks = places[kept]
         if method.keys == "grid":  # the number of the block in place of the position of its middle token
-            blocks = first + torch.cartesian_prod(*(torch.arange(n) for n in (1, *size))).to(ids)
+            blocks[:, 1:3] = first + torch.cartesian_prod(*(torch.arange(n) for n in size)).to(blocks)
         others_q, others_k = (call.turn_others(call.others(x), (0, 0), size, rope) for x in (call.q, call.k))
         q = call.join(others_q, turn(call.image(call.q), places))
         k = torch.cat([others_k, turn(call.image(call.k)[:, kept], blocks)], 1)

@@ -152,7 +152,7 @@ class AttentionCall:
     layer: int  # 0-based, in the order they run
     layers: int
     step: Step
-    ids: Tensor = field(repr=False)  # [S, 3] float32 (frame, row, column) of the joint sequence
+    ids: Tensor = field(repr=False)  # [S, 3] float32 (frame, row, column) of the joint sequence; FLUX.2 has 4 columns
     # rotate(x, ids=None, rope=None): x turned by the positions of this call; for other tokens than the joint sequence
     # give their ids [S', 3] (frame, row, column), for other frequencies a Rope.
     rotate: Callable[..., Tensor]

@@ -19,6 +19,10 @@ CASES = {
     "hrdit": ["spa_steps=[0]", "hap=false"],
     "hrdit-spa": ["spa_steps=[1]", "hap=false"],
     "hrdit-hap": ["spa_steps=[0]"],
+    "window": ["memory_mb=1"],
+    "resdit": ["memory_mb=1", "local_from=0", "global_until=1"],
+    "area-coarse": [],
+    "area": ["memory_mb=1", "switch=1"],
 }
 
 
@@ -55,7 +59,7 @@ def largest(case, side):
     length = TEXT + side * side
     q, k, v = torch.randn(3, 1, length, HEADS, DIM)
     ids = torch.cat([torch.zeros(TEXT, 3), image_ids((side, side), "cpu")])
-    step = Step(0, 1.0, (side, side))
+    step = Step(0, 1.0, (side, side), sigmas=(1.0, 0.5), latent=torch.randn(side * side, 32))
     steps = [Step(0, 1.0, (side, side), details={"probe": True}), step] if part.probes(step) else [step]
     with Largest() as watch, torch.no_grad():
         for item in steps:
