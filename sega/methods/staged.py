@@ -1,5 +1,5 @@
-"""What I-Max, HiFlow, HRDiT, ScaleDiff and plain upsampling share: a first image at the training size, and the parts
-that several of them add to the stages after it.
+"""What I-Max, HiFlow, HRDiT, ScaleDiff, FreeScale and plain upsampling share: a first image at the training size, and
+the parts that several of them add to the stages after it.
 
 s is the side of the training grid in tokens, N the tokens of a joint sequence, text included.
 """
@@ -32,6 +32,28 @@ def base_size(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
         return size
     aspect = math.sqrt(size[0] / size[1])
     return fit(native * aspect, geometry.token_pixels), fit(native / aspect, geometry.token_pixels)
+
+
+def doublings(size: tuple[int, int], native: int) -> int:
+    """The number of doublings from a base of about native x native pixels, the nearest on a logarithmic scale."""
+    return max(0, math.floor(math.log2(math.sqrt(size[0] * size[1]) / native) + 0.5))
+
+
+def stage_sizes(size: tuple[int, int], native: int, token: int) -> list[tuple[int, int]]:
+    """(width, height) of the base and after each doubling, the last one `size` (ScaleDiff, FreeScale).
+
+    Each is half the next, as the nearest whole number of tokens: exactly half wherever that is possible. ScaleDiff's
+    code asks for sides of 32 tokens times a power of two.
+    """
+    sizes = [(size[0], size[1])]
+    for _ in range(doublings(size, native)):
+        sizes.insert(0, (fit(sizes[0][0] / 2, token), fit(sizes[0][1] / 2, token)))
+    return sizes
+
+
+def restart_index(steps: int, share: float) -> int:
+    """floor(steps share): the entry of the list of times that a stage starts from which skips a share of it."""
+    return math.floor(round(steps * share, 9))
 
 
 def proportional_factor(tokens: int, native_tokens: int) -> float:

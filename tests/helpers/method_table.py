@@ -34,5 +34,6 @@ METHODS = [
     Row("imax", ("base_steps=2", "steps=2"), ("schedule=pinned",), staged=True),
     Row("hiflow", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
     Row("scalediff", ("base_steps=2",), staged=True),
+    Row("freescale", ("base_steps=2",), staged=True),
     Row("hrdit", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
 ]

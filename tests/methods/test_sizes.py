@@ -26,6 +26,7 @@ QUICK = {
     "hiflow": ["base_steps=3", "steps=[2]"],
     "hrdit": ["base_steps=3", "steps=[2]"],
     "scalediff": ["base_steps=3"],
+    "freescale": ["base_steps=3"],
     "upsample": ["base_steps=2"],
     "ultraimage": ["steps=2"],
 }
