@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM = false
 DEMO      := results/demo
 REFERENCE := results/embedded
 DIRECT    := vanilla pi ntk yarn dype sigma tasr vision_yarn sega window resdit area
-STAGED    := upsample ultraimage imax hiflow scalediff hrdit pixelrush
+STAGED    := upsample ultraimage imax hiflow scalediff freescale hrdit pixelrush
 
 .PHONY: help install demo tables figures gallery papers test train-embedded reference card clean
 .DEFAULT_GOAL := help

@@ -5,14 +5,13 @@ Arithmetic first, then the method; its windows are those of `kernels/windows.py`
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
 from sega.methods.base import Attention
 from sega.methods.parameters import choice, count, flag, number, text
-from sega.methods.staged import Staged, stage_sizes
+from sega.methods.staged import Staged, restart_index, stage_sizes
 from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
 
 from .kernels.windows import attend, neighbourhoods, paste
@@ -33,11 +32,6 @@ def refine(prediction: Tensor, reference: Tensor, weight: float, factor: float) 
     from sega.formulas.filters import resize_lowpass
 
     return prediction + weight * (resize_lowpass(reference, factor) - resize_lowpass(prediction, factor))
-
-
-def restart_index(steps: int, strength: float) -> int:
-    """floor(steps (1 - strength)): the entry of the list of times that a doubling starts from."""
-    return math.floor(round(steps * (1 - strength), 9))
 
 
 class Neighbourhood(Attention):
@@ -136,7 +130,7 @@ class ScaleDiff(Staged):
         geometry = self.geometry
         native = geometry.train_tokens * geometry.token_pixels
         base, *targets = stage_sizes(request.size, native, geometry.token_pixels)
-        first = restart_index(self.base_steps, self.strength)
+        first = restart_index(self.base_steps, 1 - self.strength)
         return [self.base_stage(base)] + [
             Stage(size, self.base_steps, self.guidance, first=first, positions=self.direct, suffix=self.suffix)
             for size in targets

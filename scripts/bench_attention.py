@@ -28,6 +28,7 @@ CASES = {
     "imax": ("imax", []),
     "hiflow": ("hiflow", []),
     "scalediff": ("scalediff", []),
+    "freescale": ("freescale", []),
     "hrdit": ("hrdit", ["hap=false"]),
     "hrdit-spa": ("hrdit", ["hap=false", "spa_steps=[3,3]"]),
     "hrdit-hap": ("hrdit", []),

@@ -31,6 +31,7 @@ METHODS = {
     "imax": "baselines.imax:IMax",
     "hiflow": "baselines.hiflow:HiFlow",
     "scalediff": "baselines.scalediff:ScaleDiff",
+    "freescale": "baselines.freescale:FreeScale",
     "hrdit": "baselines.hrdit:HRDiT",
     "pixelrush": "baselines.pixelrush:PixelRush",
     "upsample": "baselines.upsample:Upsample",

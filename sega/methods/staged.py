@@ -1,4 +1,4 @@
-"""What I-Max, HiFlow, HRDiT, ScaleDiff, PixelRush and plain upsampling share: a first image at the training size, and
+"""What the staged methods and plain upsampling share: a first image at the training size, and
 the parts that several of them add to the stages after it.
 
 s is the side of the training grid in tokens, N the tokens of a joint sequence, text included.
@@ -40,7 +40,7 @@ def doublings(size: tuple[int, int], native: int) -> int:
 
 
 def stage_sizes(size: tuple[int, int], native: int, token: int) -> list[tuple[int, int]]:
-    """(width, height) of the base and after each doubling, the last one `size` (ScaleDiff, PixelRush).
+    """(width, height) of the base and after each doubling, the last one `size` (ScaleDiff, FreeScale, PixelRush).
 
     Each is half the next, as the nearest whole number of tokens: exactly half wherever that is possible. The code of
     ScaleDiff asks for sides of 32 tokens times a power of two.
@@ -50,6 +50,11 @@ def stage_sizes(size: tuple[int, int], native: int, token: int) -> list[tuple[in
         width, height = sizes[0]
         sizes.insert(0, (fit(width / 2, token), fit(height / 2, token)))
     return sizes
+
+
+def restart_index(steps: int, share: float) -> int:
+    """floor(steps share): the entry of the list of times that a stage starts from which skips a share of it."""
+    return math.floor(round(steps * share, 9))
 
 
 def proportional_factor(tokens: int, native_tokens: int) -> float:

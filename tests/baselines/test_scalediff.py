@@ -16,6 +16,7 @@ from sega.errors import RequestError
 from sega.formulas.filters import bicubic, resize_lowpass
 from sega.methods.base import Method, base_axis
 from sega.methods.geometry import Geometry
+from sega.methods.staged import restart_index, stage_sizes
 from sega.methods.types import ImageRequest, Point, Rope
 from sega.models.flux import image_ids
 from sega.models.flux_tables import rotary_table
@@ -149,17 +150,12 @@ def test_bicubic():
     ],
 )
 def test_stage_sizes(size, sizes):
-    assert scalediff.stage_sizes(size, 1024, 16) == sizes
+    assert stage_sizes(size, 1024, 16) == sizes
 
 
 def test_restart_index():
-    assert [scalediff.restart_index(*case) for case in [(30, 0.6), (10, 0.9), (10, 0.7), (4, 0.6), (7, 1.0)]] == [
-        12,
-        1,
-        3,
-        1,
-        0,
-    ]
+    cases = [(30, 0.6), (10, 0.9), (10, 0.7), (4, 0.6), (7, 1.0)]
+    assert [restart_index(steps, 1 - strength) for steps, strength in cases] == [12, 1, 3, 1, 0]
 
 
 def test_structure_guidance():

@@ -16,6 +16,7 @@ CASES = {
     "imax": [],
     "hiflow": [],
     "scalediff": ["memory_mb=1"],
+    "freescale": ["memory_mb=1"],
     "hrdit": ["spa_steps=[0]", "hap=false"],
     "hrdit-spa": ["spa_steps=[1]", "hap=false"],
     "hrdit-hap": ["spa_steps=[0]"],

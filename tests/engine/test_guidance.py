@@ -41,8 +41,8 @@ def test_every_stage_hands_its_guidance_to_the_transformer(tiny_pipe, row):
     stages = method.stages(ImageRequest(size, 2, 2.25))
     assert [value.tolist() for value in seen] == [[pytest.approx(stages[step.stage].guidance)] for step in done.steps]
     # Methods that name a guidance of their own for their last stage keep it; the others take the run's.
-    own = {"ultraimage": 7.0, "upsample": 3.5, "imax": 7.0, "hiflow": 1.0, "scalediff": 3.5, "hrdit": 1.0}
-    own["pixelrush"] = 3.5
+    own = {"ultraimage": 7.0, "imax": 7.0, "hiflow": 1.0, "hrdit": 1.0}
+    own |= dict.fromkeys(("upsample", "scalediff", "freescale", "pixelrush"), 3.5)
     assert seen[-1].item() == pytest.approx(own.get(row.name, 2.25))
 
 

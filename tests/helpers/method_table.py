@@ -35,5 +35,6 @@ METHODS = [
     Row("hiflow", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
     Row("scalediff", ("base_steps=2",), staged=True, positions=False),
     Row("pixelrush", ("base_steps=2",), staged=True, positions=False),
+    Row("freescale", ("base_steps=2",), staged=True, positions=False),
     Row("hrdit", ("base_steps=2", "steps=[2]", "guidance=[1.0]"), staged=True),
 ]

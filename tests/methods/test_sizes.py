@@ -27,6 +27,7 @@ QUICK = {
     "hrdit": ["base_steps=3", "steps=[2]"],
     "scalediff": ["base_steps=3"],
     "pixelrush": ["base_steps=2"],
+    "freescale": ["base_steps=3"],
     "upsample": ["base_steps=2"],
     "ultraimage": ["steps=2"],
 }
