@@ -240,7 +240,7 @@ class HiFlow(Staged):
         entry = generation.sigmas(index)[0]
         return (1 - entry) * clean + entry * noise
 
-    def attention(self, index: int, generation: Generation | None) -> Attention | None:
+    def own_attention(self, index: int, generation: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if self.proportional_attention else None
 
     def flow(self, index: int, generation: Generation) -> Guidance | None:

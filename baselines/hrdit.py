@@ -170,7 +170,7 @@ class HRDiT(HiFlow):
 
     @property
     def attends_densely(self) -> bool:
-        return not self.hap
+        return super().attends_densely and not self.hap
 
-    def attention(self, index: int, generation: Generation | None) -> Attention:
+    def own_attention(self, index: int, generation: Generation | None) -> Attention:
         return BundledAttention(self, self.spa_steps[min(index, len(self.spa_steps)) - 1])

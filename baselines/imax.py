@@ -203,7 +203,7 @@ class IMax(Staged):
     def text_positions(self, grid: tuple[int, int], index: int) -> list[tuple[int, int]]:
         return copy_positions(grid, self.geometry.train_tokens) if index and self.text_duplication else [(0, 0)]
 
-    def attention(self, index: int, generation: Generation | None) -> Attention | None:
+    def own_attention(self, index: int, generation: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if index and self.proportional_attention else None
 
     def flow(self, index: int, generation: Generation) -> Projection | None:

@@ -150,7 +150,7 @@ class ScaleDiff(Staged):
     def attends_densely(self) -> bool:
         return False
 
-    def attention(self, index: int, generation: Generation) -> Attention:
+    def own_attention(self, index: int, generation: Generation) -> Attention:
         return Neighbourhood(self, generation.generator)
 
     def flow(self, index: int, generation: Generation) -> StructureGuidance:

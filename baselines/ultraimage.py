@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Attention, Method, base_axis, check_grid, check_sigma, uniform_axis
+from sega.methods.base import Attention, Method, base_axis, uniform_axis
+from sega.methods.borrowed import DIRECT, Borrowing
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, flag, number, numbers
 from sega.methods.types import Axis, ImageRequest, Point, Rope, Stage
@@ -104,7 +105,7 @@ class Unpadded(Method):
 
 
 @dataclass(frozen=True)
-class UltraImage(Method):
+class UltraImage(Borrowing):
     """Dominant frequency correction and entropy-guided focus.
 
     Positions. `pairs` (default: `dominant_pairs`) of both axes turn slower; all others keep the base. `correction`:
@@ -191,6 +192,9 @@ class UltraImage(Method):
         "native",
         doc="N of the training size; code: 128^2 + 512 in double-stream blocks; null: code on guided FLUX, else native",
     )
+    positions_of: str = choice(
+        "own", "own", *DIRECT, later=True, doc="whose positions apply; own: those of this method"
+    )
     base_steps: int = count(30, doc="guided mode: steps of the base image")
     base_guidance: float = number(3.5, low=0, doc="guided mode: guidance of the base image")
     base_shift: float = number(3.0, low=0.01, doc="guided mode: static time shift of the base image")
@@ -227,13 +231,12 @@ class UltraImage(Method):
         native = self.geometry.train_tokens
         return max(grid) > native if published(self.geometry).by_side else grid[0] * grid[1] > native**2
 
-    def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
-        sides, _ = check_grid(grid), check_sigma(sigma)
-        dims, beyond = self.geometry.axes[1:], self.beyond(sides)
+    def own_positions(self, grid: tuple[int, int]) -> Rope:
+        dims, beyond = self.geometry.axes[1:], self.beyond(grid)
         return self.rope(
             *(
-                self.axis(dim, side, sigma) if beyond else base_axis(dim, self.geometry.theta)
-                for dim, side in zip(dims, sides, strict=True)
+                self.axis(dim, side, 1.0) if beyond else base_axis(dim, self.geometry.theta)
+                for dim, side in zip(dims, grid, strict=True)
             )
         )
 
@@ -294,8 +297,8 @@ class UltraImage(Method):
         first, second = (self.schedule if self.schedule != "own" else h for h in (self.base_shift, self.shift))
         size = (native, native) if beyond else request.size
         base = Stage(size, self.base_steps, self.base_guidance, first, plain=True)
-        own = Unpadded(self.geometry, method=self, grid=grid)
-        return [base, Stage(request.size, steps, guidance, second, windows=True, positions=own)][: 1 + beyond]
+        positions = self.direct or Unpadded(self.geometry, method=self, grid=grid)
+        return [base, Stage(request.size, steps, guidance, second, windows=True, positions=positions)][: 1 + beyond]
 
     def sentences(self) -> tuple[str, ...]:
         return published(self.geometry).sentences if self.focus else ()

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 from sega.methods.base import Attention, Method, uniform_axis
 from sega.methods.borrowed import DIRECT, Borrowing
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, number
+from sega.methods.registry import build_method
 from sega.methods.types import AttentionCall, Axis, Stage
+
+if TYPE_CHECKING:
+    from sega.methods.types import Generation
+
+PATTERNS = ("window", "resdit", "area", "ultraimage")
+"""Methods with an attention part that needs nothing else of theirs; their positions stay behind."""
 
 
 def fit(side: float, token: int) -> int:
@@ -105,8 +113,41 @@ class FromBase(Method):
 
 @dataclass(frozen=True)
 class Staged(FromBase, Borrowing):
-    """A method with stages after the base. `positions_of` is for these stages; the base is the model as it is."""
+    """A method with stages after the base. `positions_of` and `attention_of` are for these; the base is the model as
+    it is.
+
+    `attention_of` names the method whose attention stands in for all of this one's, with its default parameters. Only
+    attention is taken, positions are those of `positions_of`. A pattern that counts steps counts those of the stage.
+    """
 
     positions_of: str = choice(
         "own", "own", *DIRECT, doc="whose positions the stages after the base have; own: those of this method"
     )
+    attention_of: str = choice(
+        "own",
+        "own",
+        *PATTERNS,
+        later=True,
+        doc="whose attention the stages after the base have; own: that of this method",
+    )
+
+    @cached_property
+    def pattern(self) -> Method | None:
+        """The method that `attention_of` names; None for the method's own attention."""
+        return None if self.attention_of == "own" else build_method({"name": self.attention_of}, self.geometry)
+
+    def attention(self, index: int, generation: Generation | None) -> Attention | None:
+        if self.pattern is not None and index > 0:
+            return self.pattern.attention(index, generation)
+        return self.own_attention(index, generation)
+
+    def own_attention(self, index: int, generation: Generation | None) -> Attention | None:
+        """Attention without `attention_of`; the model's own by default."""
+        return None
+
+    @property
+    def attends_densely(self) -> bool:
+        return self.pattern is None or self.pattern.attends_densely
+
+    def sentences(self) -> tuple[str, ...]:
+        return self.pattern.sentences() if self.pattern is not None else ()
