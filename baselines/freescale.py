@@ -221,7 +221,7 @@ class FreeScale(Staged):
     def attends_densely(self) -> bool:
         return False
 
-    def attention(self, index: int, generation: Generation) -> Attention:
+    def own_attention(self, index: int, generation: Generation) -> Attention:
         return ScaleFusion(self, generation.generator)
 
     def flow(self, index: int, generation: Generation) -> SkipResidual:
