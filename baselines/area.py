@@ -209,12 +209,12 @@ class AReA(Borrowing):
     move from step to step. A step never costs more than full attention. Positions are the model's own; `positions_of`
     is for the second phase, since the first stays in the trained range.
 
-    Not stated on the page, and ours: `switch` (a sketch shows about 0.78), `halo`, `bridge` and its choice (of each
-    cell of the grid, the key furthest from the mean), `smooth` and its map (one Haar level over the tokens of the
-    latent), the text.
+    Not stated on the page, and ours: `switch` (chosen on the embedded model, see docs/patterns.md), `halo`, `bridge`
+    and its choice (of each cell of the grid, the key furthest from the mean), `smooth` and its map (one Haar level over
+    the tokens of the latent), the text.
     """
 
-    switch: float = number(0.78, low=0, high=1, doc="sigma at which the first phase ends")
+    switch: float = number(0.6, low=0, high=1, doc="sigma at which the first phase ends")
     coarse_start: float | None = number(
         None, low=1, optional=True, doc="first factor of the coarse keys; null: the ratio to the training side"
     )
