@@ -34,8 +34,8 @@ from sega.testing import flux, qwen  # noqa: E402
 
 PAGE = ROOT / "docs" / "composition.md"
 PIPELINES = {"flux": "FLUX", "qwen": "Qwen-Image"}
-SHORT = {"base_steps": 2, "steps": 2, "spa_steps": 1}
-"""What every method that has them gets; HRDiT's own positions apply after `spa_steps`."""
+SHORT = {"base_steps": 2, "steps": 2, "spa_steps": 1, "switch": 0.8}
+"""What every method that has them gets. HRDiT's own positions apply after `spa_steps`, those of AReA below `switch`."""
 
 
 @dataclass(frozen=True)
