@@ -75,7 +75,7 @@ def test_both_keys_together(tiny_pipe):
     short = ("base_steps=2", "steps=[2]")
     one, other, both = (
         pixels(made(tiny_pipe, load("hiflow", *short, *parts), (192, 192)))
-        for parts in (["positions_of=sega"], ["attention_of=area"], ["positions_of=sega", "attention_of=area"])
+        for parts in (["positions_of=sega"], ["attention_of=window"], ["positions_of=sega", "attention_of=window"])
     )
     assert (both != one).any() and (both != other).any()
 
