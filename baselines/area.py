@@ -15,7 +15,7 @@ from sega.methods.borrowed import Borrowing
 from sega.methods.parameters import choice, count, flag, number
 from sega.methods.types import AttentionCall, Step
 
-from .kernels.windows import Box, Shifts, Tile, attend, cut, grown, paste, product, windows
+from .kernels.windows import Box, Shifts, Tile, attend_call, cut, grown, paste, product, windows
 
 if TYPE_CHECKING:
     import torch
@@ -180,18 +180,8 @@ class Adaptive(Attention):
         if method.bridge > 0:
             tokens = distinctive(call.image(call.k), grid, method.bridge)
             bridges = [outside(tokens, tile.keys, grid[1]) for tile in tiles]
-        own = method.ids == "own"
-        outputs = attend(
-            (call.image(q), call.image(k), call.image(call.v)),
-            (call.others(call.q if own else q), call.others(call.k if own else k), call.others(call.v)),
-            grid,
-            tiles,
-            call.dense,
-            turn_others=(lambda x, keys: call.turn_others(x, keys.place, keys.size)) if own else None,
-            others_ask=False,
-            bridges=bridges,
-            budget_mb=method.memory_mb,
-        )
+        options: dict[str, Any] = {"own": method.ids == "own", "bridges": bridges, "budget_mb": method.memory_mb}
+        outputs = attend_call(call, q, k, tiles, others_ask=False, **options)
         image, _ = paste(outputs, grid, call.image(call.v))
         return call.join(call.dense(call.others(q), k, call.v), image)
 

@@ -18,7 +18,7 @@ from sega.methods.parameters import choice, count, number
 from sega.methods.staged import Staged, restart_index, stage_sizes
 from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
 
-from .kernels.windows import Box, Tile, attend, overlapping, splice
+from .kernels.windows import Box, Tile, attend_call, overlapping, splice
 
 if TYPE_CHECKING:
     import torch
@@ -132,16 +132,8 @@ class ScaleFusion(Attention):
 
         rope = self.base.positions(call.grid)
         q, k = (call.rotate(x, ids=call.ids, rope=rope) for x in (call.q, call.k))
-        outputs = attend(
-            (call.image(q), call.image(k), call.image(call.v)),
-            (call.others(call.q), call.others(call.k), call.others(call.v)),
-            call.grid,
-            self.tiles(call.grid),
-            call.dense,
-            turn_others=lambda x, keys: call.turn_others(x, keys.place, keys.size, rope),
-            others_ask=False,
-            budget_mb=self.method.memory_mb,
-        )
+        options: dict[str, Any] = {"rope": rope, "others_ask": False, "budget_mb": self.method.memory_mb}
+        outputs = attend_call(call, q, k, self.tiles(call.grid), own=True, **options)
         return splice(outputs, call.grid, call.image(call.v), torch.ones)[0]
 
 

@@ -16,7 +16,7 @@ from sega.methods.borrowed import Borrowing
 from sega.methods.parameters import choice, count, number
 from sega.methods.types import AttentionCall, Axis
 
-from .kernels.windows import Outputs, Span, Tile, attend, gaussian, overlapping, product, splice
+from .kernels.windows import Outputs, Span, Tile, attend_call, gaussian, overlapping, product, splice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,15 +85,8 @@ class Branches(Attention):
         """Every patch by itself, as an image of its size, at base frequencies."""
         rope = self.base.positions(call.grid)
         q, k = (call.rotate(x, ids=call.ids, rope=rope) for x in (call.q, call.k))
-        return attend(
-            (call.image(q), call.image(k), call.image(call.v)),
-            (call.others(call.q), call.others(call.k), call.others(call.v)),
-            call.grid,
-            patch_tiles(call.grid, self.method.side),
-            call.dense,
-            turn_others=lambda x, keys: call.turn_others(x, keys.place, keys.size, rope),
-            budget_mb=self.method.memory_mb,
-        )
+        tiles = patch_tiles(call.grid, self.method.side)
+        return attend_call(call, q, k, tiles, own=True, rope=rope, budget_mb=self.method.memory_mb)
 
     def fused(self, outputs: Iterable[Outputs], whole: Tensor) -> Iterator[Outputs]:
         """The low frequencies of every patch from the global branch [B, H, W, heads, d], the rest from its own."""

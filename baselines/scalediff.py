@@ -14,7 +14,7 @@ from sega.methods.parameters import choice, count, flag, number, text
 from sega.methods.staged import Staged, restart_index, stage_sizes
 from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
 
-from .kernels.windows import attend, neighbourhoods, paste
+from .kernels.windows import attend_call, neighbourhoods, paste
 
 if TYPE_CHECKING:
     import torch
@@ -63,15 +63,7 @@ class Neighbourhood(Attention):
     def attend(self, call: AttentionCall) -> Tensor:
         grid, q, k = call.grid, call.rotate(call.q), call.rotate(call.k)
         tiles = neighbourhoods(grid, *self.fitted(grid), self.jitter(grid))
-        outputs = attend(
-            (call.image(q), call.image(k), call.image(call.v)),
-            (call.others(call.q), call.others(call.k), call.others(call.v)),
-            grid,
-            tiles,
-            call.dense,
-            turn_others=lambda x, keys: call.turn_others(x, keys.place, keys.size),
-            budget_mb=self.method.memory_mb,
-        )
+        outputs = attend_call(call, q, k, tiles, own=True, budget_mb=self.method.memory_mb)
         image, others = paste(outputs, grid, call.image(call.v))
         return call.join(others, image)
 

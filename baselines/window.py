@@ -11,7 +11,7 @@ from sega.methods.parameters import choice, count, flag, number
 from sega.methods.types import AttentionCall
 
 from .kernels.flex import attend_flex, block_mask
-from .kernels.windows import Rule, Shifts, attend, paste, windows
+from .kernels.windows import Rule, Shifts, attend_call, paste, windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,16 +39,7 @@ class Windowed(Attention):
                 self.mask = drawn, block_mask(Rule(tiles, grid, call.text, device=q.device), q.shape[1], q.device)
             return attend_flex(q, k, call.v, self.mask[1])
         own = method.ids == "own"
-        outputs = attend(
-            (call.image(q), call.image(k), call.image(call.v)),
-            (call.others(call.q if own else q), call.others(call.k if own else k), call.others(call.v)),
-            grid,
-            tiles,
-            call.dense,
-            turn_others=(lambda x, keys: call.turn_others(x, keys.place, keys.size)) if own else None,
-            others_ask=own,
-            budget_mb=method.memory_mb,
-        )
+        outputs = attend_call(call, q, k, tiles, own=own, others_ask=own, budget_mb=method.memory_mb)
         image, others = paste(outputs, grid, call.image(call.v))
         return call.join(others if own else call.dense(call.others(q), k, call.v), image)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sega.methods.types import AttentionCall, Rope
+
 Span = tuple[int, int]
 """First token and number of tokens, on one axis."""
 Joint = tuple["Tensor", "Tensor", "Tensor"]
@@ -212,6 +214,26 @@ def attend(
                 torch.cat([keys_of(index, v, others[2]) for index in chunk]),
             ).unflatten(0, (-1, batch))
             yield Outputs(own, out[:, :, asking:].unflatten(2, size), out[:, :, :asking])
+
+
+def attend_call(
+    call: AttentionCall, q: Tensor, k: Tensor, tiles: list[Tile], *, own: bool, rope: Rope | None = None, **options: Any
+) -> Iterator[Outputs]:
+    """`attend` in an attention call, from its rotated queries and keys [B, S, heads, d].
+
+    With `own` each window is numbered as an image of its size: its text is rotated for it, by the positions of the call
+    or by `rope`. Else the others stay as they are in `q` and `k`.
+    """
+    rest = (call.q, call.k, call.v) if own else (q, k, call.v)
+    return attend(
+        (call.image(q), call.image(k), call.image(call.v)),
+        (call.others(rest[0]), call.others(rest[1]), call.others(rest[2])),
+        call.grid,
+        tiles,
+        call.dense,
+        turn_others=(lambda x, keys: call.turn_others(x, keys.place, keys.size, rope)) if own else None,
+        **options,
+    )
 
 
 def _by_shape(items: Iterable[int], shape: Callable[[int], tuple]) -> dict[tuple, list[int]]:
