@@ -140,6 +140,9 @@ class Adaptive(Attention):
         start = method.coarse_start or max(grid) / method.geometry.train_tokens
         end = min(start, method.coarse_end)
         factor = snapped(coarse_factor(start, end, index, steps), grid, (end, start))
+        tokens, others = grid[0] * grid[1], call.q.shape[1] - grid[0] * grid[1]
+        allowed = max(1.0, method.budget * (others + tokens) - others)  # keys from the image
+        factor = max(factor, math.sqrt(tokens / allowed))
         size = (max(1, round(grid[0] / factor)), max(1, round(grid[1] / factor)))
         rows, columns = (torch.tensor(centres(n, m)) for n, m in zip(grid, size, strict=True))
         kept = (rows[:, None] * grid[1] + columns).flatten().to(call.q.device)
@@ -158,17 +161,31 @@ class Adaptive(Attention):
         return call.dense(q, k, torch.cat([call.others(call.v), call.image(call.v)[:, kept]], 1))
 
     def plan(self, call: AttentionCall, index: int, steps: int) -> list[Tile]:
-        """The windows of a step; one over everything where they would cost more."""
+        """The windows of a step, smaller ones where they would exceed the budget; one over everything instead of
+        windows that cost as much as full attention."""
+        method, grid = self.method, call.grid
+        side = window_side(method.window_start * max(grid), method.window_end, index, steps)
+        tiles = self.tiles(call, side)
+        while method.budget < 1 and side > 1 and self.share(call, tiles) > method.budget:
+            side = side * 15 // 16
+            tiles = self.tiles(call, side)
+        return tiles if self.share(call, tiles) < 1 else windows(grid, max(grid))
+
+    def tiles(self, call: AttentionCall, side: int) -> list[Tile]:
+        """Windows of a side, with quadrants where the latent is smooth."""
         method, grid, latent = self.method, call.grid, call.step.latent
         assert latent is not None  # the engine hands it over: `latent` above
-        side = window_side(method.window_start * max(grid), method.window_end, index, steps)
-        shift = self.shifts.of(call.step.index, side) if method.shift else (0, 0)
-        tiles = windows(grid, side, shift, method.halo)
+        tiles = windows(grid, side, self.shifts.of(call.step.index, side) if method.shift else (0, 0), method.halo)
         if method.smooth > 0:
             tiles = split_smooth(tiles, detail(latent, grid), method.smooth, grid, method.halo)
-        tokens = grid[0] * grid[1]
-        pairs = sum(tile.queries.tokens * (tile.keys.tokens + method.bridge * tokens) for tile in tiles)
-        return windows(grid, max(grid)) if pairs >= tokens**2 else tiles
+        return tiles
+
+    def share(self, call: AttentionCall, tiles: list[Tile]) -> float:
+        """The pairs of queries and keys in a step, text included, as a share of those of full attention."""
+        tokens, others = call.grid[0] * call.grid[1], call.q.shape[1] - call.grid[0] * call.grid[1]
+        keys = others + self.method.bridge * tokens
+        pairs = sum(tile.queries.tokens * (tile.keys.tokens + keys) for tile in tiles) + others * (others + tokens)
+        return pairs / (others + tokens) ** 2
 
     def windowed(self, call: AttentionCall, tiles: list[Tile]) -> Tensor:
         """Image tokens to the text, their window, its ring and the distinctive tokens elsewhere; text to all."""
@@ -196,7 +213,8 @@ class AReA(Borrowing):
     equal as whole tokens allow. Below it image tokens attend to the text, to windows whose side falls from
     `window_start` of the longer side to the training side, to a ring of `halo` tokens, and to distinctive tokens of the
     whole image, `bridge` of them; the text attends to everything. Windows with little detail are cut in four. Borders
-    move from step to step. A step never costs more than full attention. Positions are the model's own; `positions_of`
+    move from step to step. A step never costs more than `budget` of full attention: blocks get larger and windows
+    smaller where it would. Positions are the model's own; `positions_of`
     is for the second phase, since the first stays in the trained range.
 
     Not stated on the page, and ours: `switch` (chosen on the embedded model, see docs/patterns.md), `halo`, `bridge`
@@ -217,6 +235,9 @@ class AReA(Borrowing):
     halo: int | None = count(None, low=0, doc="tokens of the ring around a window; null: 1/16 of the training side")
     bridge: float = number(1 / 64, low=0, high=1, doc="share of the tokens that all windows see; 0: none")
     smooth: float = number(0.5, low=0, doc="windows with less detail than this share of the mean are cut in four")
+    budget: float = number(
+        1.0, low=0.01, high=1, later=True, doc="most that a step may cost, text included, as a share of full attention"
+    )
     shift: bool = flag(True, doc="window borders move from step to step, by the seed of the image")
     ids: str = choice(
         "global", "global", "own", doc="text of a window; global: where it is for the image; own: as if alone"

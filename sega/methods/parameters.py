@@ -93,10 +93,11 @@ def number(
     low: float = -math.inf,
     high: float = math.inf,
     optional: bool = False,
+    later: bool = False,
     doc: str,
 ) -> Any:
     """A finite number between two bounds, both allowed, or one of `words`."""
-    return _field(default, Parameter(doc, "number", words, low, high, optional=optional))
+    return _field(default, Parameter(doc, "number", words, low, high, optional=optional, later=later))
 
 
 def count(

@@ -155,6 +155,32 @@ def test_no_step_costs_more_than_full_attention():
     assert part.planned[1] == [Tile(Box(0, 0, 32, 32), Box(0, 0, 32, 32))]
 
 
+@pytest.mark.parametrize("index", [0, 3, 5, 7, 9])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_budget_holds_in_every_step(grid, index):
+    """By the pairs that the backend is asked for; 0.4 is below what the steps cost here without it."""
+    pairs = {"free": 0, "kept": 0}
+    for name, words in (("free", []), ("kept", ["budget=0.4"])):
+        call = call_of(grid, index)
+
+        def counting(q, k, v, name=name):
+            pairs[name] += q.shape[0] * q.shape[1] * k.shape[1]
+            return dense(q, k, v)
+
+        call.dense = counting
+        attended(call, *words)
+    everything = (TEXT + grid[0] * grid[1]) ** 2
+    assert pairs["kept"] <= 0.4 * everything and pairs["kept"] <= pairs["free"] <= everything
+
+
+def test_a_budget_changes_steps_that_cost_more_and_no_others():
+    same, other = (
+        torch.equal(attended(call_of((40, 40), 8)), attended(call_of((40, 40), 8), f"budget={share}"))
+        for share in (0.9, 0.1)
+    )
+    assert same and not other
+
+
 def test_the_training_size_is_left_alone():
     call = call_of((16, 12), FINE)
     assert torch.equal(attended(call), full(call))
