@@ -142,8 +142,10 @@ class Adaptive(Attention):
         factor = snapped(coarse_factor(start, end, index, steps), grid, (end, start))
         tokens, others = grid[0] * grid[1], call.q.shape[1] - grid[0] * grid[1]
         allowed = max(1.0, method.budget * (others + tokens) - others)  # keys from the image
-        factor = max(factor, math.sqrt(tokens / allowed))
-        size = (max(1, round(grid[0] / factor)), max(1, round(grid[1] / factor)))
+        whole = round
+        if factor < math.sqrt(tokens / allowed):
+            factor, whole = math.sqrt(tokens / allowed), math.floor
+        size = (max(1, whole(grid[0] / factor)), max(1, whole(grid[1] / factor)))
         rows, columns = (torch.tensor(centres(n, m)) for n, m in zip(grid, size, strict=True))
         kept = (rows[:, None] * grid[1] + columns).flatten().to(call.q.device)
 
