@@ -31,7 +31,7 @@ $(STAMP): constraints.txt pyproject.toml
 # method takes 2.4 s in bfloat16 and 5.1 s in float32.
 DTYPE    ?= $(if $(shell grep -m1 -E 'amx_bf16|avx512_bf16' /proc/cpuinfo 2>/dev/null),bfloat16,float32)
 COUNT    ?= $(if $(filter bfloat16,$(DTYPE)),5,3)
-EXTENDED := vanilla,pi,ntk,yarn,dype,sega,hiflow,scalediff,upsample
+EXTENDED := vanilla,pi,ntk,yarn,dype,sega,area,hiflow,scalediff,upsample
 DEMO_RUN  = $(RUN) run.py -m experiment=demo model.dtype=$(DTYPE)
 
 # At 1x the direct methods are the plain model, so it is made once.

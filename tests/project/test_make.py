@@ -92,7 +92,7 @@ def test_the_demo_makes_1x_once_and_2x_with_all_methods(tmp_path, dtype, count):
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     first, second = [line for line in planned.splitlines() if "run.py" in line]
     assert "method=vanilla res=1x" in first
-    assert "method=vanilla,pi,ntk,yarn,dype,sega,hiflow,scalediff,upsample res=2x" in second
+    assert "method=vanilla,pi,ntk,yarn,dype,sega,area,hiflow,scalediff,upsample res=2x" in second
     assert all(f"model.dtype={dtype}" in line and f"prompts.count={count} " in line for line in (first, second))
     assert planned.index("-m eval store") < planned.index("-m eval.report")
 
