@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sega.errors import RequestError
@@ -38,8 +39,11 @@ def method_place(method: str) -> int:
 
 
 def short(value: Any) -> str:
-    """Return the value of a parameter as it is written in a label."""
-    return f"{value:g}" if isinstance(value, float) else str(value)[:24]
+    """Return the value of a parameter as it is written in a label; of a hash the first half."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)[:24]
+    return text[:8] if re.fullmatch("[0-9a-f]{16}", text) else text
 
 
 def _same(a: Any, b: Any) -> bool:

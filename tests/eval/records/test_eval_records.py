@@ -221,3 +221,15 @@ def test_a_damaged_seal_is_a_damaged_block(place, capsys, seal):
     path.write_text(json.dumps(record))
     assert read_scores(cell(place), "plain") is None
     assert command(score, place, *SCORE) == 0 and "1 scored" in capsys.readouterr().out
+
+
+def test_a_hash_in_a_label_is_cut():
+    from eval.records.labels import short
+
+    assert short("b0cc0f837a2d9b22") == "b0cc0f83"
+    assert (short("thresholds"), short(0.15), short([2, 4]), short("1234567890")) == (
+        "thresholds",
+        "0.15",
+        "[2, 4]",
+        "1234567890",
+    )
