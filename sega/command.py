@@ -18,6 +18,7 @@ COMMANDS = {
     "figures": ("eval.figures.command", "one figure"),
     "gallery": ("eval.gallery.page", "a folder of HTML that opens from disk"),
     "published": ("eval.published.command", "the values of the papers beside ours"),
+    "export": ("eval.export", "all images and all cells as two Parquet files"),
     "track": ("eval.track", "send scores to a dashboard"),
     "catalogue": ("eval.catalogue", "all metrics, with what they need and their weights"),
     "store": ("sega.store.__main__", "check, list and clear a store"),

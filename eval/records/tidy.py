@@ -1,7 +1,8 @@
-"""Return scored runs as a pandas DataFrame with one row per run and metric."""
+"""Scored runs as pandas DataFrames: a row per run and metric, per cell, or per image."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,20 +45,7 @@ def tidy(rows: list[Row]) -> pandas.DataFrame:
     index: list[int] = []
     found: list[dict[str, Any]] = []
     for place, row in enumerate(rows):
-        block = row.block
-        about = {
-            "model": row.run.model,
-            "protocol": row.protocol,
-            "width": row.run.width,
-            "height": row.run.height,
-            "scale": row.scale,
-            "method": row.label,
-            "run": row.run.hash,
-            "renders": row.is_reference,
-            "images": block["n"],
-            "prompts": block["prompts"],
-            **block["cost"],
-        }
+        about = _about(row) | row.block["cost"]
         for name in names:
             cell = row.cell(name)
             found.append(about | {"metric": name, "part": "", **cell})
@@ -67,6 +55,66 @@ def tidy(rows: list[Row]) -> pandas.DataFrame:
     table = pandas.DataFrame(found, index=pandas.Index(index, name="row")).reindex(columns=COLUMNS)
     kinds = dict.fromkeys((*NUMBERS, *COSTS, "scale"), "float64") | dict.fromkeys(COUNTS, "Int64")
     return table.astype(kinds)
+
+
+def cells(rows: list[Row]) -> pandas.DataFrame:
+    """Return one row per run and protocol, in the order of the table.
+
+    The columns of the run are those of `tidy`, with `settings`, the parameters of the method as JSON. Each metric has
+    its value under its name, and `<metric>_low`, `<metric>_high` and `<metric>_n`; parts are `<metric>.<part>`.
+    """
+    import pandas
+
+    found = []
+    for row in rows:
+        about = _about(row) | row.block["cost"]
+        about["settings"] = json.dumps(row.run.identity.get("method", {}), sort_keys=True)
+        for name in row.block["metrics"]:
+            cell = row.cell(name)
+            values = {name: cell} | {f"{name}.{part}": item for part, item in cell.get("parts", {}).items()}
+            for key, item in values.items():
+                about |= {key: item.get("value"), f"{key}_low": item.get("low"), f"{key}_high": item.get("high")}
+            about[f"{name}_n"] = cell.get("n")
+        found.append(about)
+    return pandas.DataFrame(found).astype({key: "Int64" for key in ("width", "height", "images", "prompts")})
+
+
+def images(rows: list[Row]) -> pandas.DataFrame:
+    """Return one row per image and protocol: its run, what it is, what it cost, and each measure of it.
+
+    Columns: model, protocol, width, height, scale, method (its label), run (its hash), renders, prompt_id, seed,
+    prompt, file (in the store), sha256, seconds, calls, peak_memory_mb; then the measures, parts as `<measure>.<part>`.
+    """
+    import pandas
+
+    found = []
+    for row in rows:
+        about = {key: value for key, value in _about(row).items() if key not in ("images", "prompts")}
+        scores = {(item["prompt_id"], item["seed"]): item["values"] for item in row.scored}
+        for key, image in row.images.items():
+            line = about | {"prompt_id": image.prompt_id, "seed": image.seed, "prompt": image.prompt}
+            line |= {"file": str(image.path), "sha256": image.sha, **dict.fromkeys(COSTS), **image.cost}
+            for name, value in scores.get(key, {}).items():
+                parts = value if isinstance(value, dict) else {"mean": value}
+                line |= {name if part == "mean" else f"{name}.{part}": number for part, number in parts.items()}
+            found.append(line)
+    return pandas.DataFrame(found).astype({key: "Int64" for key in ("width", "height")})
+
+
+def _about(row: Row) -> dict[str, Any]:
+    """The columns of a run."""
+    return {
+        "model": row.run.model,
+        "protocol": row.protocol,
+        "width": row.run.width,
+        "height": row.run.height,
+        "scale": row.scale,
+        "method": row.label,
+        "run": row.run.hash,
+        "renders": row.is_reference,
+        "images": row.block["n"],
+        "prompts": row.block["prompts"],
+    }
 
 
 COSTS = ("seconds", "calls", "peak_memory_mb")

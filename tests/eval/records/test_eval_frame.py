@@ -5,6 +5,7 @@ import json
 import pytest
 from eval_store import make_run
 
+from eval.export import main as export
 from eval.records import frame
 from eval.records.schema import MetricScore, ScoreBlock, ScoreFile, ScoreRow
 from eval.scoring.command import main as score
@@ -45,6 +46,40 @@ def test_runs_are_chosen_by_name(place):
     assert set(frame(place / "runs", place / "cache", method="ntk")["method"]) == {"ntk", "true renders"}
     with pytest.raises(RequestError, match="no run of method=ntkk in .*; did you mean 'ntk'"):
         frame(place / "runs", place / "cache", method="ntkk")
+
+
+def _blocks(place):
+    """The metrics of every run."""
+    paths = (place / "runs").rglob("scores.json")
+    return [json.loads(path.read_text())["protocols"]["embedded"]["metrics"] for path in paths]
+
+
+def test_the_two_exported_files(place, capsys):
+    import pandas
+
+    words = [f"store={place / 'runs'}", f"cache={place / 'cache'}", f"out={place / 'export'}"]
+    assert export(words) == 0 and "images.parquet" in capsys.readouterr().out
+    images, cells = (pandas.read_parquet(place / "export" / f"{name}.parquet") for name in ("images", "cells"))
+    folder = next((place / "runs").glob("tiny/ntk/64x64/*"))
+    scored = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    own = images[images["method"] == "ntk"].set_index("prompt_id")
+    assert len(own) == 3 and list(own["width"]) == [64] * 3
+    for item in scored:
+        row = own.loc[item["prompt_id"]]
+        assert (row["prompt"], row["sha256"]) == (item["prompt"], item["sha256"]) and row["file"].endswith(item["file"])
+        assert row["piqe"] == item["values"]["piqe"]
+        assert row["attributes"] == item["values"]["attributes"]["mean"]
+        assert row["attributes.sky"] == item["values"]["attributes"]["sky"]
+    block = json.loads((folder / "scores.json").read_text())["protocols"]["embedded"]["metrics"]
+    (cell,) = [row for _, row in cells.iterrows() if row["method"] == "ntk"]
+    assert json.loads(cell["settings"]) == {"name": "ntk"} and cell["calls"] == 20
+    for name in ("attribute_accuracy", "piqe"):
+        value = block[name]
+        assert [cell[name + end] for end in ("", "_low", "_high", "_n")] == [
+            value[key] for key in ("value", "low", "high", "n")
+        ]
+    assert all(cells[name].isna().any() == any("value" not in b[name] for b in _blocks(place)) for name in block)
+    assert export(["store=nowhere"]) == 2
 
 
 def test_what_is_written_is_what_is_declared(place):
