@@ -93,8 +93,8 @@ def test_a_wheel_names_no_command_of_a_clone(installed, elsewhere):
 
 @pytest.mark.slow
 def test_a_command_that_is_not_there_is_one_line(installed, tmp_path):
-    done = run(installed, "reprt", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and done.stderr == "sega-bench: unknown command 'reprt'; did you mean 'report'?\n"
+    done = run(installed, "galery", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stderr == "sega-bench: unknown command 'galery'; did you mean 'gallery'?\n"
     done = run(installed, "run", "model=tiny", "method=sgea", cwd=tmp_path, check=False)
     assert done.returncode == 2 and done.stderr.startswith("sega-bench run: unknown method 'sgea'; did you mean 'sega'")
 
