@@ -25,6 +25,7 @@ from ..output.numbers import number
 from ..records.files import digest, write_text
 from ..records.rows import EMBEDDED, Row, is_embedded
 from ..records.runs import Run, RunImage
+from .opening import opening
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
@@ -150,10 +151,14 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
     runs, images = [], []
     titles = {metric.value: metric for metric in metrics().values()}
     several = len({row.protocol for row in rows}) > 1
+
+    def label_of(row: Row) -> str:
+        return f"{row.label}, {row.protocol}" if several else row.label
+
     for row in rows:
         if not row.run.width:
             continue
-        label = f"{row.label}, {row.protocol}" if several else row.label
+        label = label_of(row)
         runs.append(
             {
                 "label": label,
@@ -189,7 +194,13 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
     note = EMBEDDED if is_embedded(rows) else ""
     if any(max(image["size"]) > TILE for image in images):
         note += f" Images above {TILE} px are shown as WebP of quality 90; the store has them lossless."
-    return {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "images": images}
+    places, first = {key[:2]: place for key, place in prompts.items()}, {}
+    for group in dict.fromkeys((row.run.model, row.size) for row in rows if row.run.width):
+        found = opening([row for row in rows if (row.run.model, row.size) == group])
+        if found is not None and found[2] in places:
+            first[" ".join(group)] = {"methods": [label_of(row) for row in found[:2]], "prompt": places[found[2]]}
+    content = {"tile": TILE, "note": note.strip(), "prompts": listed, "runs": runs, "images": images}
+    return content | {"opening": first}
 
 
 def settings(run: Run) -> dict[str, str]:

@@ -1,5 +1,5 @@
 "use strict";
-// DATA comes from data.js: {models, prompts, runs, images, note}. Prompts are anybody's text: textContent only.
+// DATA comes from data.js: {tile, note, prompts, runs, images, opening}. Prompts are anybody's text: textContent only.
 const $ = (id) => document.getElementById(id);
 const state = { model: "", size: "", methods: [], prompt: 0, slider: false, scale: 1, x: 0.5, y: 0.5, cut: 0.5 };
 const byRun = new Map(); // run index -> Map(prompt index -> image)
@@ -26,10 +26,16 @@ function restore() {
   state.size = sizes.includes(hash.get("size")) ? hash.get("size") : sizes[sizes.length - 1];
   const labels = runsOf().map((r) => r.label);
   state.methods = hash.getAll("method").filter((m) => labels.includes(m)).slice(0, 4);
-  if (!state.methods.length) state.methods = labels.slice(0, 2);
-  const id = hash.get("prompt"), found = DATA.prompts.findIndex((p) => p.key === id);
-  state.prompt = Math.max(found, 0);
-  state.slider = hash.get("view") === "slider";
+  const found = DATA.prompts.findIndex((p) => p.key === hash.get("prompt")), first = opening();
+  state.prompt = found >= 0 ? found : state.methods.length ? 0 : first.prompt;
+  state.slider = hash.get("view") === "slider" || (!location.hash && first.telling);
+  if (!state.methods.length) state.methods = first.methods;
+}
+
+// What to show where nothing was chosen: the most telling pair, which `eval/gallery/opening.py` finds.
+function opening() {
+  const found = DATA.opening[`${state.model} ${state.size}`];
+  return found ? { ...found, telling: true } : { methods: runsOf().map((r) => r.label).slice(0, 2), prompt: 0 };
 }
 
 function save() {
@@ -253,7 +259,7 @@ function setSize(size) {
   state.size = size;
   const labels = runsOf().map((r) => r.label);
   state.methods = state.methods.filter((m) => labels.includes(m));
-  if (!state.methods.length) state.methods = labels.slice(0, 2);
+  if (!state.methods.length) state.methods = opening().methods;
   sidebar();
   show();
 }

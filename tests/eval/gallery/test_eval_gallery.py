@@ -133,6 +133,45 @@ def page(place: Path, profile: Path, where: str, keys: str = "") -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
+@pytest.fixture(scope="module")
+def telling(tmp_path_factory):
+    """A third method that gains most on the second prompt, and a fourth that loses."""
+    folder = tmp_path_factory.mktemp("opening")
+    make_store(folder / "runs", sizes=((64, 48),))
+    for method, scores in (("sega", (26.0, 31.0)), ("pi", (9.0, 9.0))):
+        old, new = folder / "runs" / "flux" / "yarn", folder / "runs" / "flux" / method
+        shutil.copytree(old, new)
+        (run,) = new.glob("*/*")
+        lines = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
+        for line, score in zip(lines, scores, strict=True):
+            line["values"]["clip_score"] = score
+        (run / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        record = json.loads((run / "run.json").read_text())
+        record["identity"]["method"]["name"] = method
+        (run / "run.json").write_text(json.dumps(record))
+    for path in folder.rglob("scores.json"):
+        record = json.loads(path.read_text())
+        record["protocols"]["plain"]["metrics"] = {"clip_score": {"value": 25.0, "n": 2, "title": "CLIP", "digits": 2}}
+        path.write_text(json.dumps(record))
+    assert build(folder) == 0
+    return folder
+
+
+def test_it_opens_on_the_best_against_the_plain_model(telling, place):
+    assert content(telling)["opening"] == {"flux 64x48": {"methods": ["vanilla", "sega"], "prompt": 1}}
+    assert content(place)["opening"] == {}  # no metric tells them apart
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium); the page was not tried")
+def test_the_first_view_is_a_slider_of_that_pair(telling, tmp_path):
+    dom = page(telling, tmp_path / "profile", "")
+    assert dom.count('class="view') == 1 and 'class="handle"' in dom
+    assert re.findall(r"<figcaption><b>(\w+)", dom) == ["vanilla", "sega"]
+    assert 'data-prompt="1"' in re.search(r'<li[^>]*aria-selected="true"[^>]*>', dom)[0]
+    dom = page(telling, tmp_path / "profile", "method=yarn")
+    assert re.findall(r"<figcaption><b>(\w+)", dom) == ["yarn"]
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium); the page was not tried")
 def test_the_page_in_a_browser(place, tmp_path):
     dom = page(place, tmp_path / "profile", "size=2100x1500&prompt=1-0")
@@ -161,7 +200,7 @@ def test_a_page_of_5000_images_loads_those_in_sight(tmp_path):
         for r in range(10)
         for k in range(500)
     ]
-    content = {"tile": 1024, "note": "", "prompts": prompts, "runs": runs, "images": images}
+    content = {"tile": 1024, "note": "", "prompts": prompts, "runs": runs, "images": images, "opening": {}}
     write_page(content, tmp_path / "out")
     dom = page(tmp_path, tmp_path / "profile", "prompt=0499-0&method=m3&method=m7&method=m9&method=m0")
     assert dom.count("<li ") == 500 and dom.count('class="view"') == 4
