@@ -23,6 +23,9 @@ from ..records.rows import EMBEDDED, Row, is_embedded
 from ..records.runs import Key
 from .tables import Marks, columns
 
+LEAST = 6
+"""Pairs below which there is no verdict: 2 (1/2)^5 > 0.05, so a sign test could not reach 5 % if all pairs agreed."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -35,10 +38,17 @@ class Pair:
     win: Estimate | None
 
     @property
-    def verdict(self) -> str:
-        """ "better", "worse", "differs" for a metric without a better direction, or "" if the interval contains 0."""
+    def is_equal(self) -> bool:
+        """Whether there is no difference at all, or none that can be told."""
         d = self.difference
-        if d is None or d.low is None or d.low <= 0 <= d.high:
+        return d is None or d.value == d.low == d.high == 0
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse", "differs" for a metric without a better direction, or "" if the interval contains 0 or
+        there are fewer than `LEAST` pairs."""
+        d = self.difference
+        if d is None or d.low is None or d.low <= 0 <= d.high or d.n < LEAST:
             return ""
         if not metrics()[self.metric].ranked:
             return "differs"
@@ -182,21 +192,26 @@ def to_markdown(pairs: list[Pair]) -> str:
         names = list(dict.fromkeys(pair.metric for pair in chosen if pair.difference))
         if not names:
             continue
-        body = []
+        body: list[list[str]] = []
+        equal: dict[str, list[str]] = {}
         for row, base in dict.fromkeys((pair.row, pair.base) for pair in chosen):
             own = {pair.metric: pair for pair in chosen if pair.row is row and pair.base is base}
+            if all(pair.is_equal for pair in own.values()):
+                equal.setdefault(base.label, []).append(row.label)
+                continue
             counts = [pair.difference.n for pair in own.values() if pair.difference]
             body.append([row.label, base.label, str(max(counts, default=0)), *(_cell(own[name]) for name in names)])
         titles = [f"{metrics()[n].title} {'↑' if metrics()[n].higher_is_better else '↓'}" for n in names]
         head = ["method", "minus", "pairs", *titles]
-        lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n", align(head, body)]
+        lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n", *([align(head, body)] if body else [])]
+        lines += [f"Equal to {base} in every value: {', '.join(labels)}.\n" for base, labels in equal.items()]
         lines += [EMBEDDED + "\n"] if is_embedded([chosen[0].row]) else []
         parts.append("\n".join(lines))
     text = (
         "Differences on the same prompts and seeds, ± half the width of their interval (paired bootstrap over\n"
         "prompts; jackknife for KID and CMMD). A verdict is given if the interval does not contain 0, without\n"
-        "correction for the number of comparisons. A percentage is the share of images on which the method is better;\n"
-        "a tie counts half.\n"
+        "correction for the number of comparisons, and there are at least 6 pairs. A percentage is the share of\n"
+        "images on which the method is better; a tie counts half.\n"
     )
     return "\n".join(parts) + "\n" + text if parts else ""
 

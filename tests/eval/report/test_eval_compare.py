@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eval.metrics import mmd
+from eval.metrics.statistics import Estimate
 from eval.records.files import write_arrays, write_text
 from eval.records.rows import Row
 from eval.records.runs import Run
@@ -56,3 +57,21 @@ def test_a_measure_is_found_under_the_name_its_rows_have(tmp_path):
     pair = compare.Comparison(tmp_path).pair(a, b, "high_frequency")
     assert pair.difference.value == pytest.approx(1.5) and pair.difference.n == 12
     assert pair.verdict == "differs"
+
+
+@pytest.mark.parametrize("n, verdict", [(5, ""), (6, "better"), (12, "better")])
+def test_few_pairs_have_no_verdict(tmp_path, n, verdict):
+    """Two sides of a sign test with all of n pairs agreeing: 0.0625 for 5, 0.03125 for 6."""
+    a, b = row(tmp_path, "a", 2.0), row(tmp_path, "b", 0.5)
+    pair = compare.Pair(a, b, "clip_score", Estimate(3.0, 1.0, 5.0, n), None)
+    assert pair.verdict == verdict and (2 * 0.5**n < 0.05) == bool(verdict)
+
+
+def test_what_is_equal_is_said_once(tmp_path):
+    """Three methods that equal the first are one sentence, the one that differs is a row."""
+    rows = [row(tmp_path, name, shift) for name, shift in (("vanilla", 0.5), ("pi", 0.5), ("ntk", 0.5), ("far", 2.0))]
+    for item in rows:
+        del item.block["metrics"]["cmmd"]
+    text = compare.to_markdown(compare.against_base(rows, "vanilla", compare.Comparison(tmp_path)))
+    assert "Equal to vanilla in every value: pi, ntk." in text
+    assert text.count("| vanilla") == 1 and "| far" in text and "| pi" not in text
