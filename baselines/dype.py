@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sega.errors import RequestError
-from sega.methods.base import Method, base_axis, uniform_axis
+from sega.methods.base import Method, uniform_axis
 from sega.methods.parameters import choice, number
 from sega.methods.types import Axis
 
@@ -70,27 +70,19 @@ class DyPE(Method):
     def needs(self) -> set[str]:
         return {"sigma"}
 
-    def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
-        if self.base != "pi":
-            return super().axes(grid, sigma)
-        from sega.formulas.rope import dype_pi
-
-        theta, (height, width) = self.geometry.theta, self.geometry.axes[1:]
-        scale = max(grid) / self.geometry.train_tokens
-        if scale <= 1:
-            return base_axis(height, theta), base_axis(width, theta)
-        strength = (scale, self._time(sigma), self.lambda_s, self.lambda_t)
-        return uniform_axis(dype_pi(height, theta, *strength)), uniform_axis(dype_pi(width, theta, *strength))
+    def scales(self, grid: tuple[int, int]) -> tuple[float, float]:
+        height, width = super().scales(grid)
+        return (max(height, width),) * 2 if self.base == "pi" else (height, width)
 
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
         from sega.formulas import rope
 
-        theta, strength = self.geometry.theta, (self._time(sigma), self.lambda_s, self.lambda_t)
+        time = 1 - sigma / 1000 if self.time == "as_run" else sigma
+        theta, strength = self.geometry.theta, (time, self.lambda_s, self.lambda_t)
+        if self.base == "pi":
+            return uniform_axis(rope.dype_pi(dim, theta, scale, *strength))
         if self.base == "ntk":
             return uniform_axis(rope.dype_ntk(dim, theta, scale, *strength, self.ntk))
         train = self.geometry.train_tokens
         frequencies = rope.dype_yarn(dim, theta, scale, train, *strength, self.rule, self.acts_on)
         return uniform_axis(frequencies, rope.attention_magnitude(scale))
-
-    def _time(self, sigma: float) -> float:
-        return 1 - sigma / 1000 if self.time == "as_run" else sigma

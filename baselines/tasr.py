@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sega.methods.base import Method, base_axis, uniform_axis
+from sega.methods.base import Method, uniform_axis
 from sega.methods.parameters import number
 from sega.methods.types import Axis
 
@@ -30,12 +30,11 @@ class TASR(Method):
     def needs(self) -> set[str]:
         return {"sigma"}
 
-    def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
+    def scales(self, grid: tuple[int, int]) -> tuple[float, float]:
+        ratio = math.sqrt(grid[0] * grid[1]) / self.geometry.train_tokens
+        return ratio, ratio
+
+    def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
         from sega.formulas import rope
 
-        theta, scale = self.geometry.theta, math.sqrt(grid[0] * grid[1]) / self.geometry.train_tokens
-        height, width = self.geometry.axes[1:]
-        if scale <= 1:
-            return base_axis(height, theta), base_axis(width, theta)
-        switch = (theta, scale, 1 - sigma, self.watershed)
-        return uniform_axis(rope.tasr(height, *switch)), uniform_axis(rope.tasr(width, *switch))
+        return uniform_axis(rope.tasr(dim, self.geometry.theta, scale, 1 - sigma, self.watershed))

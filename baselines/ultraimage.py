@@ -231,14 +231,11 @@ class UltraImage(Borrowing):
         native = self.geometry.train_tokens
         return max(grid) > native if published(self.geometry).by_side else grid[0] * grid[1] > native**2
 
+    def scales(self, grid: tuple[int, int]) -> tuple[float, float]:
+        return super().scales(grid) if self.beyond(grid) else (1.0, 1.0)
+
     def own_positions(self, grid: tuple[int, int]) -> Rope:
-        dims, beyond = self.geometry.axes[1:], self.beyond(grid)
-        return self.rope(
-            *(
-                self.axis(dim, side, 1.0) if beyond else base_axis(dim, self.geometry.theta)
-                for dim, side in zip(dims, grid, strict=True)
-            )
-        )
+        return self.rope(*self.axes(grid, 1.0))
 
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
         base, length = base_axis(dim, self.geometry.theta), round(scale * self.geometry.train_tokens)

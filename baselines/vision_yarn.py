@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sega.methods.base import Method, base_axis, uniform_axis
+from sega.methods.base import Method, uniform_axis
 from sega.methods.parameters import number
 from sega.methods.types import Axis
 
@@ -32,16 +32,15 @@ class VisionYaRN(Method):
         return {"sigma"}
 
     def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
-        theta, (height, width) = self.geometry.theta, self.geometry.axes[1:]
-        longer = max(grid) / self.geometry.train_tokens
-        if longer <= 1:
-            return base_axis(height, theta), base_axis(width, theta)
-        return self._axis(height, grid[0], longer, sigma), self._axis(width, grid[1], longer, sigma)
-
-    def _axis(self, dim: int, length: int, longer: float, sigma: float) -> Axis:
         from sega.formulas import rope
 
-        theta, train = self.geometry.theta, self.geometry.train_tokens
-        scale = max(1.0, length / train)
-        frequencies = rope.vision_yarn(dim, theta, scale, longer, train, sigma, self.lambda_s, self.lambda_t)
-        return uniform_axis(frequencies, rope.vision_yarn_magnitude(longer, sigma, self.start_sigma, self.lambda_t))
+        ratios, theta, train = self.scales(grid), self.geometry.theta, self.geometry.train_tokens
+        longer, strength = max(ratios), (sigma, self.lambda_s, self.lambda_t)
+        if longer <= 1:
+            return super().axes(grid, sigma)
+        magnitude = rope.vision_yarn_magnitude(longer, sigma, self.start_sigma, self.lambda_t)
+        height, width = (
+            uniform_axis(rope.vision_yarn(dim, theta, max(1.0, ratio), longer, train, *strength), magnitude)
+            for dim, ratio in zip(self.geometry.axes[1:], ratios, strict=True)
+        )
+        return height, width

@@ -123,18 +123,20 @@ class Method:
         height, width = self.axes(sides, sigma)
         return self.rope(height, width, text="base" if self.geometry.facts.text == "own" else "shared")
 
-    def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
-        """Values of height and width, each by its own length; overridden where both sides of the grid decide."""
-        dims = self.geometry.axes[1:]
-        return self.axis(dims[0], grid[0], sigma), self.axis(dims[1], grid[1], sigma)
+    def scales(self, grid: tuple[int, int]) -> tuple[float, float]:
+        """Ratio of height and width to the training side; overridden where both sides of the grid decide."""
+        return grid[0] / self.geometry.train_tokens, grid[1] / self.geometry.train_tokens
 
-    def axis(self, dim: int, length: int, sigma: float) -> Axis:
-        """Values of one axis of `length` tokens and `dim` rotary dimensions."""
-        scale = length / self.geometry.train_tokens
-        return base_axis(dim, self.geometry.theta) if scale <= 1 else self.stretch(dim, scale, sigma)
+    def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
+        """Values of height and width: the base where the ratio is at most 1, else `stretch`."""
+        height, width = (
+            base_axis(dim, self.geometry.theta) if ratio <= 1 else self.stretch(dim, ratio, sigma)
+            for dim, ratio in zip(self.geometry.axes[1:], self.scales(grid), strict=True)
+        )
+        return height, width
 
     def stretch(self, dim: int, scale: float, sigma: float) -> Axis:
-        """Values of an axis `scale` > 1 times longer than the training side; what a direct baseline overrides."""
+        """Values of an axis of `dim` rotary dimensions whose ratio is `scale` > 1; direct baselines override it."""
         return base_axis(dim, self.geometry.theta)
 
     def rope(self, height: Axis, width: Axis, text: str = "shared", details: dict[str, Any] | None = None) -> Rope:

@@ -135,7 +135,7 @@ class SEGA(Method):
         """The direct method whose frequencies stand in for SEGA's own, with its default parameters."""
         return build_method({"name": self.frequencies}, self.geometry)
 
-    def ratios(self, grid: tuple[int, int]) -> tuple[float, float]:
+    def scales(self, grid: tuple[int, int]) -> tuple[float, float]:
         """Ratio to SEGA's training side per axis: that of the longer side on FLUX, each axis its own on Qwen-Image."""
         height, width = (side / self.geometry.sega_train_tokens for side in grid)
         return (height, width) if self.geometry.facts.ratio == "each" else (max(height, width),) * 2
@@ -147,7 +147,7 @@ class SEGA(Method):
         """
         from sega.formulas.rope import sega_ntk_factor
 
-        ratios = self.ratios(grid)
+        ratios = self.scales(grid)
         dims = self.geometry.axes[1:]
         factors = [sega_ntk_factor(r, dim, self.ntk) for r, dim in zip(ratios, dims, strict=True)]
         if ratios[0] != ratios[1]:
@@ -157,7 +157,7 @@ class SEGA(Method):
 
     def references(self, grid: tuple[int, int]) -> tuple[float, float]:
         """Reference magnitude per axis: max(r, 1)^kappa, or 1 + kappa ln r."""
-        height, width = (max(r, 1.0) for r in self.ratios(grid))
+        height, width = (max(r, 1.0) for r in self.scales(grid))
         if self.m_ref == "log":
             return 1 + self.kappa * math.log(height), 1 + self.kappa * math.log(width)
         return height**self.kappa, width**self.kappa
@@ -172,7 +172,7 @@ class SEGA(Method):
         `profile_width`, `profile_radial`, `flatness` and `strength`.
         """
         grid, sigma = check_grid(grid), check_sigma(sigma)
-        ratios, references = self.ratios(grid), self.references(grid)
+        ratios, references = self.scales(grid), self.references(grid)
         details: dict[str, Any] = {"scale": ratios, "ntk_factor": self.ntk_factors(grid), "m_ref": references}
         axes = [
             uniform_axis(frequencies, reference)
@@ -196,7 +196,7 @@ class SEGA(Method):
         from sega.formulas.rope import base_frequencies
 
         dims, theta = self.geometry.axes[1:], self.geometry.theta
-        if max(self.ratios(grid)) <= 1:
+        if max(self.scales(grid)) <= 1:
             return [base_frequencies(dim, theta) for dim in dims]
         if self.frequencies != "ntk":
             other = self.frequency_method().positions(grid, sigma)

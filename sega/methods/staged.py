@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from sega.methods.base import Attention, Method, uniform_axis
+from sega.methods.base import Attention, Method, base_axis
 from sega.methods.borrowed import DIRECT, Borrowing
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, number
@@ -88,10 +88,9 @@ class FactorNTK(Method):
 
     name: ClassVar[str] = "ntk_factor"
 
-    def axis(self, dim: int, length: int, sigma: float) -> Axis:
-        from sega.formulas.rope import base_frequencies
-
-        return uniform_axis(base_frequencies(dim, self.geometry.theta * self.factor))
+    def axes(self, grid: tuple[int, int], sigma: float) -> tuple[Axis, Axis]:
+        height, width = (base_axis(dim, self.geometry.theta * self.factor) for dim in self.geometry.axes[1:])
+        return height, width
 
 
 @dataclass(frozen=True)
