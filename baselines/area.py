@@ -85,6 +85,7 @@ def distinctive(k: Tensor, grid: tuple[int, int], share: float) -> Tensor:
     k is [1, H*W, heads, d], before rotation. Cells are squares of about 1/share tokens, so that tokens are spread over
     the image.
     """
+    import torch
     import torch.nn.functional as F
 
     side = max(1, round(share**-0.5))
@@ -92,15 +93,8 @@ def distinctive(k: Tensor, grid: tuple[int, int], share: float) -> Tensor:
     rows, columns = (-(-n // side) for n in grid)
     padded = F.pad(away, (0, columns * side - grid[1], 0, rows * side - grid[0]), value=-1.0)
     inside = padded.unflatten(1, (columns, side)).unflatten(0, (rows, side)).transpose(1, 2).flatten(2).argmax(-1)
-    y = inside // side + _steps(rows, side, inside)[:, None]
-    x = inside % side + _steps(columns, side, inside)[None]
-    return (y * grid[1] + x).flatten()
-
-
-def _steps(count: int, side: int, like: Tensor) -> Tensor:
-    import torch
-
-    return torch.arange(count, device=like.device) * side
+    top, left = (torch.arange(n, device=k.device) * side for n in (rows, columns))
+    return ((inside // side + top[:, None]) * grid[1] + inside % side + left).flatten()
 
 
 def outside(tokens: Tensor, box: Box, width: int) -> Tensor:
@@ -140,12 +134,11 @@ class Adaptive(Attention):
         start = method.coarse_start or max(grid) / method.geometry.train_tokens
         end = min(start, method.coarse_end)
         factor = snapped(coarse_factor(start, end, index, steps), grid, (end, start))
-        tokens, others = grid[0] * grid[1], call.q.shape[1] - grid[0] * grid[1]
-        allowed = max(1.0, method.budget * (others + tokens) - others)  # keys from the image
-        whole = round
-        if factor < math.sqrt(tokens / allowed):
-            factor, whole = math.sqrt(tokens / allowed), math.floor
-        size = (max(1, whole(grid[0] / factor)), max(1, whole(grid[1] / factor)))
+        length = call.q.shape[1]
+        allowed = max(1.0, method.budget * length - (length - call.tokens))  # keys from the image
+        least = math.sqrt(call.tokens / allowed)
+        # Rounded down under the budget, so that there are never too many blocks.
+        size = tuple(max(1, math.floor(n / least) if factor < least else round(n / factor)) for n in grid)
         rows, columns = (torch.tensor(centres(n, m)) for n, m in zip(grid, size, strict=True))
         kept = (rows[:, None] * grid[1] + columns).flatten().to(call.q.device)
 
@@ -165,29 +158,29 @@ class Adaptive(Attention):
     def plan(self, call: AttentionCall, index: int, steps: int) -> list[Tile]:
         """The windows of a step, smaller ones where they would exceed the budget; one over everything instead of
         windows that cost as much as full attention."""
-        method, grid = self.method, call.grid
-        side = window_side(method.window_start * max(grid), method.window_end, index, steps)
-        tiles = self.tiles(call, side)
-        while method.budget < 1 and side > 1 and self.share(call, tiles) > method.budget:
-            side = side * 15 // 16
-            tiles = self.tiles(call, side)
-        return tiles if self.share(call, tiles) < 1 else windows(grid, max(grid))
-
-    def tiles(self, call: AttentionCall, side: int) -> list[Tile]:
-        """Windows of a side, with quadrants where the latent is smooth."""
         method, grid, latent = self.method, call.grid, call.step.latent
         assert latent is not None  # the engine hands it over: `latent` above
-        tiles = windows(grid, side, self.shifts.of(call.step.index, side) if method.shift else (0, 0), method.halo)
-        if method.smooth > 0:
-            tiles = split_smooth(tiles, detail(latent, grid), method.smooth, grid, method.halo)
-        return tiles
+        energy = detail(latent, grid) if method.smooth > 0 else None
+
+        def tiles_of(side: int) -> list[Tile]:
+            shift = self.shifts.of(call.step.index, side) if method.shift else (0, 0)
+            found = windows(grid, side, shift, method.halo)
+            return found if energy is None else split_smooth(found, energy, method.smooth, grid, method.halo)
+
+        side = window_side(method.window_start * max(grid), method.window_end, index, steps)
+        tiles = tiles_of(side)
+        while method.budget < 1 and side > 1 and self.share(call, tiles) > method.budget:
+            side = side * 15 // 16
+            tiles = tiles_of(side)
+        return tiles if self.share(call, tiles) < 1 else windows(grid, max(grid))
 
     def share(self, call: AttentionCall, tiles: list[Tile]) -> float:
         """The pairs of queries and keys in a step, text included, as a share of those of full attention."""
-        tokens, others = call.grid[0] * call.grid[1], call.q.shape[1] - call.grid[0] * call.grid[1]
-        keys = others + self.method.bridge * tokens
-        pairs = sum(tile.queries.tokens * (tile.keys.tokens + keys) for tile in tiles) + others * (others + tokens)
-        return pairs / (others + tokens) ** 2
+        length = call.q.shape[1]
+        others = length - call.tokens
+        keys = others + self.method.bridge * call.tokens
+        pairs = sum(tile.queries.tokens * (tile.keys.tokens + keys) for tile in tiles) + others * length
+        return pairs / length**2
 
     def windowed(self, call: AttentionCall, tiles: list[Tile]) -> Tensor:
         """Image tokens to the text, their window, its ring and the distinctive tokens elsewhere; text to all."""
@@ -207,7 +200,7 @@ class Adaptive(Attention):
 
 @dataclass(frozen=True)
 class AReA(Borrowing):
-    """What attention needs to see narrows while denoising goes on; full attention at the target size is never computed.
+    """What attention needs to see narrows while denoising goes on.
 
     Above sigma `switch` all queries attend to the text and to one key of each f x f block of the image, the middle
     token, at positions divided by f. Over these steps f goes in a line from the factor to the training size to
@@ -216,8 +209,8 @@ class AReA(Borrowing):
     `window_start` of the longer side to the training side, to a ring of `halo` tokens, and to distinctive tokens of the
     whole image, `bridge` of them; the text attends to everything. Windows with little detail are cut in four. Borders
     move from step to step. A step never costs more than `budget` of full attention: blocks get larger and windows
-    smaller where it would. Positions are the model's own; `positions_of`
-    is for the second phase, since the first stays in the trained range.
+    smaller where it would, and with a budget of 1 windows that cost as much are full attention. Positions are the
+    model's own; `positions_of` is for the second phase, since the first stays in the trained range.
 
     Not stated on the page, and ours: `switch` (chosen on the embedded model, see docs/patterns.md), `halo`, `bridge`
     and its choice (of each cell of the grid, the key furthest from the mean), `smooth` and its map (one Haar level over

@@ -32,7 +32,7 @@ class Clock:
 
     def sigmas(self) -> tuple[float, ...]:
         """The sigmas of all steps of this generation; empty where no scheduler has begun one."""
-        return tuple(float(sigma) for sigma in self.scheduler.sigmas[self.begin : -1]) if self.driven else ()
+        return tuple(self.scheduler.sigmas[self.begin : -1].tolist()) if self.driven else ()
 
     def locate(self, sigma: float, last: Step | None) -> tuple[int, str]:
         """Return index (from 0) and branch of a call at `sigma` that follows the call `last`.

@@ -163,9 +163,14 @@ class AttentionCall:
     dense: Callable[..., Tensor]
 
     @property
+    def tokens(self) -> int:
+        """H*W, the tokens of the image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
     def end(self) -> int:
         """Where the image ends; behind it are the tokens of reference images, if there are any."""
-        return self.text + self.grid[0] * self.grid[1]
+        return self.text + self.tokens
 
     def image(self, x: Tensor) -> Tensor:
         """The H*W tokens of the image of a joint sequence [B, S, ...]."""
