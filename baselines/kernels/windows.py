@@ -311,7 +311,6 @@ class Rule:
         tiles: list[Tile],
         grid: tuple[int, int],
         text: int,
-        bridges: list[Tensor] | None = None,
         device: torch.device | str = "cpu",
     ):
         import torch
@@ -323,9 +322,6 @@ class Rule:
         self.owner = owner.flatten().to(device)
         edges = [(t.keys.top, t.keys.left, t.keys.top + t.keys.height, t.keys.left + t.keys.width) for t in tiles]
         self.edges = torch.tensor(edges, device=device)
-        self.bridged = torch.zeros(len(tiles), grid[0] * grid[1], dtype=torch.bool, device=device)
-        for index, tokens in enumerate(bridges or []):
-            self.bridged[index, tokens] = True
 
     def __call__(self, q: Tensor, k: Tensor) -> Tensor:
         last = len(self.owner) - 1
@@ -334,17 +330,4 @@ class Rule:
         top, left, bottom, right = self.edges[tile].unbind(-1)
         inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
         other = (q < self.text) | (k < self.text) | (q > self.text + last) | (k > self.text + last)
-        return other | inside | self.bridged[tile, of_k]
-
-
-def masked_attention(q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-    """The pairs of a rule by one dense softmax over all pairs, [B, S, heads, d]: for small grids, and to check against.
-
-    q, k, v are joint sequences [B, S, heads, d], text first, rotated.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    index = torch.arange(q.shape[1], device=q.device)
-    mask = rule(index[:, None], index[None, :])
-    return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask).transpose(1, 2)
+        return other | inside

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from attention import TEXT, attention_call, dense, full, turned
+from attention import TEXT, attention_call, dense, full, masked, turned
 from small import load, made, pixels
 
 from baselines import area
-from baselines.kernels.windows import Box, Rule, Tile, masked_attention, windows
+from baselines.kernels.windows import Box, Tile, windows
 from sega.methods.base import Method
 
 GRIDS = [(32, 32), (23, 29), (40, 17)]  # the second is divided by nothing
@@ -126,9 +126,7 @@ def test_the_second_phase_equals_the_masked_softmax(grid):
     tokens = area.distinctive(call.image(call.k), grid, 1 / 64)
     bridges = [area.outside(tokens, tile.keys, grid[1]) for tile in tiles]
     assert len(tiles) > 1 and any(len(bridge) for bridge in bridges)
-    rule = Rule(tiles, grid, call.text, bridges)
-    expected = masked_attention(call.rotate(call.q), call.rotate(call.k), call.v, rule)
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(out, masked(call, tiles, bridges), rtol=0, atol=1e-5)
 
 
 def test_the_first_phase_written_out():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attention import TEXT, attention_call, dense, full
+from attention import TEXT, attention_call, dense, full, masked
 from small import load
 
 from baselines.kernels import flex, windows
@@ -70,11 +70,6 @@ def attended(call, tiles, **options):
     )
     image, _ = windows.paste(outputs, call.grid, call.image(call.v))
     return call.join(dense(call.others(q), k, call.v), image)
-
-
-def masked(call, tiles, bridges=None):
-    rule = Rule(tiles, call.grid, call.text, bridges)
-    return windows.masked_attention(call.rotate(call.q), call.rotate(call.k), call.v, rule)
 
 
 @pytest.mark.parametrize("references", [0, 6])

@@ -2,6 +2,7 @@
 
 import torch
 
+from baselines.kernels.windows import Rule
 from sega.methods.types import AttentionCall, Step
 from sega.models.flux_tables import rotary_table
 from sega.models.row_ids import image_ids
@@ -44,3 +45,19 @@ def attention_call(method, grid, index=0, *, sigmas=SIGMAS, references=0, seed=0
 def full(call):
     """Plain attention of a call."""
     return dense(call.rotate(call.q), call.rotate(call.k), call.v)
+
+
+def masked(call, tiles, bridges=None):
+    """What tiles must equal where the text has one place: one dense softmax over all pairs of the joint sequence.
+
+    `bridges` are further keys of each tile, indices into the H*W tokens.
+    """
+    index = torch.arange(call.q.shape[1])
+    rule = Rule(tiles, call.grid, call.text)
+    mask = rule(index[:, None], index[None, :])
+    for tile, tokens in zip(tiles, bridges or [], strict=bridges is not None):
+        owned = torch.zeros(1, *call.grid, dtype=torch.bool)
+        tile.queries.of(owned).fill_(True)
+        mask[(call.text + owned.flatten().nonzero()[:, 0])[:, None], call.text + tokens] = True
+    q, k, v = (x.transpose(1, 2) for x in (call.rotate(call.q), call.rotate(call.k), call.v))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
