@@ -123,7 +123,7 @@ def page(found: list[dict], command: str, options: argparse.Namespace) -> str:
 
     head = (
         f"`{command}`\n\nAttention of one layer of FLUX's shape ({options.heads} heads of 128, 512 text tokens, "
-        f"float32, random values) in one of {options.every} of {options.steps} steps, as a share of full attention. "
+        f"float32, random values) in one step of {options.every}, of {options.steps}, as a share of full attention. "
         f"{platform.machine()}, {torch.get_num_threads()} threads; torch {torch.__version__}, diffusers "
         f"{diffusers.__version__}. Seconds of full attention are the median of three runs between those of the method. "
         "Mean and most are over the steps. The peak is the resident memory of the whole process, libraries and three "

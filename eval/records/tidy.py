@@ -83,7 +83,7 @@ def images(rows: list[Row]) -> pandas.DataFrame:
     """Return one row per image and protocol: its run, what it is, what it cost, and each measure of it.
 
     Columns: model, protocol, width, height, scale, method (its label), run (its hash), renders, prompt_id, seed,
-    prompt, file (in the store), sha256, seconds, calls, peak_memory_mb; then the measures, parts as `<measure>.<part>`.
+    prompt, file (its path), sha256, seconds, calls, peak_memory_mb; then the measures, parts as `<measure>.<part>`.
     """
     import pandas
 
