@@ -17,6 +17,8 @@ CHOICES = {
     "reference.filter": ("lanczos", "bicubic", "box"),
     "aesthetic.version": ("v1", "v2"),
     "hps.version": ("v2.0", "v2.1"),
+    "glcm.variant": ("diffusion4k", "pixverve"),
+    "glcm.jpeg": (False, True),
 }
 
 

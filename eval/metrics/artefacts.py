@@ -1,7 +1,7 @@
 """Measure artefacts of extrapolation in the luminance of one image, with pure functions of float64 arrays.
 
-The artefacts are too much or too little fine structure, scenes that repeat at the training size, and lines between
-windows.
+The artefacts are too much or too little fine structure, scenes that repeat at the training size, lines between
+windows, and speckle on flat ground.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import numpy as np
 
 QUANTISED = 1.5 / 12
 """Error of rounding to whole values in a squared second difference. It keeps the result finite for flat images."""
+SPECKLE_TILE = 32
+"""Side of the tiles of `flat_speckle` in pixels."""
 
 
 def radial_spectrum(luminance: np.ndarray, bands: int) -> np.ndarray:
@@ -89,3 +91,22 @@ def repetition_at(luminance: np.ndarray, period: int) -> float | None:
 def _shifted(y: np.ndarray, lag: int) -> float:
     a, b = y[:-lag] - y[:-lag].mean(), y[lag:] - y[lag:].mean()
     return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-9))
+
+
+def flat_speckle(luminance: np.ndarray) -> float | None:
+    """Return the variance of the Laplacian in the flattest 10 % of the tiles of 32 px, mean over these tiles.
+
+    A tile is flat if the means of its blocks of 4 px vary little, so speckle itself hardly decides which tiles count.
+    White noise of variance v has 20 v, rounding to whole values alone up to 20/12. None without a whole tile.
+    """
+    rows, columns = luminance.shape[0] // SPECKLE_TILE, luminance.shape[1] // SPECKLE_TILE
+    if not rows * columns:
+        return None
+    cut = luminance[: rows * SPECKLE_TILE, : columns * SPECKLE_TILE]
+    tiles = cut.reshape(rows, SPECKLE_TILE, columns, SPECKLE_TILE).swapaxes(1, 2).reshape(-1, *[SPECKLE_TILE] * 2)
+    blocks = SPECKLE_TILE // 4
+    structure = tiles.reshape(-1, blocks, 4, blocks, 4).mean((2, 4)).var((1, 2))
+    flat = np.argsort(structure, kind="stable")[: max(1, round(0.1 * len(tiles)))]
+    y = tiles[flat]
+    middle, sides = y[:, 1:-1, 1:-1], y[:, :-2, 1:-1] + y[:, 2:, 1:-1] + y[:, 1:-1, :-2] + y[:, 1:-1, 2:]
+    return float((sides - 4 * middle).var((1, 2)).mean())

@@ -137,6 +137,11 @@ def seam(context: Context) -> Callable[[Batch], list]:
     return lambda batch: [artefacts.seam_energy(y, period) for y in batch.luminance()]
 
 
+def flat_speckle(context: Context) -> Callable[[Batch], list]:
+    """Measure the variance of the Laplacian in the flattest tiles, in squared grey levels."""
+    return lambda batch: [artefacts.flat_speckle(y) for y in batch.luminance()]
+
+
 def clip_score(context: Context) -> Callable[[Batch], list]:
     """Measure 100 times the cosine between image and prompt."""
     kind = context.config["clip"]["model"]

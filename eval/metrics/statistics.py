@@ -50,6 +50,16 @@ def mean_interval(
     return Estimate(mean, low, high, len(values))
 
 
+def harmonic_interval(
+    values: Sequence[float], groups: Sequence[Hashable], samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Return the harmonic mean of positive values with its percentile bootstrap interval over groups (prompts)."""
+    found = mean_interval(1 / np.asarray(values, np.float64), groups, samples, level, seed)
+    if found.low is None or found.high is None:
+        return Estimate(1 / found.value, None, None, found.n)
+    return Estimate(1 / found.value, 1 / found.high, 1 / found.low, found.n)
+
+
 def quantiles(values: np.ndarray, level: float) -> tuple[float, float]:
     """Return the central interval of the given level."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -71,6 +81,27 @@ def paired_difference(
     if not common:
         return None
     return mean_interval([a[key] - b[key] for key in common], [key[0] for key in common], samples, level, seed)
+
+
+def harmonic_difference(
+    a: Mapping[Key, float], b: Mapping[Key, float], samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Estimate | None:
+    """Return the difference of the harmonic means of a and b over common images, resampled over prompts together."""
+    common = sorted(set(a) & set(b), key=str)
+    if not common:
+        return None
+    names = sorted({key[0] for key in common}, key=str)
+    place = {name: k for k, name in enumerate(names)}
+    inverse, counts = np.zeros((2, len(names))), np.zeros(len(names))
+    for key in common:
+        inverse[:, place[key[0]]] += 1 / a[key], 1 / b[key]
+        counts[place[key[0]]] += 1
+    value = float(np.subtract(*(counts.sum() / inverse.sum(1))))
+    if len(names) < 2:
+        return Estimate(value, None, None, len(common))
+    taken = draws(len(names), samples, seed)
+    means = (taken @ counts) / (inverse @ taken.T)
+    return Estimate(value, *quantiles(means[0] - means[1], level), len(common))
 
 
 def win_rate(

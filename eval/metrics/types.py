@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import Any
 
 DISTANCES = ("fid", "kid", "cmmd")
-KINDS = ("mean", *DISTANCES, "spectrum", "high_frequency")
-"""Kinds of metrics: the mean of a measure, a distance to references, or a difference from their spectra."""
+KINDS = ("mean", *DISTANCES, "spectrum", "high_frequency", "harmonic")
+"""Kinds of metrics: the mean of a measure, a distance to references, a difference from their spectra, or the harmonic
+mean of a measure, which for ratios with equal numerators is the ratio of the totals."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Measure:
     network: str = ""  # the network it runs: config key "features" | "clip.model", or an open_clip name
     weights: tuple[str, ...] = ()  # entries of `eval.metrics.weights` it loads; {key} stands for an option
     settings: tuple[str, ...] = ()  # config keys that change its value
-    needs: tuple[str, ...] = ()  # "prompt", "world" (a caption of the embedded world), "crop", "period", "lattice"
+    needs: tuple[
+        str, ...
+    ] = ()  # "prompt", "world" (caption of the embedded world), "crop", "period", "lattice", "tile"
     preprocessing: str = "RGB uint8 as stored"
     host: str = ""  # "always" computed where images are decoded | "cpu" there unless a GPU is used
     only: str = ""  # the one kind of `network` that can compute it

@@ -14,7 +14,7 @@ import numpy as np
 from ..metrics import fid, mmd
 from ..metrics.moments import flat
 from ..metrics.registry import metrics
-from ..metrics.statistics import Estimate, jackknife_error, paired_difference, quantiles, win_rate
+from ..metrics.statistics import Estimate, harmonic_difference, jackknife_error, paired_difference, quantiles, win_rate
 from ..metrics.types import Metric
 from ..output.markup import align, csv_text
 from ..output.numbers import measured
@@ -74,7 +74,8 @@ class Comparison:
         options = _options(row)
         sampling = options["samples"], options["level"], options["seed"]
         win = win_rate(a, b, entry.higher_is_better, *sampling)
-        return Pair(row, base, metric, paired_difference(a, b, *sampling), win)
+        difference = harmonic_difference if entry.kind == "harmonic" else paired_difference
+        return Pair(row, base, metric, difference(a, b, *sampling), win)
 
     def _distance(self, row: Row, base: Row, metric: Metric) -> Estimate | None:
         keys = tuple(sorted(set(_keys(row)) & set(_keys(base))))

@@ -12,7 +12,7 @@ import numpy as np
 from ..metrics import artefacts, fid, mmd
 from ..metrics.measures import crop_size
 from ..metrics.registry import measures, metrics
-from ..metrics.statistics import Estimate, mean_interval
+from ..metrics.statistics import Estimate, harmonic_interval, mean_interval
 from ..metrics.types import Metric, title, version
 from ..records.runs import RunImage
 from ..records.schema import Interval, MetricScore
@@ -89,19 +89,21 @@ def _mean(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, A
             "prompt": "the images have no prompts; give prompts=<file>",
             "blocks": "the images have fewer than two blocks of 96 px",
             "spectrum": "references and images differ in size",
+            "tile": "the images are smaller than a tile",
         }
         needs = (*reversed(measures()[metric.measure].needs), metric.measure)
         return {"reason": next((why[need] for need in needs if need in why), "no image has this value")}
     parts = {part: _interval([(g, v[part]) for g, v in rows], config) for part in metric.parts}
     if metric.parts:
         rows = [(g, v["mean"]) for g, v in rows]
-    return {**_interval(rows, config), **({"parts": parts} if parts else {})}
+    interval = harmonic_interval if metric.kind == "harmonic" else mean_interval
+    return {**_interval(rows, config, interval), **({"parts": parts} if parts else {})}
 
 
-def _interval(rows: list[tuple[str, float]], config: dict[str, Any]) -> Interval:
+def _interval(rows: list[tuple[str, float]], config: dict[str, Any], interval=mean_interval) -> Interval:
     options = config["bootstrap"]
     groups, values = zip(*rows, strict=True)
-    return _plain(mean_interval(values, groups, options["samples"], options["level"], options["seed"]))
+    return _plain(interval(values, groups, options["samples"], options["level"], options["seed"]))
 
 
 def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, Any]:
