@@ -14,7 +14,8 @@ CHOICES = {
     "reference.kind": ("world", "folder", "none"),
     "features": ("embedded", "inception", "inception_tf"),
     "reference.resize": ("none", "size"),
-    "reference.filter": ("lanczos", "bicubic", "box"),
+    "reference.filter": ("lanczos", "bicubic", "bilinear", "box"),
+    "patch.places": ("by_prompt", "by_order"),
     "aesthetic.version": ("v1", "v2"),
     "hps.version": ("v2.0", "v2.1"),
     "glcm.variant": ("diffusion4k", "pixverve"),
@@ -92,8 +93,11 @@ def check_values(config: dict) -> None:
         "reference.least",
     ):
         _whole_number(config, key)
-    if option(config, "reference.count") is not None:
-        _whole_number(config, "reference.count")
+    for key in ("reference.count", "patch.resize"):
+        if option(config, key) is not None:
+            _whole_number(config, key)
+    if option(config, "patch.places") == "by_order" and option(config, "patch.resize") is None:
+        raise RequestError("patch.places=by_order needs images of one size; give patch.resize=<pixels>")
     for key in ("patch.size", "kid.subset_size", "repetition.period", "seam.period", "reference.per_prompt"):
         if option(config, key) != "auto":
             _whole_number(config, key)

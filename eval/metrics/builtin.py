@@ -26,7 +26,10 @@ MEASURES = (
         network="features",
         needs=("crop",),
         settings=("patch.size", "patch.count", "patch.seed"),
-        preprocessing="crops as stored, places drawn from patch.seed, prompt id and seed; then as features",
+        later=(("patch.places", "by_prompt"), ("patch.resize", None)),
+        preprocessing="crops as stored or, with patch.resize, of the image resampled to that square (Lanczos); places "
+        "drawn from patch.seed, prompt id and seed, or with patch.places=by_order one image after the other; "
+        "then as features",
     ),
     Measure(
         "spectrum",

@@ -23,6 +23,7 @@ class Batch:
     images: np.ndarray  # uint8 [B, H, W, 3]
     keys: list[tuple[str, int]]
     prompts: list[str | None]
+    numbers: list[int] = field(default_factory=list)  # places in the set of images
     memo: dict[str, Any] = field(default_factory=dict)
 
     def tensor(self):
@@ -106,13 +107,21 @@ def patches(context: Context) -> Callable[[Batch], list]:
 
     patch, size = context.config["patch"], crop_size(context.config, context.native)
     network = context.network(context.config["features"])
+    ordered = None
+    if patch["places"] == "by_order":
+        ordered = images.ordered_places(patch["resize"] - size, patch["count"], patch["seed"])
 
     def compute(batch: Batch) -> list:
         rows = []
-        if min(batch.images.shape[1:3]) < size:
+        if (patch["resize"] or min(batch.images.shape[1:3])) < size:
             return [None] * len(batch.keys)
-        for pixels, key in zip(batch.images, batch.keys, strict=True):
-            cut = images.crops(pixels, size, patch["count"], patch["seed"], key)
+        for pixels, key, number in zip(batch.images, batch.keys, batch.numbers, strict=True):
+            if patch["resize"]:
+                pixels = images.squared(pixels, patch["resize"])
+            if ordered:
+                cut = images.cut(pixels, size, ordered(number))
+            else:
+                cut = images.crops(pixels, size, patch["count"], patch["seed"], key)
             rows.append(network.image(torch.from_numpy(np.ascontiguousarray(cut.transpose(0, 3, 1, 2)))))
         return list(torch.stack(rows).float().cpu().numpy())
 

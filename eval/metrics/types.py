@@ -30,6 +30,9 @@ class Measure:
     network: str = ""  # the network it runs: config key "features" | "clip.model", or an open_clip name
     weights: tuple[str, ...] = ()  # entries of `eval.metrics.weights` it loads; {key} stands for an option
     settings: tuple[str, ...] = ()  # config keys that change its value
+    later: tuple[
+        tuple[str, Any], ...
+    ] = ()  # such keys that came later, with defaults that leave its identity as it was
     needs: tuple[
         str, ...
     ] = ()  # "prompt", "world" (caption of the embedded world), "crop", "period", "lattice", "tile"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -241,4 +242,33 @@ def crops(image: np.ndarray, size: int, count: int, seed: int, key: tuple[str, i
     places = np.random.default_rng(words).random((count, 2))
     tops = np.floor(places[:, 0] * (height - size + 1)).astype(int)
     lefts = np.floor(places[:, 1] * (width - size + 1)).astype(int)
-    return np.stack([image[t : t + size, x : x + size] for t, x in zip(tops, lefts, strict=True)])
+    return cut(image, size, np.stack([tops, lefts], 1))
+
+
+def ordered_places(room: int, count: int, seed: int) -> Callable[[int], np.ndarray]:
+    """Return a function that gives the places [count, 2] (top, left) in pixels of the crops of image `number`.
+
+    Python's generator is seeded once and draws the places of all images in order, both ends of 0..room included, as
+    PixVerve-Bench does (HaojunChen663/PixVerve-95K, eval/metrics.py). So images of equal number have equal places.
+    """
+    generator = random.Random(seed)
+    drawn: list[list[list[int]]] = []
+
+    def places(number: int) -> np.ndarray:
+        while len(drawn) <= number:
+            drawn.append([[generator.randint(0, room) for _ in range(2)] for _ in range(count)])
+        return np.array(drawn[number])
+
+    return places
+
+
+def squared(image: np.ndarray, side: int) -> np.ndarray:
+    """Resample an image uint8 [H, W, 3] to a square by Lanczos. Its aspect ratio is not kept."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def cut(image: np.ndarray, size: int, places: np.ndarray) -> np.ndarray:
+    """Cut crops [count, size, size, 3] at places [count, 2] (top, left) in pixels."""
+    return np.stack([image[top : top + size, left : left + size] for top, left in places])

@@ -29,6 +29,7 @@ class Item:
     key: tuple[str, int]
     prompt: str | None = None
     pixels: int = 2**20  # about; larger for an item that takes longer than decoding
+    number: int = 0  # its place in the set
 
 
 @dataclass
@@ -70,6 +71,7 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
             needed = f"{measure.network}={measure.only}"
             reasons[name] = f"{name} can be read by the {measure.only} scorer only ({needed})"
             continue
+        settings |= {key: option(config, key) for key, default in measure.later if option(config, key) != default}
         network = (kind, sources[kind].weights) if kind else None
         loaded |= files
         rest = [list(files.values())] if files else []
@@ -140,7 +142,8 @@ def collect(
             for names in sorted({tuple(here[i]) for i in places if here[i]}):
                 group = [k for k, i in enumerate(places) if tuple(here[i]) == names]
                 rows = [items[places[k]] for k in group]
-                batch = Batch(array[group], [row.key for row in rows], [row.prompt for row in rows])
+                about = [row.key for row in rows], [row.prompt for row in rows], [row.number for row in rows]
+                batch = Batch(array[group], *about)
                 for name in names:
                     if name not in functions:
                         functions[name] = measures()[name].function()(context)
@@ -165,7 +168,7 @@ def _task(
     item: Item, names: tuple[str, ...], options: tuple[str, int | None], keep: bool
 ) -> tuple[np.ndarray, dict[str, Any]]:
     image = item.load()
-    batch = Batch(image[None], [item.key], [item.prompt])
+    batch = Batch(image[None], [item.key], [item.prompt], [item.number])
     values = {name: _host_function(name, *options)(batch)[0] for name in names}
     return image if keep else NOTHING, values
 

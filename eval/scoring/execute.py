@@ -11,7 +11,7 @@ import numpy as np
 from ..metrics.registry import measures
 from ..records import images
 from ..records.files import read_arrays
-from ..records.schema import ScoreBlock
+from ..records.schema import ScoreBlock, ScoreRow
 from ..records.scores import score_rows, write_scores
 from . import references
 from .aggregate import Scored
@@ -26,7 +26,11 @@ def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
     values = _kept(job)
     wanted = [[name for name in usable if name not in kept] for kept in values]
     pixels = size[0] * size[1] if size else 2**20
-    items = [Item(partial(images.read, p.path, p.sha, size), p.key, p.prompt, pixels) for p in run.images]
+    numbers = np.cumsum([bool(sha) for sha in job.shas]) - 1  # among the files that are there
+    items = [
+        Item(partial(images.read, p.path, p.sha, size), p.key, p.prompt, pixels, int(number))
+        for p, number in zip(run.images, numbers, strict=True)
+    ]
     found, damaged = collect(items, wanted, job.setting.context(), run.name if progress else "")
     for kept, new in zip(values, found, strict=True):
         kept.update(new)
@@ -50,6 +54,8 @@ def _kept(job: Job) -> list[dict[str, Any]]:
     folder, identities = job.run.folder, job.setting.identities
     same = [name for name in job.usable if job.old.get("measures", {}).get(name) == identities[name]]
     rows = {row["sha256"]: row for row in score_rows(folder, job.protocol)}
+    if job.config["patch"]["places"] == "by_order" and not _is_same_set(job, list(rows.values())):
+        same = [name for name in same if name != "patches"]
     arrays = read_arrays(folder / f"features-{job.protocol}.npz")
     place = {str(sha): i for i, sha in enumerate(arrays.get("sha256", []))}
     found: list[dict[str, Any]] = []
@@ -67,3 +73,11 @@ def _kept(job: Job) -> list[dict[str, Any]]:
             elif name in row["values"]:
                 kept[name] = row["values"][name]
     return found
+
+
+def _is_same_set(job: Job, rows: list[ScoreRow]) -> bool:
+    """Return whether the images are those of the stored scores, under the same names, so that their order is too."""
+    here = {job.run.file_of(image): image.key for image, sha in zip(job.run.images, job.shas, strict=True) if sha}
+    return set(here) == set(job.old["files"]) and all(
+        here.get(row["file"]) == (row["prompt_id"], row["seed"]) for row in rows
+    )

@@ -118,8 +118,10 @@ def _misfit(name: str, run: Run, setting: Setting) -> str:
     if not size:
         return ""
     if "crop" in needs:
-        crop = crop_size(config, native)
-        if min(size) < crop or max(size) == crop:
+        crop, square = crop_size(config, native), config["patch"]["resize"]
+        if square and square <= crop:
+            return f"patch.resize={square} is no larger than a crop of {crop} px"
+        if not square and (min(size) < crop or max(size) == crop):
             return f"the image is no larger than a crop of {crop} px"
     if "period" in needs and max(size) < 2 * base_period(config, native):
         return "the image is smaller than two base periods"

@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Pat
     reduce = options["filter"] if options["resize"] == "size" else ""
     if reduce and run.width is None:
         raise NoReferenceError("references can't be reduced to images of several sizes (reference.resize=size)")
-    shas = sorted(known_digests(files, cache / "references" / "files.json"))
+    shas = known_digests(files, cache / "references" / "files.json")
+    if setting.config["patch"]["places"] == "by_prompt":
+        shas = sorted(shas)
     identity = digest(["folder", SCHEMA, shas, reduce, run.width, run.height, _settings(setting)])
     return ReferencePlan(identity, "folder", len(files), run.width or 0, run.height or 0, files=files, reduce=reduce)
 
@@ -181,14 +184,18 @@ def _items(plan: ReferencePlan) -> list[Item]:
     size = plan.width, plan.height
     if plan.reduce:
         return [
-            Item(partial(images.reduced, path, size, plan.reduce), (str(path), 0), None, 2**22) for path in plan.files
+            Item(partial(images.reduced, path, size, plan.reduce), (str(path), 0), None, 2**22, number)
+            for number, path in enumerate(plan.files)
         ]
     if plan.kind == "folder":
-        return [Item(partial(images.read, path), (str(path), 0)) for path in plan.files]
+        return [
+            Item(partial(images.read, path), (str(path), 0), number=number) for number, path in enumerate(plan.files)
+        ]
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + plan.per_prompt)
     slow = 4 * plan.width * plan.height  # a render takes longer than decoding
     return [
-        Item(partial(render, text, seed, *size), (text, seed), text, slow) for text in plan.captions for seed in seeds
+        Item(partial(render, text, seed, *size), (text, seed), text, slow, number)
+        for number, (text, seed) in enumerate(product(plan.captions, seeds))
     ]
 
 
