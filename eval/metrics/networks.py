@@ -19,7 +19,11 @@ from . import weights
 from .weights import MissingWeightsError
 
 EMBEDDED = Path(embedded.__file__).parent / "weights" / "scorer"
-OPENAI = {"ViT-L-14-quickgelu": "clip-vit-l-14", "RN50-quickgelu": "clip-rn50"}
+OPENAI = {
+    "ViT-L-14-quickgelu": "clip-vit-l-14",
+    "ViT-B-16-quickgelu": "clip-vit-b-16",
+    "RN50-quickgelu": "clip-rn50",
+}
 """open_clip's names of OpenAI's models, whose files are in the catalogue of weights."""
 INCEPTION = {"inception": True, "inception_tf": False}
 """Whether the resize to 299 px is antialiased (torchmetrics) or not (TensorFlow, pytorch-fid)."""

@@ -1,7 +1,7 @@
 """Measure texture as two public benchmarks do: the GLCM score, and how far JPEG compresses an image.
 
-Both rise with detail and with noise alike. Diffusion-4K (arXiv 2503.18352, its evaluation script) prints both,
-PixVerve-Bench (arXiv 2605.20147, its evaluation script) the GLCM score in a form of its own.
+Both rise with detail and with noise alike. Diffusion-4K (arXiv 2506.01331, zhang0jhon/diffusion-4k) prints both,
+PixVerve-Bench (arXiv 2605.20147, HaojunChen663/PixVerve-95K) the GLCM score in a form of its own.
 """
 
 from __future__ import annotations

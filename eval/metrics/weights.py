@@ -61,6 +61,14 @@ WEIGHTS: dict[str, Weights] = {
             "CLIP score, CMMD and aesthetic: OpenAI's ViT-L/14",
         ),
         Weights(
+            "clip-vit-b-16",
+            "ViT-B-16.pt",
+            f"{CLIP}/5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt",
+            "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+            "351 MB",
+            "CLIP score of eval=aesthetic4k and pixverve: OpenAI's ViT-B/16",
+        ),
+        Weights(
             "clip-rn50",
             "RN50.pt",
             f"{CLIP}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",

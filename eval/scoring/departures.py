@@ -9,7 +9,7 @@ from ..records.runs import Run
 from ..records.schema import ScoreBlock
 
 UNKNOWN = "unknown"
-NOT_OPTIONS = ("title", "models", "sizes", "added", "missing", "ours", "notes")
+NOT_FACTS = ("title", "added", "missing", "ours", "notes")
 
 
 def departures(run: Run, config: dict[str, Any], prompts: int) -> list[str]:
@@ -21,14 +21,14 @@ def departures(run: Run, config: dict[str, Any], prompts: int) -> list[str]:
     if paper["count"] != UNKNOWN and prompts not in paper["count"]:
         found.append(f"{prompts} prompts and not {_either(paper['count'])}")
     size = f"{run.width}x{run.height}" if run.width else "several sizes"
-    if size not in paper["sizes"]:
+    if paper["sizes"] != UNKNOWN and size not in paper["sizes"]:
         found.append(f"{size} and not {_either(paper['sizes'])}")
     for key in ("steps", "guidance"):
         ours = run.identity.get(key)
         if paper[key] != UNKNOWN and ours is not None and float(ours) != float(paper[key]):
             found.append(f"{key} {ours:g} and not {paper[key]:g}")
     model = str((run.identity.get("model") or {}).get("id", ""))
-    if not any(name.lower() in model.lower() for name in paper["models"]):
+    if paper["models"] != UNKNOWN and not any(name.lower() in model.lower() for name in paper["models"]):
         found.append(f"{model or 'an unnamed model'} and not {_either(paper['models'])}")
     return found
 
@@ -38,7 +38,7 @@ def unstated(config: dict[str, Any]) -> dict[str, Any]:
     paper = config.get("paper")
     if not paper:
         return {}
-    facts = {key: UNKNOWN for key, value in paper.items() if key not in NOT_OPTIONS and value == UNKNOWN}
+    facts = {key: UNKNOWN for key, value in paper.items() if key not in NOT_FACTS and value == UNKNOWN}
     return facts | {key: option(config, key) for key in paper["ours"]}
 
 

@@ -4,22 +4,34 @@ import csv
 import json
 from pathlib import Path
 
+import open_clip
 import pytest
 from eval_store import make_run
 
+from eval.metrics import networks
 from eval.metrics.registry import metrics
 from eval.metrics.types import option
+from eval.metrics.weights import WEIGHTS
 from eval.protocols import CONF, load_protocol, protocols
 from eval.records.runs import Run
 from eval.scoring import departures
 from eval.scoring.command import main
 from sega.errors import RequestError
 
-PAPERS = {"sega": "SEGA", "area": "AReA", "dype": "DyPE", "ultraimage": "UltraImage", "hiflow": "HiFlow"}
+PAPERS = {
+    "sega": "SEGA",
+    "area": "AReA",
+    "dype": "DyPE",
+    "ultraimage": "UltraImage",
+    "hiflow": "HiFlow",
+    "resdit": "ResDiT",
+}
+BENCHMARKS = {"aesthetic4k": "zhang0jhon/diffusion-4k", "pixverve": "HaojunChen663/PixVerve-95K"}
 OURS = {
     "FID": "fid",
     "KID": "kid",
     "patch_FID": "patch_fid",
+    "patch_KID": "patch_kid",
     "CLIP_score": "clip_score",
     "ImageReward": "imagereward",
     "PickScore": "pickscore",
@@ -65,6 +77,47 @@ def test_what_is_unknown_is_marked_and_settable(name):
         assert option(load_protocol(name, [f"{key}={others.get(key, 7)}"]), key) == others.get(key, 7)
     with pytest.raises(RequestError, match="unknown option paper.stepps; did you mean 'steps'"):
         load_protocol(name, ["paper.stepps=3"])
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_names_its_code_and_what_is_chosen_here(name):
+    config = load_protocol(name)
+    assert BENCHMARKS[name] in (CONF / "eval" / f"{name}.yaml").read_text()
+    assert set(config["metrics"]) <= set(metrics()) and set(config["paper"]["added"]) <= set(config["metrics"])
+    told = departures.unstated(config)
+    assert set(config["paper"]["ours"]) | {"models", "count", "guidance"} <= set(told)
+    run = Run(Path("x"), "any", "sega", 4096, 4096, "h", {"model": {"id": "any"}, "steps": 50}, {}, [])
+    assert departures.departures(run, config, 7) == []
+    others = {"reference.path": "photos", "patch.resize": 512, "glcm.jpeg": "true"}
+    for key in config["paper"]["ours"]:
+        assert str(option(load_protocol(name, [f"{key}={others[key]}"]), key)).lower() == str(others[key])
+
+
+def test_benchmarks_are_settings_of_their_public_code():
+    pixverve, aesthetic = load_protocol("pixverve"), load_protocol("aesthetic4k")
+    assert pixverve["patch"] == {"size": 299, "count": 20, "seed": 42, "places": "by_order", "resize": 4096}
+    assert [c["glcm"] for c in (aesthetic, pixverve)] == [
+        {"variant": "diffusion4k", "jpeg": True},
+        {"variant": "pixverve", "jpeg": False},
+    ]
+    assert {c["clip"]["model"] for c in (aesthetic, pixverve)} == {"ViT-B-16-quickgelu"}
+    assert set(networks.OPENAI) <= set(open_clip.list_models()) and set(networks.OPENAI.values()) <= set(WEIGHTS)
+    assert departures.departures(
+        Run(Path("x"), "any", "sega", 1024, 1024, "h", {"steps": 28}, {}, []), aesthetic, 195
+    ) == ["1024x1024 and not 2048x2048 or 4096x4096", "steps 28 and not 50"]
+
+
+def test_a_run_is_scored_under_pixverve(tmp_path):
+    """With the embedded scorer for its networks and a smaller square; the rest is the protocol."""
+    run = make_run(tmp_path / "runs", "vanilla", (352, 320), prompts=3, noise=5)
+    photos = make_run(tmp_path / "photos", "vanilla", (400, 330), prompts=3, noise=3)
+    words = [f"store={tmp_path / 'runs'}", f"cache={tmp_path / 'cache'}", f"reference.path={photos}"]
+    scorer = ["features=embedded", "clip.model=embedded", "bootstrap.distance_samples=2", "patch.resize=320"]
+    assert main([*words, *scorer, "eval=pixverve", "metrics=[patch_fid,clip_score,glcm]"]) == 0
+    found = json.loads((run / "scores.json").read_text())["protocols"]["pixverve"]["metrics"]
+    assert found["patch_fid"]["title"] == "patch-FID (20×299 px)" and found["patch_fid"]["crops"] == 20
+    assert found["patch_fid"]["value"] > 0 and found["patch_fid"]["n_reference"] == 3
+    assert found["glcm"]["title"] == "GLCM (pixverve)" and 0 < found["glcm"]["value"] < 4
 
 
 def test_hydra_composes_every_protocol_as_the_evaluation_does():
