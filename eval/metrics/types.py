@@ -30,12 +30,10 @@ class Measure:
     network: str = ""  # the network it runs: config key "features" | "clip.model", or an open_clip name
     weights: tuple[str, ...] = ()  # entries of `eval.metrics.weights` it loads; {key} stands for an option
     settings: tuple[str, ...] = ()  # config keys that change its value
-    later: tuple[
-        tuple[str, Any], ...
-    ] = ()  # such keys that came later, with defaults that leave its identity as it was
-    needs: tuple[
-        str, ...
-    ] = ()  # "prompt", "world" (caption of the embedded world), "crop", "period", "lattice", "tile"
+    # settings that came later, with the defaults that leave its identity as it was
+    later: tuple[tuple[str, Any], ...] = ()
+    # "prompt", "world" (a caption of the embedded world), "crop", "period", "lattice", "tile"
+    needs: tuple[str, ...] = ()
     preprocessing: str = "RGB uint8 as stored"
     host: str = ""  # "always" computed where images are decoded | "cpu" there unless a GPU is used
     only: str = ""  # the one kind of `network` that can compute it
