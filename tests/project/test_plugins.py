@@ -124,8 +124,8 @@ def test_every_check_runs_by_one_line(package):
 
 
 def test_a_check_finds_a_method_that_changes_the_training_size(package):
-    code = METHOD.replace("def stretch", "def axis").replace("scale: float, sigma", "length: int, sigma")
-    package(code.replace("1 + self.share * (scale - 1)", "2"))
+    always = "    def scales(self, grid: tuple[int, int]) -> tuple[float, float]:\n        return 2.0, 2.0\n"
+    package(f"{METHOD}\n{always}")
     with pytest.raises(AssertionError, match="changes positions at the training size"):
         check_method("partly")
 
