@@ -13,6 +13,7 @@ from sega.home import package
 
 COMMANDS = {
     "run": ("", "generate images into a store of runs"),
+    "import": ("eval.import", "a folder of images from elsewhere as a cell of a store"),
     "eval": ("eval.scoring.command", "score the runs of a store"),
     "report": ("eval.report.command", "tables, figures and a gallery of scored runs"),
     "figures": ("eval.figures.command", "one figure"),

@@ -25,6 +25,7 @@ CACHE = (CLONE or Path()) / "results" / "cache"
 IN_CLONE = {
     "run": "python run.py",
     "eval": "python -m eval",
+    "import": "python -m eval.import",
     "report": "python -m eval.report",
     "figures": "python -m eval.figures",
     "gallery": "python -m eval.gallery",

@@ -122,6 +122,8 @@ def _blocks(run: Run, protocol: str | None) -> list[Row]:
                 row.notes.append(f"scores cover {covered} of {len(run.images)} images; run {command_line('eval')}")
             if block["damaged"]:
                 row.notes.append(f"{len(block['damaged'])} damaged images left out")
+            if run.is_imported:
+                row.notes.append("images from elsewhere, imported")
             found.append(row)
     return found
 
@@ -149,6 +151,10 @@ def label(rows: list[Row]) -> None:
         row.label = f"{RENDERS} for N={row.block['n']}" if row.is_reference and row.group[:2] in several else plain
         groups.setdefault((*row.group, row.label), []).append(row)
     for same in groups.values():
+        if len(same) > 1:  # a store has one imported cell of a model, method and size
+            for row in [row for row in same if row.run.is_imported]:
+                row.label += " [imported]"
+                same.remove(row)
         if len(same) > 1:
             flat = [_flatten(row.run.identity) for row in same]
             keys = sorted({key for item in flat for key in item if not key.startswith("method.")})

@@ -74,6 +74,11 @@ class Run:
         model = self.identity.get("model")
         return isinstance(model, dict) and model.get("id") == EMBEDDED_ID
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether the images came from elsewhere (`eval.records.imported`)."""
+        return bool(self.identity.get("imported"))
+
     def file_of(self, image: RunImage) -> str:
         """Return the path of an image relative to the folder of the run."""
         return str(image.path.relative_to(self.folder))

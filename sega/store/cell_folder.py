@@ -169,10 +169,18 @@ class RunFolder:
 
     def add(self, file: str, image: Image, about: Mapping[str, Any]) -> ImageRow:
         """Write a PIL image, then its row: `about`, the name of the file and its hash."""
-        row = {**about, "file": file}
         with atomic(self.path / file) as scratch:
-            png.save(image, scratch, {"cell": self.hash, **row})
-        row["sha256"] = file_sha(self.path / file)
+            png.save(image, scratch, {"cell": self.hash, **about, "file": file})
+        return self._enter(file, about)
+
+    def adopt(self, file: str, content: bytes, about: Mapping[str, Any]) -> ImageRow:
+        """Write a finished PNG as it is, then its row. The image does not carry the row."""
+        with atomic(self.path / file) as scratch:
+            scratch.write_bytes(content)
+        return self._enter(file, about)
+
+    def _enter(self, file: str, about: Mapping[str, Any]) -> ImageRow:
+        row = {**about, "file": file, "sha256": file_sha(self.path / file)}
         append_row(self.rows_file, self.claims, row)
         if file in self._read(self.failed_file):
             drop_rows(self.failed_file, self.claims, file)

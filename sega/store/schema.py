@@ -1,7 +1,8 @@
 """Declare the records of a store: the content, unit and absence of each key. docs/records.md is made from this.
 
-`images.jsonl` has an `ImageRow` a line, `failed.jsonl` a `FailedRow`, `<image>.steps.jsonl` a `StepRow`. `run.json` is
-a `RunRecord`, `base.json` a `BaseRecord`. Keys that are not `NotRequired` are always there.
+`images.jsonl` has an `ImageRow` a line (an `ImportedRow` in a cell of imported images), `failed.jsonl` a `FailedRow`,
+`<image>.steps.jsonl` a `StepRow`. `run.json` is a `RunRecord`, `base.json` a `BaseRecord`. Keys that are not
+`NotRequired` are always there.
 """
 
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -34,6 +35,24 @@ class ImageRow(TypedDict):
     query: NotRequired[Annotated[list[float], "Image point (x, y) of `record=attention`, 0 to 1; only with `record`."]]
 
 
+class ImportedRow(TypedDict):
+    """An image from elsewhere (`python -m eval.import`): a line of `images.jsonl`. What is not known is absent."""
+
+    file: Annotated[str, "File name of the image in the folder of its cell: `<prompt id>-<seed>.png`."]
+    sha256: Annotated[str, "sha256 of the file; 64 hex digits."]
+    prompt_id: Annotated[str, "Id of the prompt, as a run makes it."]
+    prompt: Annotated[str, "The prompt."]
+    prompt_sha: Annotated[str, "sha256 of the prompt in UTF-8; 64 hex digits."]
+    seed: Annotated[int, "Seed that was given with the image; 0 where none was."]
+    source: Annotated[str, "Where it came from: name of the folder and path in it."]
+    source_sha256: Annotated[str, "sha256 of the file it was; equals `sha256` for a PNG, which is copied as it is."]
+    finished: Annotated[str, "When it was imported; ISO 8601 in UTC."]
+    code: Annotated[Code, "The code that imported it."]
+    seconds: NotRequired[Annotated[float, "Time of the image in seconds, where it was given."]]
+    calls: NotRequired[Annotated[float, "Transformer calls, where they were given."]]
+    peak_memory_mb: NotRequired[Annotated[float, "Peak memory in MB, where it was given."]]
+
+
 class FailedRow(TypedDict):
     """An image that failed: a line of `failed.jsonl`, which goes when the image is made."""
 
@@ -56,7 +75,9 @@ class RunRecord(TypedDict):
     commit: Annotated[str | None, "Commit of the project when the cell was opened; null without git."]
     dirty: Annotated[bool | None, "Whether files differed from the commit; null without git."]
     packages: Annotated[dict[str, str], "Versions of the packages that pixels may depend on; `absent` for one."]
-    device: Annotated[str | None, "Device in words; null where the record was written again for images made before."]
+    device: Annotated[
+        str | None, "Device in words; null for imported images, and where it was written again for images made before."
+    ]
     created: Annotated[str, "When the record was written; ISO 8601 in UTC."]
 
 
