@@ -25,12 +25,14 @@ from ..output.numbers import number
 from ..records.files import digest, write_text
 from ..records.rows import EMBEDDED, Row, is_embedded
 from ..records.runs import Run, RunImage
+from . import vote
 from .opening import opening
 
 HELP = """usage: python -m eval.gallery [key=value ...]
 
 Writes a folder of plain HTML that opens from disk. Select prompts, methods and sizes, zoom and pan up to four images
-together, or slide between two. It shows scored runs. Images that are in the gallery are not cut again.
+together, or slide between two. It shows scored runs. Images that are in the gallery are not cut again. vote.html beside
+it is a blind comparison of two images at a time, whose votes python -m eval.votes reads.
 
   python -m eval.gallery
   python -m eval.gallery model=tiny out=results/gallery
@@ -73,6 +75,7 @@ def build(rows: list[Row], out: Path, workers: int) -> Made:
     for path, why in missing.items():
         print(f"warning: {path} {why}; left out", file=sys.stderr)
     changed = write_page(data(rows, set(missing)), out)
+    changed = vote.write(vote.data(rows, set(missing), identity, levels, TILE), out) or changed
     return Made([out / "index.html"], fresh=bool(cut or changed))
 
 
