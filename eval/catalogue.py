@@ -13,7 +13,7 @@ from typing import Any
 
 from .metrics import weights
 from .metrics.networks import find
-from .metrics.registry import measures, metrics
+from .metrics.registry import is_voted, measures, metrics
 from .metrics.types import Measure, title, version
 from .options import command, split_words
 from .output.markup import align
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
 def table(config: dict[str, Any]) -> str:
     """Return a table with one row per metric. The metrics of the protocol are first."""
     body = []
-    for name in dict.fromkeys([*config["metrics"], *metrics()]):
+    for name in dict.fromkeys([*config["metrics"], *(name for name in metrics() if not is_voted(name))]):
         metric = metrics()[name]
         measure = measures()[metric.measure]
         better = ("higher" if metric.higher_is_better else "lower") if metric.ranked else "see docs"

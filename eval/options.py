@@ -13,7 +13,8 @@ from sega.home import as_typed, command_line
 
 from .protocols import protocols
 from .records.rows import Row, load_rows
-from .records.runs import forget_warnings
+from .records.runs import forget_warnings, warn
+from .votes.summary import add_column
 
 SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
   cache    results/cache    folder where python -m eval stores rendered references
@@ -70,6 +71,8 @@ def scored(options: dict[str, Any]) -> list[Row]:
     )
     for run in unscored:
         print(f"not scored yet: {run.name}; run {command_line('eval')}", file=sys.stderr)
+    chosen = any(options[key] for key in ("model", "method", "eval"))  # then votes on other runs are no surprise
+    add_column(rows, Path(options["store"]), (lambda line: None) if chosen else warn)
     return rows
 
 

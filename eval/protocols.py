@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sega.errors import RequestError, near
-from sega.home import CONF
+from sega.home import CONF, command_line
 
 from .metrics.types import option
 
@@ -73,13 +73,15 @@ def _check_keys(changes: dict, known: dict, prefix: str) -> None:
 
 def check_values(config: dict) -> None:
     """Raise RequestError if a value of a protocol is not valid."""
-    from .metrics.registry import is_metric, metrics
+    from .metrics.registry import is_metric, is_voted, metrics
 
     if not isinstance(config["metrics"], list):
         raise RequestError(f"metrics={config['metrics']} must be a list such as metrics=[fid,kid]")
     for name in config["metrics"]:
         if not isinstance(name, str) or not is_metric(name):
             raise RequestError(f"unknown metric {name!r}{near(name, metrics())}")
+        if is_voted(name):
+            raise RequestError(f"metrics: {name} is made of votes, not of images; {command_line('votes')} reads them")
     for key, allowed in CHOICES.items():
         if option(config, key) not in allowed:
             raise RequestError(f"{key}={option(config, key)} is not allowed{near(option(config, key), allowed)}")

@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("eval.report.command", "tables, figures and a gallery of scored runs"),
     "figures": ("eval.figures.command", "one figure"),
     "gallery": ("eval.gallery.page", "a folder of HTML that opens from disk"),
+    "votes": ("eval.votes.command", "win rates and scores from votes on pairs of images"),
     "published": ("eval.published.command", "the values of the papers beside ours"),
     "export": ("eval.export", "all images and all cells as two Parquet files"),
     "track": ("eval.track", "send scores to a dashboard"),

@@ -29,6 +29,7 @@ IN_CLONE = {
     "report": "python -m eval.report",
     "figures": "python -m eval.figures",
     "gallery": "python -m eval.gallery",
+    "votes": "python -m eval.votes",
     "published": "python -m eval.published",
     "track": "python -m eval.track",
     "catalogue": "python -m eval.catalogue",

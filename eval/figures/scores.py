@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..metrics.registry import metrics
+from ..metrics.types import VOTES
 from ..output.manifest import NothingError
 from ..records.rows import RENDERS, Row
 
@@ -89,7 +90,7 @@ def _title(axis, name: str, rows: list[Row]) -> None:
     better = "higher is better" if metrics()[name].higher_is_better else "lower is better"
     titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
     counts = sorted({row.cell(name)["n"] for row in rows if "value" in row.cell(name)}, reverse=True)
-    shown = f", N={', '.join(map(str, counts))}" if metrics()[name].kind == "fid" else ""
+    shown = f", N={', '.join(map(str, counts))}" if metrics()[name].kind in ("fid", VOTES) else ""
     advice = better if metrics()[name].ranked else "compare with the true renders"
     axis.set_title(f"{titles[0]}{shown} ({advice})", fontsize=9)
     axis.grid(axis="y", linewidth=0.4, alpha=0.5)

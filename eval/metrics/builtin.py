@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .types import Measure, Metric
+from .types import VOTES, Measure, Metric
 
 FULL = "RGB in 0..1 at stored resolution"
 MIDDLE = "antialiased bicubic, shorter side 224 px, rounded, the middle kept"
@@ -388,4 +388,14 @@ METRICS = (
         detail=" {hps.version}",
     ),
     Metric("imagereward", "ImageReward", "1", True, "", "imagereward", "mean", about="v1.0"),
+    Metric(
+        "preference",
+        "preference (BT)",
+        "1",
+        True,
+        "",
+        "",
+        VOTES,
+        about="Bradley-Terry score of votes on pairs of images: log odds, mean 0 over these methods; N counts votes",
+    ),
 )

@@ -12,7 +12,7 @@ from sega import plugins
 from sega.errors import shortened
 
 from . import builtin
-from .types import KINDS, Measure, Metric
+from .types import KINDS, VOTES, Measure, Metric
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -31,6 +31,11 @@ def metrics() -> dict[str, Metric]:
 def is_metric(name: str) -> bool:
     """Whether there is a metric of this name. Other packages are only looked at where none is built in."""
     return any(item.name == name for item in builtin.METRICS) or name in metrics()
+
+
+def is_voted(name: str) -> bool:
+    """Whether a metric is made of votes and can't be scored."""
+    return any(item.name == name and item.kind == VOTES for item in builtin.METRICS)
 
 
 @cache

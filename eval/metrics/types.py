@@ -17,6 +17,8 @@ DISTANCES = ("fid", "kid", "cmmd")
 KINDS = ("mean", *DISTANCES, "spectrum", "high_frequency", "harmonic")
 """Kinds of metrics: the mean of a measure, a distance to references, a difference from their spectra, or the harmonic
 mean of a measure, which for ratios with equal numerators is the ratio of the totals."""
+VOTES = "votes"
+"""Kind of the metric that is no measure of images: `eval.votes` makes it of votes when a table is read."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def inputs(rows: Iterable, options: Any, more: Iterable[Path] = ()) -> str:
     source = [path for pattern in patterns for path in sorted(package.rglob(pattern))]
     found = {row.run.folder / name for row in rows for name in RECORDS}
     files = [(str(path), file_digest(path)) for path in sorted(found | set(more)) if path.is_file()]
-    return digest([options, file_digest(*source), files])
+    votes = [row.block["metrics"].get("preference") for row in rows]
+    return digest([options, file_digest(*source), files, votes])
 
 
 def part(out: Path, name: str, state: str, make: Callable[[Made], None], force: bool = False) -> Made:

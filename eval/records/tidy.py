@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..votes.summary import add_column
 from .rows import Row, load_rows
+from .runs import warn
 
 if TYPE_CHECKING:
     import pandas
@@ -28,6 +30,7 @@ def frame(
     where `python -m eval` stores held-out renders.
     """
     rows, _ = load_rows(Path(store), Path(cache), model, method, protocol)
+    add_column(rows, Path(store), warn)
     return tidy(rows)
 
 

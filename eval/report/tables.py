@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..metrics.registry import metrics
+from ..metrics.types import VOTES
 from ..output.markup import BOOKTABS, align, booktabs, csv_text, tex
 from ..output.numbers import with_interval
 from ..records.rows import EMBEDDED, Row, grouped, is_embedded
@@ -104,7 +105,7 @@ def cell_text(row: Row, name: str, notes: dict[str, int]) -> str:
     if "value" not in cell:
         return f"– ({_note(cell['reason'], notes)})"
     text = with_interval(cell, cell["digits"])
-    if metrics()[name].kind == "fid":
+    if metrics()[name].kind in ("fid", VOTES):
         text += f" (N={cell['n']})"
     return text + (f" ({_note(cell['warning'], notes)})" if "warning" in cell else "")
 

@@ -11,7 +11,7 @@ from sega.errors import RequestError, check_folder
 from sega.home import command_line
 from sega.store.cell_folder import run_folders
 
-from ..metrics.registry import metrics
+from ..metrics.registry import is_voted, metrics
 from ..options import command, existing, split_words
 from ..protocols import load_protocol, protocols
 from ..records.foreign import left_out, load_folder
@@ -60,7 +60,12 @@ Chosen = tuple[Run, dict[str, Any]]
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    return command(words, lambda: HELP.format(protocols=", ".join(protocols()), metrics=", ".join(metrics())), evaluate)
+    return command(words, _help, evaluate)
+
+
+def _help() -> str:
+    names = [name for name in metrics() if not is_voted(name)]
+    return HELP.format(protocols=", ".join(protocols()), metrics=", ".join(names))
 
 
 def evaluate(words: list[str]) -> int:

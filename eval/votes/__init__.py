@@ -1,0 +1,1 @@
+"""Votes of people or of a model judge on pairs of images: `python -m eval.votes`."""
