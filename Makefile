@@ -53,7 +53,7 @@ MODEL   ?= tiny
 SIZES   ?= 192x192 384x384
 LARGE   := $(lastword $(SIZES))
 PAPERS  := sega area dype ultraimage hiflow scalediff resdit
-SOURCES := $(wildcard eval/*.py eval/*/*.py eval/gallery/web/* eval/published/*.csv)
+SOURCES := $(wildcard eval/*.py eval/*/*.py eval/gallery/web/* eval/published/*.csv $(STORE)/votes/*)
 TABLES  := $(addprefix $(OUT)/table.,md csv tex)
 STEPWISE := $(foreach name,scaling attention spectra,$(OUT)/$(name)-$(MODEL)-$(LARGE).png)
 FIGURES := $(SIZES:%=$(OUT)/grid-$(MODEL)-%.png) $(OUT)/scores-$(MODEL).png $(OUT)/cost-$(MODEL).png $(STEPWISE)
