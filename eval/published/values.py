@@ -116,9 +116,9 @@ def papers() -> dict[str, str]:
 def join(rows: list[Row], values: list[Value] | None = None, protocol: str = "") -> list[Joined]:
     """Group published values by model, size, method and metric, and add our run of the same three.
 
-    If a run was scored under several protocols, the one named `protocol` is used.
+    If a run was scored under several protocols, the one named `protocol` is used. Imported images are not ours.
     """
-    rows = sorted(rows, key=lambda row: row.protocol == protocol)
+    rows = sorted((row for row in rows if not row.run.is_imported), key=lambda row: row.protocol == protocol)
     ours = {(row.run.model, row.size, row.label): row for row in rows}
     groups: dict[tuple[str, str, str, str], list[Value]] = {}
     for value in load() if values is None else values:

@@ -11,8 +11,9 @@ from eval_store import make_scorer
 from PIL import Image
 from small import run as run_line
 
-from eval.records.rows import load_rows
-from eval.records.runs import find_runs
+from eval.published.values import join
+from eval.records.rows import Row, load_rows
+from eval.records.runs import Run, find_runs
 from eval.scoring.command import main as evaluate
 from sega.embedded import world
 from sega.run.prompts import named
@@ -264,6 +265,14 @@ def test_wrong_requests_are_one_line(tmp_path, capsys):
         err = capsys.readouterr().err
         assert message in err.splitlines()[-1], (words, err)
     assert not list((tmp_path / "runs").rglob("*.png"))
+
+
+def test_imported_images_never_stand_as_ours_beside_published_values():
+    about = {"method": {"name": "sega"}, "imported": True}
+    for identity, count in ((about, 0), (about | {"imported": False}, 1)):
+        run = Run(Path(), "flux", "sega", 4096, 4096, "x", identity, {}, [])
+        joined = join([Row(run, "sega", {"metrics": {}}, "sega")])
+        assert len({j.method for j in joined if j.ours}) == count
 
 
 def test_imported_captions_of_the_world_are_scored_and_paired(tmp_path, capsys):
