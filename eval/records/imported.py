@@ -161,7 +161,7 @@ def _fill(place: RunFolder, items: list[_Item], source: str, tell: Callable[[str
     """Copy the images of one size into their cell, those that are not there."""
     from tqdm import tqdm
 
-    done, rows = Done(place.path), place.rows()
+    done = Done(place.path)
     first: dict[str, str] = {}  # file by the hash of its content
     for item in tqdm(items, desc="import", unit="image", leave=False, disable=None, dynamic_ncols=True):
         try:
@@ -172,19 +172,28 @@ def _fill(place: RunFolder, items: list[_Item], source: str, tell: Callable[[str
         sha = sha256(content).hexdigest()
         if (other := first.setdefault(sha, item.where)) != item.where:
             tell(f"{item.where} is the same image as {other}, with another prompt or seed; imported all the same")
-        row: dict[str, Any] = dict(rows.get(item.file, {}))
-        is_whole = place.state(item.file) == "done"
-        if is_whole and row.get("source_sha256") != sha:
-            tell(f"{item.where} is not the image that was imported before for its prompt and seed, which is kept")
-        elif is_whole:
-            done.there += 1
-        else:
-            _copy(place, item, content, source, done, tell)
+        if not _is_there(place, item, sha, done, tell):
+            with place.claim(item.file, wait=True):  # another process may import it meanwhile
+                if not _is_there(place, item, sha, done, tell):
+                    _copy(place, item, content, {"source": f"{source}/{item.where}", "source_sha256": sha}, done, tell)
     return done
 
 
-def _copy(place: RunFolder, item: _Item, content: bytes, source: str, done: Done, tell: Callable[[str], None]) -> None:
-    """Copy one image into its cell, unless another process does so now."""
+def _is_there(place: RunFolder, item: _Item, sha: str, done: Done, tell: Callable[[str], None]) -> bool:
+    """Return whether the cell has an intact image of this prompt and seed. One of another content is told of."""
+    if place.state(item.file) != "done":
+        return False
+    if dict(place.rows()[item.file]).get("source_sha256") == sha:
+        done.there += 1
+    else:
+        tell(f"{item.where} is not the image that was imported before for its prompt and seed, which is kept")
+    return True
+
+
+def _copy(
+    place: RunFolder, item: _Item, content: bytes, origin: dict[str, Any], done: Done, tell: Callable[[str], None]
+) -> None:
+    """Copy one image into its cell."""
     from PIL import Image
 
     try:
@@ -197,23 +206,17 @@ def _copy(place: RunFolder, item: _Item, content: bytes, source: str, done: Done
         "prompt": item.prompt,
         "prompt_sha": text_sha(item.prompt),
         "seed": item.image.seed,
-        "source": f"{source}/{item.where}",
-        "source_sha256": sha256(content).hexdigest(),
+        **origin,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": provenance.code(),
         **item.image.cost,
     }
-    with place.claim(item.file) as claim:
-        if claim is None:
-            tell(f"{item.where} is being imported by another process")
-            return
-        change = _change(content)
-        if change:
-            place.add(item.file, Image.fromarray(pixels), about)
-            done.changes[change] += 1
-        else:
-            place.adopt(item.file, content, about)
-        done.new += 1
+    if change := _change(content):
+        place.add(item.file, Image.fromarray(pixels), about)
+        done.changes[change] += 1
+    else:
+        place.adopt(item.file, content, about)
+    done.new += 1
 
 
 def _change(content: bytes) -> str:

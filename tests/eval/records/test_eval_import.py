@@ -1,6 +1,9 @@
 """Import of folders: every layout, files that can't be used, a second call, and a cell that pairs with ours."""
 
 import json
+import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
@@ -23,6 +26,7 @@ from sega.store.png import carried
 from sega.store.schema import ImportedRow, RunRecord
 from sega.store.upkeep import main as upkeep
 
+ROOT = Path(__file__).parents[3]
 main = import_module("eval.import").main  # a keyword: not for an import statement
 
 
@@ -230,6 +234,22 @@ def test_what_an_interruption_leaves_is_healed_by_the_same_command(tmp_path, wha
         if path.endswith(".png"):
             assert (cell / path).read_bytes() == content
     assert {k: v["sha256"] for k, v in rows(tmp_path).items()} == {k: v["sha256"] for k, v in before.items()}
+
+
+def test_two_imports_at_once_import_each_image_once(tmp_path):
+    for k in range(12):
+        image(tmp_path / "mine" / f"{k:02d}.png", k, (200, 200))
+    (tmp_path / "p.txt").write_text("".join(f"scene {k}\n" for k in range(12)))
+    words = [f"path={tmp_path / 'mine'}", f"prompts={tmp_path / 'p.txt'}", "method=mine", f"store={tmp_path / 'runs'}"]
+    line = [sys.executable, "-m", "eval.import", *words]
+    both = [
+        subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0] and [err for _, err in told] == ["", ""]
+    found = [re.search(r"(\d+) imported, (\d+) already there", out) for out, _ in told]
+    assert sum(int(match[1]) for match in found) == sum(int(match[2]) for match in found) == 12
+    assert len(rows(tmp_path)) == 12 and sound(tmp_path) and sound(tmp_path, "gc")
 
 
 def test_an_image_of_another_store_gives_its_record_away(tmp_path, capsys):
