@@ -76,6 +76,11 @@ def hooks_of(module: torch.nn.Module) -> list[Any]:
     return [registry.hooks[name] for name in registry._hook_order] if registry else []
 
 
+def tensor_version(x: Tensor) -> int:
+    """How often a tensor was changed in place; 0 for one of inference mode, where nobody counts."""
+    return 0 if x.is_inference() else x._version
+
+
 def undivided_classes(transformer: torch.nn.Module) -> list[str]:
     """Names of the classes whose modules have to stay on one device."""
     return list(transformer._no_split_modules or [])

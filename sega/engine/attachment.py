@@ -11,7 +11,6 @@ calls the input projection before `pos_embed`: the hook has seen the tokens when
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,8 +24,9 @@ from sega.engine.clock import Clock
 from sega.engine.flow import Steering
 from sega.engine.patches import Patches, is_patched
 from sega.engine.processors import Processors
-from sega.engine.recorder import Observation, Recorder
+from sega.engine.recorder import Observation, Recorder, read
 from sega.engine.running import RunningCall
+from sega.engine.stopwatch import Stopwatch
 from sega.engine.timeshift import Schedule, pin_shift
 from sega.errors import RequestError
 from sega.loading import parallel
@@ -60,7 +60,7 @@ def attach(
 
 
 class Attachment:
-    """A method on a model. `steps` holds one Step per transformer call of the last generation."""
+    """A method on a model."""
 
     def __init__(
         self,
@@ -79,7 +79,8 @@ class Attachment:
         self.source: PositionSource = method
         if steering is not None and steering.stage.positions is not None:
             self.source = steering.stage.positions
-        self.steps: list[Step] = []
+        self._steps: list[Step] = []
+        self._unread: list[tuple[Step, Stopwatch]] = []
         self.clock = Clock(self.scheduler)
         self.running: RunningCall | None = None
         self.recorder = Recorder(observation, adapter)
@@ -136,6 +137,19 @@ class Attachment:
         if self.steering is not None:
             patches.method(self.scheduler, "step", self.steering.wrap(self.scheduler))
 
+    @property
+    def steps(self) -> list[Step]:
+        """One Step per transformer call of the last generation; what a GPU knows of them is read here."""
+        for step, watch in self._unread:
+            step.seconds = watch.seconds()
+            step.details = {key: read(value) for key, value in step.details.items()}
+        self._unread.clear()
+        return self._steps
+
+    def _forget(self) -> None:
+        self._steps.clear()
+        self._unread.clear()
+
     def remove(self) -> None:
         """Take the method off. Doing it twice is harmless."""
         self.patches.undo()
@@ -149,7 +163,7 @@ class Attachment:
     def _start(self) -> None:
         """A generation begins: the pipeline asks the scheduler for its timesteps."""
         self._check_pipeline()
-        self.steps.clear()
+        self._forget()
         self.clock.start()
 
     def _check_pipeline(self) -> None:
@@ -187,13 +201,14 @@ class Attachment:
         if self.steering is not None:
             call = self.steering.inputs(call)
         samples = self._samples(call)
-        sigma, last = self.adapter.sigma(call), self.steps[-1] if self.steps else None
+        sigma, last = self.adapter.sigma(call), self._steps[-1] if self._steps else None
         index, branch = self.clock.locate(sigma, last)
         if self.clock.begins(sigma, last):
-            self.steps.clear()
+            self._forget()
         branches = self.adapter.branches(branch, len(samples))
+        seen = self.clock.sigma(index) if self.exact_time else sigma
         with self._while_running():
-            outputs = [self._one(sample, index, name) for sample, name in zip(samples, branches, strict=True)]
+            outputs = [self._one(sample, index, seen, name) for sample, name in zip(samples, branches, strict=True)]
         return outputs[0] if len(outputs) == 1 else self.adapter.join(outputs)
 
     def _samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
@@ -221,13 +236,12 @@ class Attachment:
             undo.enter_context(self.adapter.input_layer.register_forward_hook(self._see_tokens))
             yield
 
-    def _one(self, call: dict[str, Any], index: int, branch: str) -> Any:
+    def _one(self, call: dict[str, Any], index: int, sigma: float, branch: str) -> Any:
         """One call that is not divided further, and the measuring pass before it where the method asks for one."""
         grid, stage = self.adapter.grid(call), 0 if self.steering is None else self.steering.index
         places = self.method.text_positions(grid, stage)
         if places != [(0, 0)]:
             call = self.adapter.put_text(call, places)
-        sigma = self.clock.sigma(index) if self.exact_time else self.adapter.sigma(call)
         step = Step(index, sigma, grid, stage, branch, len(call["hidden_states"]), self.clock.sigmas())
         if self.attention is not None and self.attention.probes(step):
             self._check_cache("runs the transformer twice in a step, to measure")
@@ -240,15 +254,14 @@ class Attachment:
         """Run the original call and record it as a step."""
         if "latent" in self.needs or "latent" in self.recorder.record:
             step.latent = _squeeze(self.adapter.latent(call, step.grid).detach())
-        self.steps.append(step)
+        self._steps.append(step)
         self.running = running = RunningCall(self.adapter, self.source, self.method.geometry, step, call)
         self.recorder.begin()
-        started = time.perf_counter()
+        watch = Stopwatch(call["hidden_states"].device)
         out = self.adapter.run(self.original_call, call)
-        if call["hidden_states"].is_cuda:
-            torch.cuda.synchronize(call["hidden_states"].device)
-        step.seconds = time.perf_counter() - started
+        watch.stop()
         self.recorder.keep(step, running.rope, call, out)
+        self._unread.append((step, watch))
         return out
 
     def _see_tokens(self, module: torch.nn.Module, inputs: Any, output: Tensor) -> None:

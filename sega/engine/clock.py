@@ -16,10 +16,11 @@ class Clock:
         self.scheduler = scheduler
         self.driven = False  # whether the scheduler has begun a generation
         self.branch: str | None = None  # "cond" or "uncond", where the pipeline says so
+        self._sigmas: tuple[float, ...] | None = None  # all of this generation, read once
 
     def start(self) -> None:
         """The scheduler begins a generation."""
-        self.driven, self.branch = True, None
+        self.driven, self.branch, self._sigmas = True, None, None
 
     @property
     def begin(self) -> int:
@@ -32,7 +33,9 @@ class Clock:
 
     def sigmas(self) -> tuple[float, ...]:
         """The sigmas of all steps of this generation; empty where no scheduler has begun one."""
-        return tuple(self.scheduler.sigmas[self.begin : -1].tolist()) if self.driven else ()
+        if self._sigmas is None:
+            self._sigmas = tuple(self.scheduler.sigmas[self.begin : -1].tolist()) if self.driven else ()
+        return self._sigmas
 
     def locate(self, sigma: float, last: Step | None) -> tuple[int, str]:
         """Return index (from 0) and branch of a call at `sigma` that follows the call `last`.

@@ -46,6 +46,7 @@ class Steering:
         self.own = correct is not None or stage.windows
         self.x = start  # the latent, where it is our own
         self.done = 0
+        self.sigmas: list[float] = []  # of the scheduler, read once
         self.shifted = -1  # the step whose window shift has been made; two branches share it
 
     def inputs(self, call: dict[str, Any]) -> dict[str, Any]:
@@ -72,8 +73,10 @@ class Steering:
             return result
 
         def advance(model_output, timestep, sample, *args, return_dict: bool = True, **kwargs):
-            sigma, after = (float(value) for value in scheduler.sigmas[self.done : self.done + 2])
-            steps, number = len(scheduler.sigmas) - 1, self.done
+            if self.done == 0:
+                self.sigmas = scheduler.sigmas.tolist()
+            sigma, after = self.sigmas[self.done : self.done + 2]
+            steps, number = len(self.sigmas) - 1, self.done
             self.done += 1
             if not self.own:
                 if self.keep:

@@ -72,6 +72,17 @@ class Recorder:
         step.details["spectrum_clean"] = latent_spectrum(self.adapter.unpack(clean, step.grid))
 
 
+def read(value: Any) -> Any:
+    """A detail of a step as it is read: tensors on the CPU, and those of one number as the number."""
+    import torch
+
+    if isinstance(value, tuple):
+        return tuple(read(item) for item in value)
+    if isinstance(value, torch.Tensor):
+        return value.cpu() if value.dim() else value.item()
+    return value
+
+
 def _is_array(value: Any) -> bool:
     """Whether a detail is a tensor of more than one number."""
     import torch

@@ -140,10 +140,11 @@ class Method:
         return base_axis(dim, self.geometry.theta)
 
     def rope(self, height: Axis, width: Axis, text: str = "shared", details: dict[str, Any] | None = None) -> Rope:
-        """Rope of two axes, marked stock when both are the base values exactly."""
+        """Rope of two axes, marked stock when both are the base values exactly; magnitudes made on a GPU never are."""
         stock = all(
-            bool((axis.magnitudes == 1).all())
-            and axis.frequencies.equal(base_axis(dim, self.geometry.theta).frequencies)
+            axis.frequencies.equal(base_axis(dim, self.geometry.theta).frequencies)
+            and axis.magnitudes.device.type == "cpu"
+            and bool((axis.magnitudes == 1).all())
             for axis, dim in zip((height, width), self.geometry.axes[1:], strict=True)
         )
         return Rope(height, width, text, stock, details or {})

@@ -15,7 +15,7 @@ from sega.compat import attention_backend
 from sega.errors import RequestError
 from sega.methods.geometry import Geometry
 from sega.methods.types import Rope
-from sega.models.calls import check_processor, check_shared, one_sample
+from sega.models.calls import Remembered, check_processor, check_shared, one_sample
 from sega.models.flux_tables import rotary_table
 from sega.models.latents import PackedLatents, TiledAutoencoder
 from sega.models.row_ids import exact_ids, grid_of_rows, image_ids
@@ -38,6 +38,11 @@ class FluxAdapter(PackedLatents, TiledAutoencoder):
 
     family = "flux"
 
+    def __init__(self, target: Any):
+        super().__init__(target)
+        self.exact, self.grid_of = Remembered(_exact), Remembered(grid_of_rows)
+        self.joint = Remembered(lambda *ids: torch.cat(ids))
+
     @property
     def input_layer(self) -> torch.nn.Module:
         return self.transformer.x_embedder
@@ -58,16 +63,11 @@ class FluxAdapter(PackedLatents, TiledAutoencoder):
         not exact are made anew from the grid, which the first row tells; likewise those of a reference image.
         """
         call = super().bind(args, kwargs)
-        img_ids, txt_ids = (ids[0] if ids.dim() == 3 else ids for ids in (call["img_ids"], call["txt_ids"]))
-        call["txt_ids"] = txt_ids.float()
-        if img_ids.dtype in (torch.bfloat16, torch.float16):
-            call["img_ids"] = exact_ids(img_ids)
-        else:
-            call["img_ids"] = img_ids.float()
+        call["img_ids"], call["txt_ids"] = self.exact(call["img_ids"], call["txt_ids"])
         return call
 
     def grid(self, call: dict[str, Any]) -> tuple[int, int]:
-        return grid_of_rows(call["img_ids"])
+        return self.grid_of(call["img_ids"])
 
     def put_grid(self, call: dict[str, Any], grid: tuple[int, int]) -> dict[str, Any]:
         return call | {"img_ids": image_ids(grid, call["img_ids"].device)}
@@ -87,7 +87,7 @@ class FluxAdapter(PackedLatents, TiledAutoencoder):
         return calls
 
     def ids(self, call: dict[str, Any]) -> Tensor:
-        return torch.cat([call["txt_ids"], call["img_ids"]])
+        return self.joint(call["txt_ids"], call["img_ids"])
 
     def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
         return call["txt_ids"] + call["txt_ids"].new_tensor([0, *place])
@@ -183,6 +183,13 @@ class ImageProcessor(torch.nn.Module):
             found = dispatch_attention_fn(query, k, v, backend=attention_backend(self.stock))
             added += scale * found.flatten(2, 3).to(query.dtype)
         return image, text, added
+
+
+def _exact(img_ids: Tensor, txt_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Position ids [N, 3] of image and text in float32, from those of a call, which may be rounded."""
+    img_ids, txt_ids = (ids[0] if ids.dim() == 3 else ids for ids in (img_ids, txt_ids))
+    rounded = img_ids.dtype in (torch.bfloat16, torch.float16)
+    return exact_ids(img_ids) if rounded else img_ids.float(), txt_ids.float()
 
 
 def _images(value, index: int, batch: int):

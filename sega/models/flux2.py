@@ -21,7 +21,7 @@ from sega.errors import RequestError
 from sega.methods.base import base_axis
 from sega.methods.geometry import Geometry
 from sega.methods.types import Rope
-from sega.models.calls import check_processor, check_shared, one_sample
+from sega.models.calls import Remembered, check_processor, check_shared, one_sample
 from sega.models.flux_tables import rotary_table
 from sega.models.latents import PackedLatents, TiledAutoencoder
 from sega.models.row_ids import grid_of_rows, image_ids
@@ -58,6 +58,11 @@ class Flux2Adapter(PackedLatents, TiledAutoencoder):
     family = "flux2"
     windows = False  # the pipeline cuts the velocity to the size asked for
 
+    def __init__(self, target: Any):
+        super().__init__(target)
+        self.exact, self.grid_of = Remembered(_exact), Remembered(grid_of_rows)
+        self.joint = Remembered(lambda *ids: torch.cat(ids))
+
     @property
     def input_layer(self) -> torch.nn.Module:
         return self.transformer.x_embedder
@@ -82,10 +87,7 @@ class Flux2Adapter(PackedLatents, TiledAutoencoder):
         call = super().bind(args, kwargs)
         if call.get("kv_cache_mode") is not None:
             raise RequestError("a method can't be combined with a cache of reference images; use the plain pipeline")
-        for key in ("img_ids", "txt_ids"):
-            if call[key].dtype in (torch.bfloat16, torch.float16):
-                raise RequestError(f"{key} in half precision are not exact; give whole numbers or float32")
-            call[key] = (call[key][0] if call[key].dim() == 3 else call[key]).float()
+        call["img_ids"], call["txt_ids"] = self.exact(call["img_ids"], call["txt_ids"])
         return call
 
     def run(self, forward: Callable[..., Any], call: dict[str, Any]) -> Any:
@@ -93,7 +95,7 @@ class Flux2Adapter(PackedLatents, TiledAutoencoder):
         return forward(**call | {key: call[key][None] for key in ("img_ids", "txt_ids")})
 
     def grid(self, call: dict[str, Any]) -> tuple[int, int]:
-        return grid_of_rows(call["img_ids"])
+        return self.grid_of(call["img_ids"])
 
     def put_grid(self, call: dict[str, Any], grid: tuple[int, int]) -> dict[str, Any]:
         return call | {"img_ids": torch.nn.functional.pad(image_ids(grid, call["img_ids"].device), (0, 1))}
@@ -108,7 +110,7 @@ class Flux2Adapter(PackedLatents, TiledAutoencoder):
         return [call | {key: one_sample(call[key], i, batch) for key in keys} for i in range(batch)]
 
     def ids(self, call: dict[str, Any]) -> Tensor:
-        return torch.cat([call["txt_ids"], call["img_ids"]])
+        return self.joint(call["txt_ids"], call["img_ids"])
 
     def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
         return call["txt_ids"] + call["txt_ids"].new_tensor([0, *place, 0])
@@ -197,3 +199,12 @@ class Processor:
         q, k = attn.norm_q(q), attn.norm_k(k)
         out = self.attend(q, k, v, table, dispatch_attention_fn).flatten(2, 3).to(q.dtype)
         return attn.to_out(torch.cat([out, attn.mlp_act_fn(inner)], dim=-1))
+
+
+def _exact(img_ids: Tensor, txt_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Position ids [N, 4] of image and text in float32; those in half precision raise RequestError."""
+    for name, ids in (("img_ids", img_ids), ("txt_ids", txt_ids)):
+        if ids.dtype in (torch.bfloat16, torch.float16):
+            raise RequestError(f"{name} in half precision are not exact; give whole numbers or float32")
+    img_ids, txt_ids = (ids[0] if ids.dim() == 3 else ids for ids in (img_ids, txt_ids))
+    return img_ids.float(), txt_ids.float()

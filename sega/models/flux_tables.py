@@ -24,10 +24,13 @@ def rotary_table(ids: Tensor, rope: Rope, geometry: Geometry, *further: Axis) ->
     frame = base_axis(geometry.axes[0], geometry.theta)
     cos, sin = [], []
     for column, axis in enumerate((frame, rope.height, rope.width, *further)):
-        # A 4096 px table has 66,048 rows but 256 positions an axis: cosines are taken once per position.
-        places, row = ids[:, column].unique(return_inverse=True)
-        angles = torch.outer(places.to(torch.float64), axis.frequencies.to(ids.device))
-        magnitudes = axis.magnitudes.to(ids.device)
+        places, row = ids[:, column], slice(None)
+        if ids.device.type == "cpu":
+            # A 4096 px table has 66,048 rows but 256 positions an axis: cosines are taken once per position. A GPU has
+            # them all sooner than it says how many differ.
+            places, row = places.unique(return_inverse=True)
+        angles = torch.outer(places.to(torch.float64), axis.frequencies.to(ids.device, non_blocking=True))
+        magnitudes = axis.magnitudes.to(ids.device, non_blocking=True)
         for values, columns in ((angles.cos(), cos), (angles.sin(), sin)):
             pairs = (values * magnitudes).to(torch.float32)
             columns.append(pairs.repeat_interleave(2, dim=1)[row])

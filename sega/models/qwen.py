@@ -6,6 +6,7 @@ Docstrings: `sega.models.base`. K are the pairs of a head. The autoencoder is on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -70,9 +71,10 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
 
     def sigma(self, call: dict[str, Any]) -> float:
         """As in the interface; the stock schedule of a single step has none, but 0/0."""
-        if not bool(call["timestep"].isfinite().all()):
+        sigma = super().sigma(call)
+        if math.isnan(sigma):
             raise RequestError("one step is both the first and the last of this model's schedule; use steps=2 or more")
-        return super().sigma(call)
+        return sigma
 
     def put_grid(self, call: dict[str, Any], grid: tuple[int, int]) -> dict[str, Any]:
         return call | {"img_shapes": [[(1, *grid)]] * len(call["hidden_states"])}
@@ -132,12 +134,11 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
         if args and isinstance(args[0], Tensor):
             return ids_table(args[0], rope, geometry)
         shapes, text, device = position_arguments(*args, **kwargs)
-        tables = [image_table((height, width), rope, geometry) for _, height, width in shapes]
+        tables = [image_table((height, width), rope, geometry, device) for _, height, width in shapes]
         for index, table in enumerate(tables[1:], start=1):  # a reference image is a further frame
-            frame = axis_table(torch.tensor([float(index)]), base_axis(geometry.axes[0], geometry.theta))
+            frame = axis_table(torch.tensor([float(index)]), base_axis(geometry.axes[0], geometry.theta), device)
             table[:, : frame.shape[1]] = frame
-        words = text_table(extent(shapes), text, rope, geometry)
-        return torch.cat(tables).to(device), words.to(device)
+        return torch.cat(tables), text_table(extent(shapes), text, rope, geometry, device)
 
     def rotate(self, x: Tensor, table: tuple[Tensor, Tensor] | Tensor) -> Tensor:
         """x [B, N, heads, d] rotated by a table [N, K], or by those of image and text joined."""

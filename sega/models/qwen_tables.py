@@ -27,22 +27,32 @@ def text_start(grid: tuple[int, int]) -> int:
     return max(grid[0] // 2, grid[1] // 2)
 
 
-def axis_table(positions: Tensor, axis: Axis) -> Tensor:
-    """complex64 [n, K]: magnitude * exp(i * position * frequency)."""
-    phases = torch.outer(positions, axis.frequencies.to(torch.float32))
-    return torch.polar(axis.magnitudes.to(torch.float32).expand_as(phases).contiguous(), phases)
+def axis_table(positions: Tensor, axis: Axis, device: torch.device | str | None = None) -> Tensor:
+    """complex64 [n, K], magnitude * exp(i * position * frequency); on the device of the magnitudes by default."""
+    magnitudes = axis.magnitudes.to(torch.float32)
+    phases = torch.outer(positions, axis.frequencies.to(torch.float32)).to(magnitudes.device, non_blocking=True)
+    return torch.polar(magnitudes.expand_as(phases).contiguous(), phases).to(device, non_blocking=True)
 
 
-def image_table(grid: tuple[int, int], rope: Rope, geometry: Geometry) -> Tensor:
-    """complex64 [H*W, sum(axes) / 2] of one frame at position 0, row-major."""
+def image_table(
+    grid: tuple[int, int], rope: Rope, geometry: Geometry, device: torch.device | str | None = None
+) -> Tensor:
+    """complex64 [H*W, sum(axes) / 2] of one frame at position 0, row-major. Only tables of an axis are moved."""
     height, width = grid
-    frame = torch.ones(height, width, geometry.axes[0] // 2, dtype=torch.complex64)
-    rows = axis_table(centred_positions(height), rope.height)[:, None].expand(-1, width, -1)
-    columns = axis_table(centred_positions(width), rope.width)[None].expand(height, -1, -1)
+    device = device or rope.height.magnitudes.device
+    frame = torch.ones(height, width, geometry.axes[0] // 2, dtype=torch.complex64, device=device)
+    rows = axis_table(centred_positions(height), rope.height, device)[:, None].expand(-1, width, -1)
+    columns = axis_table(centred_positions(width), rope.width, device)[None].expand(height, -1, -1)
     return torch.cat([frame, rows, columns], dim=-1).reshape(height * width, -1)
 
 
-def text_table(grid: tuple[int, int], length: int, rope: Rope, geometry: Geometry) -> Tensor:
+def text_table(
+    grid: tuple[int, int],
+    length: int,
+    rope: Rope,
+    geometry: Geometry,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """complex64 [length, sum(axes) / 2].
 
     With rope.text == "shared" the height and width columns use the rope's values (SEGA), with "base" the model's own
@@ -55,4 +65,5 @@ def text_table(grid: tuple[int, int], length: int, rope: Rope, geometry: Geometr
     axes = [base_axis(dim, geometry.theta) for dim in geometry.axes]
     if rope.text == "shared":
         axes[1:] = [rope.height, rope.width]
-    return torch.cat([axis_table(positions, axis) for axis in axes], dim=-1)
+    device = device or rope.height.magnitudes.device
+    return torch.cat([axis_table(positions, axis, device) for axis in axes], dim=-1)
