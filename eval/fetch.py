@@ -1,7 +1,8 @@
 """Download weights of metrics: `python scripts/fetch.py pickscore imagereward`, or `all`. Without names it lists them.
 
 `esrgan-2x`, `-3x`, `-4x` and `-8x` are no metrics but small networks for `method.kind=model` of `upsample`: npm fetches
-their package, and they are converted for spandrel (`sega.loading.esrgan`). `all` leaves them out.
+their package, and they are converted for spandrel (`sega.loading.esrgan`). Large models such as `qalign` are folders of
+the Hugging Face hub. `all` leaves both out.
 
 A download is renamed to its final name after its checksum is correct. If the authors publish no checksum, the checksum
 of the first download is stored in `checksums.json` beside the files, and later files are compared with it.
@@ -39,7 +40,7 @@ def main(words: list[str]) -> int:
         listing(given)
         return 0
     try:
-        for name in names if names != ["all"] else list(weights.WEIGHTS):
+        for name in names if names != ["all"] else [n for n, item in weights.WEIGHTS.items() if not item.parts]:
             if name in esrgan.SCALES:
                 print(esrgan.fetch(name, weights.folder(given)))
                 continue
@@ -56,7 +57,7 @@ def listing(given: str | None) -> None:
     """Print every file, with a mark if it is on disk."""
     print(f"in {weights.folder(given)}:")
     for item in weights.WEIGHTS.values():
-        there = "there" if (weights.folder(given) / item.file).is_file() else ""
+        there = "" if weights.absent(weights.folder(given) / item.file, item) else "there"
         print(f"  {item.name:16} {item.size:>8}  {there:5}  {item.about}")
     for name in esrgan.SCALES:
         there = "there" if (weights.folder(given) / esrgan.file_of(name)).is_file() else ""
@@ -64,10 +65,12 @@ def listing(given: str | None) -> None:
 
 
 def fetch(item: weights.Weights, folder: Path) -> str:
-    """Download one file and return a line about it. Raises RequestError if the download or its checksum fails."""
+    """Download weights and return a line about them. Raises RequestError if the download or its checksum fails."""
     path = folder / item.file
     known = weights.recorded(folder)
     wanted = item.sha256 or known.get(item.file, "")
+    if item.parts:
+        return fetch_folder(item, path, known)
     if path.is_file() and wanted and file_sha(path) == wanted:
         return f"{item.name}: {path} exists"
     part = path.with_name(f"{path.name}.part")
@@ -86,6 +89,22 @@ def fetch(item: weights.Weights, folder: Path) -> str:
     if not item.sha256:
         write_text(folder / weights.RECORD, json.dumps(known | {item.file: found}, indent=1, sort_keys=True) + "\n")
         return f"{item.name}: {path} (no checksum is published; {found} is stored for later downloads)"
+    return f"{item.name}: {path}"
+
+
+def fetch_folder(item: weights.Weights, path: Path, known: dict[str, str]) -> str:
+    """Download a folder of the hub, as `hf download` does: files that are there are compared with the hub's."""
+    from huggingface_hub import snapshot_download
+
+    for repository, patterns in item.parts:
+        try:
+            snapshot_download(repository, local_dir=path, allow_patterns=list(patterns))
+        except OSError as error:  # as are the hub's own
+            raise RequestError(f"downloading {item.name} from {repository} failed: {error}") from error
+    if gone := weights.absent(path, item):
+        raise RequestError(f"{item.url} came without {gone.name}")
+    record = known | {item.file: weights.checksum(path, item)}
+    write_text(path.parent / weights.RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
     return f"{item.name}: {path}"
 
 

@@ -135,6 +135,20 @@ MEASURES = (
     ),
     Measure("clipiqa", "package:pyiqa", ".iqa:clipiqa", weights=("clip-rn50",), preprocessing=FULL),
     Measure(
+        "qalign",
+        "package:pyiqa",
+        ".iqa:qalign",
+        weights=("qalign",),
+        preprocessing="padded to a square with CLIP's mean, bicubic to 448 px; float16",
+    ),
+    Measure(
+        "qalign_aesthetic",
+        "package:pyiqa",
+        ".iqa:qalign_aesthetic",
+        weights=("qalign",),
+        preprocessing="as for Q-Align",
+    ),
+    Measure(
         "pickscore",
         "1",
         ".rewards:pickscore",
@@ -363,6 +377,17 @@ METRICS = (
         "mean",
         digits=3,
         about="share of the good one in five pairs of prompts, on OpenAI's RN50",
+    ),
+    Metric("qalign", "Q-Align", "1", True, "", "qalign", "mean", about="1 (bad) to 5 (excellent), of the quality"),
+    Metric(
+        "qalign_aesthetic",
+        "Q-Align aesthetic",
+        "1",
+        True,
+        "",
+        "qalign_aesthetic",
+        "mean",
+        about="1 (bad) to 5 (excellent), of the aesthetic",
     ),
     Metric(
         "aesthetic",

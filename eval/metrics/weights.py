@@ -4,12 +4,16 @@ All files are in one folder: torch's folder for checkpoints (`$TORCH_HOME/hub/ch
 `weights=`. `python scripts/fetch.py <name>` downloads them. Nothing is downloaded here: if a file is missing, its
 metric has no value, and the reason contains the command that fetches the file.
 
+A large model is a folder in there, named as its repository; a link to a folder that is elsewhere will do.
+
 Published checksums are stored here. If there is none, `fetch.py` stores the checksum of the first download in
 `checksums.json` beside the files, and other content is refused later.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,7 @@ class MissingWeightsError(Exception):
 
 @dataclass(frozen=True)
 class Weights:
-    """One file. `sha256` is "" if its authors publish none."""
+    """One file, or a folder with `parts`. `sha256` is "" if its authors publish none."""
 
     name: str
     file: str
@@ -38,7 +42,13 @@ class Weights:
     sha256: str = ""
     size: str = ""
     about: str = ""
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of a folder: repositories, and patterns of their files
 
+
+MODEL = ("*.json", "*.model", "*.txt", "*.jinja", "*.safetensors")
+"""Patterns of the files of a model in the form of transformers."""
+KEPT = (*MODEL, "*.bin")
+"""Patterns of the files of a folder that its checksum covers."""
 
 WEIGHTS: dict[str, Weights] = {
     item.name: item
@@ -150,6 +160,15 @@ WEIGHTS: dict[str, Weights] = {
             "232 kB",
             "ImageReward's tokens",
         ),
+        Weights(
+            "qalign",
+            "one-align",
+            f"{HF}/q-future/one-align",
+            "",
+            "16 GB",
+            "Q-Align, quality and aesthetic: mPLUG-Owl2 of 8 billion parameters",
+            (("q-future/one-align", KEPT),),
+        ),
     )
 }
 
@@ -171,14 +190,35 @@ def find(name: str, given: str | None = None) -> tuple[Path, str]:
     """Return path and sha256 of weights on disk. Raises MissingWeightsError if they are missing or wrong."""
     item, where = WEIGHTS[name], folder(given)
     path = where / item.file
-    if not path.is_file():
-        raise MissingWeightsError(f"no {path}; fetch it: {line(name, given)}")
-    found, wanted = file_sha_once(path), item.sha256 or recorded(where).get(item.file, "")
+    if gone := absent(path, item):
+        raise MissingWeightsError(f"no {gone}; fetch it: {line(name, given)}")
+    found, wanted = checksum(path, item), item.sha256 or recorded(where).get(item.file, "")
     if wanted and found != wanted:
         raise MissingWeightsError(
             f"{path} has sha256 {found[:12]}… and not {wanted[:12]}…; fetch it again: {line(name, given)}"
         )
     return path, found
+
+
+def absent(path: Path, item: Weights) -> Path | None:
+    """Return what is missing of a file or folder of weights, None if it is whole."""
+    if not item.parts:
+        return None if path.is_file() else path
+    needed = [path / "config.json", path / "tokenizer_config.json"]
+    for index in path.glob("*.index.json"):
+        shards = (read_record(index) or {}).get("weight_map", {}).values()
+        needed += [path / name for name in sorted(set(shards))]
+    gone = [each for each in needed if not each.is_file()]
+    loose = not any(file.suffix in (".safetensors", ".bin") for file in path.glob("*"))
+    return gone[0] if gone else path / "model.safetensors" if loose else None
+
+
+def checksum(path: Path, item: Weights) -> str:
+    """Return the sha256 of a file or, for a folder, of the names and checksums of its files."""
+    if not item.parts:
+        return file_sha_once(path)
+    files = sorted({file for pattern in KEPT for file in path.glob(pattern)})
+    return hashlib.sha256(json.dumps([[file.name, file_sha_once(file)] for file in files]).encode()).hexdigest()
 
 
 def recorded(where: Path) -> dict[str, str]:

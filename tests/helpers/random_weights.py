@@ -48,7 +48,7 @@ def make_all(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for maker in (openai_clip, openai_resnet, musiq, niqe, aesthetic, pickscore, hps, imagereward):
+        for maker in (openai_clip, openai_resnet, musiq, niqe, qalign, aesthetic, pickscore, hps, imagereward):
             maker(folder)
     return folder
 
@@ -108,6 +108,56 @@ def niqe(folder: Path) -> None:
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(36, 36))
     savemat(_path(folder, "niqe"), {"mu_prisparam": rng.normal(size=(1, 36)), "cov_prisparam": mix @ mix.T})
+
+
+LEVELS = ("excellent", "good", "fair", "poor", "bad")
+
+
+def qalign(folder: Path) -> None:
+    """mPLUG-Owl2 of two layers, and a tokenizer of bytes with the five levels as tokens of their own."""
+    from pyiqa.archs.q_align.configuration_mplug_owl2 import MPLUGOwl2Config
+    from transformers import CLIPImageProcessor
+
+    path, tokenizer = _path(folder, "qalign"), llama_tokenizer(LEVELS)
+    tokenizer.save_pretrained(path)
+    CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(path)
+    side = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    visual = {
+        "visual_model": side | {"image_size": 28, "patch_size": 14},
+        "visual_abstractor": side | {"num_learnable_queries": 4, "encoder_hidden_size": 32, "grid_size": 2},
+    }
+    sizes = side | {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "max_position_embeddings": 512}
+    MPLUGOwl2Config(visual_config=visual, **sizes).save_pretrained(path)
+    model = qalign_model(path)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    model.save_pretrained(path)
+
+
+def qalign_model(path: Path):
+    """mPLUG-Owl2 of the config in a folder as its class builds it, in float32."""
+    from pyiqa.archs.q_align.configuration_mplug_owl2 import MPLUGOwl2Config
+
+    from eval.metrics import iqa
+
+    with iqa.local_owl(str(path)) as owl:
+        return owl.MPLUGOwl2LlamaForCausalLM(MPLUGOwl2Config.from_pretrained(path)).eval()
+
+
+def llama_tokenizer(words: tuple[str, ...]):
+    """A Llama tokenizer of bytes, which merges only the letters of these words."""
+    from transformers import LlamaTokenizer
+
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"<0x{k:02X}>": k + 3 for k in range(256)}
+    merges = []
+    for word in words:
+        for k, letter in enumerate(word, 1):
+            vocabulary.setdefault("▁", len(vocabulary))
+            vocabulary.setdefault(letter, len(vocabulary))
+            merges.append((f"▁{word[: k - 1]}", letter))
+            vocabulary.setdefault(f"▁{word[:k]}", len(vocabulary))
+    return LlamaTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)))
 
 
 def aesthetic(folder: Path) -> None:

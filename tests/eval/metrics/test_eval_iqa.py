@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
 import fetch
 
 LEARNED = ["cmmd", "clip_score", "imagereward", "pickscore", "hpsv2", "aesthetic", "musiq", "clipiqa", "niqe", "piqe"]
+LEARNED += ["qalign", "qalign_aesthetic"]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,35 @@ def test_maniqa_takes_its_backbone_from_the_file(tmp_path, monkeypatch, no_netwo
     with torch.no_grad():
         expected = stored.eval()(images.tensor()[:1].float() / 255)
     assert found[0] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_qalign_is_the_mean_level_of_the_next_token(folder, monkeypatch, no_network):
+    """Against the model as its class builds it, in float32, and the question and padding written out."""
+    from pyiqa.archs import qalign_arch
+    from safetensors.torch import load_file
+    from transformers import CLIPImageProcessor
+    from transformers.models.llama import LlamaTokenizer
+
+    random_weights.unpinned(monkeypatch)
+    path = weights.find("qalign", str(folder))[0]
+    images = batch(40, 56)
+    found = {task: getattr(iqa, task)(context(folder))(images) for task in ("qalign", "qalign_aesthetic")}
+    assert qalign_arch.CLIPImageProcessor is CLIPImageProcessor and "icecream" not in sys.modules
+    model, tokenizer = random_weights.qalign_model(path), LlamaTokenizer.from_pretrained(path)
+    model.load_state_dict(load_file(path / "model.safetensors"))
+    square = np.full((56, 56, 3), (122, 116, 104), np.uint8)  # 255 of CLIP's mean
+    square[8:48] = images.images[1]
+    pixels = CLIPImageProcessor.from_pretrained(path)(square, return_tensors="pt").pixel_values
+    levels = [tokenizer(word).input_ids[-1] for word in random_weights.LEVELS]
+    assert len(set(levels)) == 5
+    for name, task in (("qalign", "quality"), ("qalign_aesthetic", "aesthetic")):
+        before = f"USER: How would you rate the {task} of this image?\n"
+        ids = [*tokenizer(before).input_ids, -200, *tokenizer(f"\nASSISTANT: The {task} of the image is").input_ids]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids]), images=pixels).logits[0, -1, levels]
+        expected = logits.softmax(-1) @ torch.tensor([5.0, 4, 3, 2, 1])
+        assert found[name][1] == pytest.approx(expected.item(), abs=4e-3)  # float16 between 2 and 4
+    assert abs(found["qalign"][1] - found["qalign_aesthetic"][1]) > 0.01
 
 
 def test_inception_is_the_file_with_and_without_antialiasing(tmp_path, monkeypatch, no_network):
@@ -213,6 +243,51 @@ def test_fetch_says_what_is_wrong_in_one_line(served, capsys):
     assert fetch.main([]) == 0 and "3.94 GB" in capsys.readouterr().out
 
 
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub of one model in two shards, which are fetched one call after the other."""
+    import huggingface_hub
+
+    asked = []
+
+    def download(repository, local_dir, allow_patterns):
+        asked.append((repository, tuple(allow_patterns)))
+        local_dir.mkdir(parents=True, exist_ok=True)
+        shards = [f"model-0000{k}-of-00002.safetensors" for k in (1, 2)]
+        index = {"weight_map": {f"layers.{k}": shard for k, shard in enumerate(shards)}}
+        (local_dir / "model.safetensors.index.json").write_text(json.dumps(index))
+        for name in ("config.json", "tokenizer_config.json", *shards[: len(asked)]):
+            (local_dir / name).write_text("{}")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return asked
+
+
+def test_a_folder_is_fetched_whole_and_held_to_its_checksum(hub, tmp_path, capsys):
+    assert fetch.main(["qalign", f"weights={tmp_path}"]) == 2
+    assert "came without model-00002-of-00002.safetensors" in capsys.readouterr().err
+    with pytest.raises(weights.MissingWeightsError, match="00002.safetensors; fetch it: .*fetch.py qalign"):
+        weights.find("qalign", str(tmp_path))
+    assert fetch.main(["qalign", f"weights={tmp_path}"]) == 0
+    assert hub[0] == ("q-future/one-align", weights.KEPT)
+    path, sha = weights.find("qalign", str(tmp_path))
+    assert path == tmp_path / "one-align" and weights.recorded(tmp_path) == {"one-align": sha}
+    (path / "model-00001-of-00002.safetensors").write_text("changed")
+    with pytest.raises(weights.MissingWeightsError, match="fetch it again"):
+        weights.find("qalign", str(tmp_path))
+
+
+def test_a_hub_out_of_reach_is_one_line(monkeypatch, tmp_path, capsys):
+    import huggingface_hub
+
+    def refuse(*_, **options):
+        raise huggingface_hub.errors.OfflineModeIsEnabled("offline mode is enabled")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    assert fetch.main(["qalign", f"weights={tmp_path}"]) == 2
+    assert "downloading qalign from q-future/one-align failed: offline mode" in capsys.readouterr().err
+
+
 def test_the_catalogue_is_whole():
     """Every file a measure may load is in it, with a checksum or none, and no two share a name."""
     from eval.metrics.registry import measures
@@ -224,7 +299,7 @@ def test_the_catalogue_is_whole():
         for words in ([], ["hps.version=v2.0", "aesthetic.version=v1"])
         for name in weight_names(measure, load_protocol("plain", words))
     ]
-    assert set(named) <= set(weights.WEIGHTS) and len(set(named)) == 11
+    assert set(named) <= set(weights.WEIGHTS) and len(set(named)) == 12
     assert len({item.file for item in weights.WEIGHTS.values()}) == len(weights.WEIGHTS)
     for item in weights.WEIGHTS.values():
         assert item.url.startswith("https://") and len(item.sha256) in (0, 64), item.name
