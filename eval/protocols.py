@@ -18,6 +18,7 @@ CHOICES = {
     "patch.places": ("by_prompt", "by_order"),
     "aesthetic.version": ("v1", "v2"),
     "hps.version": ("v2.0", "v2.1"),
+    "vqascore.model": ("qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen3-vl-8b"),
     "glcm.variant": ("diffusion4k", "pixverve"),
     "glcm.jpeg": (False, True),
 }

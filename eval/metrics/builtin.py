@@ -182,6 +182,23 @@ MEASURES = (
         settings=("aesthetic.version",),
         preprocessing=MIDDLE,
     ),
+    Measure(
+        "hpsv3",
+        "1",
+        ".judges:hpsv3",
+        weights=("hpsv3",),
+        needs=("prompt",),
+        preprocessing="bicubic to 200,704 px of the same shape, sides multiples of 28 px",
+    ),
+    Measure(
+        "vqascore",
+        "1",
+        ".judges:vqascore",
+        weights=("{vqascore.model}",),
+        needs=("prompt",),
+        settings=("vqascore.model",),
+        preprocessing="that of the model's processor",
+    ),
 )
 
 METRICS = (
@@ -413,6 +430,19 @@ METRICS = (
         detail=" {hps.version}",
     ),
     Metric("imagereward", "ImageReward", "1", True, "", "imagereward", "mean", about="v1.0"),
+    Metric("hpsv3", "HPSv3", "1", True, "", "hpsv3", "mean", about="mu of its head; no fixed range"),
+    Metric(
+        "vqascore",
+        "VQAScore",
+        "1",
+        True,
+        "",
+        "vqascore",
+        "mean",
+        digits=3,
+        about="probability that the model answers Yes when asked whether the image shows the prompt",
+        detail=" ({vqascore.model})",
+    ),
     Metric(
         "preference",
         "preference (BT)",

@@ -47,6 +47,8 @@ class Weights:
 
 MODEL = ("*.json", "*.model", "*.txt", "*.jinja", "*.safetensors")
 """Patterns of the files of a model in the form of transformers."""
+PROCESSOR = ("config.json", "preprocessor_config.json", "tokenizer*", "vocab.json", "merges.txt", "chat_template*")
+"""Patterns of the files of such a model without its weights."""
 KEPT = (*MODEL, "*.bin")
 """Patterns of the files of a folder that its checksum covers."""
 
@@ -168,6 +170,27 @@ WEIGHTS: dict[str, Weights] = {
             "16 GB",
             "Q-Align, quality and aesthetic: mPLUG-Owl2 of 8 billion parameters",
             (("q-future/one-align", KEPT),),
+        ),
+        Weights(
+            "hpsv3",
+            "HPSv3",
+            f"{HF}/MizzenAI/HPSv3",
+            "",
+            "17 GB",
+            "HPSv3: a head on Qwen2-VL-7B, and its processor",
+            (("MizzenAI/HPSv3", ("HPSv3.safetensors",)), ("Qwen/Qwen2-VL-7B-Instruct", PROCESSOR)),
+        ),
+        *(
+            Weights(
+                name.lower(),
+                f"{name}-Instruct",
+                f"{HF}/Qwen/{name}-Instruct",
+                "",
+                size,
+                f"VQAScore by {name}",
+                ((f"Qwen/{name}-Instruct", MODEL),),
+            )
+            for name, size in (("Qwen2.5-VL-3B", "8 GB"), ("Qwen2.5-VL-7B", "17 GB"), ("Qwen3-VL-8B", "18 GB"))
         ),
     )
 }

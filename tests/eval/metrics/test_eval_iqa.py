@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_weights
+import tiny_judges
 import torch
 from eval_store import make_run
 
@@ -153,6 +154,8 @@ def test_every_learned_metric_has_a_value_in_a_run(folder, tmp_path, monkeypatch
     from eval.metrics import rewards
 
     random_weights.unpinned(monkeypatch)
+    tiny_judges.hpsv3(folder)
+    tiny_judges.qwen(folder, "qwen2.5-vl-7b")
     (tmp_path / "tiny-hps-2.json").write_text(json.dumps(random_weights.TINY_CLIP))
     open_clip.add_model_config(tmp_path)
     monkeypatch.setattr(rewards, "HPS_MODEL", "tiny-hps-2")
@@ -163,13 +166,14 @@ def test_every_learned_metric_has_a_value_in_a_run(folder, tmp_path, monkeypatch
         f"cache={tmp_path / 'cache'}",
         "eval=plain",
         f"weights={folder}",
-        f"metrics=[{','.join(LEARNED)}]",
+        f"metrics=[{','.join([*LEARNED, 'hpsv3', 'vqascore'])}]",
         f"reference.path={other}",
         "bootstrap.samples=20",
     ]
     assert main(words) == 0
     cells = json.loads((run / "scores.json").read_text())["protocols"]["plain"]["metrics"]
-    assert [name for name in LEARNED if not np.isfinite(cells[name].get("value", np.nan))] == []
+    assert [name for name, cell in cells.items() if not np.isfinite(cell.get("value", np.nan))] == []
+    assert set(cells) == {*LEARNED, "hpsv3", "vqascore"} and cells["vqascore"]["title"] == "VQAScore (qwen2.5-vl-7b)"
     assert cells["hpsv2"]["title"] == "HPSv2 v2.1" and cells["aesthetic"]["title"] == "aesthetic v2"
     block = json.loads((run / "scores.json").read_text())["protocols"]["plain"]
     assert block["weights"]["imagereward"] == weights.find("imagereward", str(folder))[1]
@@ -179,7 +183,7 @@ def test_every_learned_metric_has_a_value_in_a_run(folder, tmp_path, monkeypatch
 def test_absent_files_name_the_line_that_fetches_them(tmp_path, no_network, capsys):
     run = make_run(tmp_path / "runs", "vanilla", (128, 128), prompts=3)
     words = [f"store={tmp_path / 'runs'}", f"cache={tmp_path / 'cache'}", "eval=plain", f"weights={tmp_path / 'none'}"]
-    names = [name for name in LEARNED if name not in ("cmmd", "piqe")] + ["maniqa", "fid"]
+    names = [name for name in LEARNED if name not in ("cmmd", "piqe")] + ["maniqa", "fid", "hpsv3", "vqascore"]
     assert main([*words, f"metrics=[{','.join(names)}]"]) == 0
     cells = json.loads((run / "scores.json").read_text())["protocols"]["plain"]["metrics"]
     for name in names:
@@ -299,7 +303,7 @@ def test_the_catalogue_is_whole():
         for words in ([], ["hps.version=v2.0", "aesthetic.version=v1"])
         for name in weight_names(measure, load_protocol("plain", words))
     ]
-    assert set(named) <= set(weights.WEIGHTS) and len(set(named)) == 12
+    assert set(named) <= set(weights.WEIGHTS) and len(set(named)) == 14
     assert len({item.file for item in weights.WEIGHTS.values()}) == len(weights.WEIGHTS)
     for item in weights.WEIGHTS.values():
         assert item.url.startswith("https://") and len(item.sha256) in (0, 64), item.name
