@@ -46,6 +46,7 @@ MEASURES = (
         ".measures:clip_score",
         network="clip.model",
         needs=("prompt",),
+        tokens=".lengths:clip",
         preprocessing="open_clip: antialiased bicubic, shorter side to its input, rounded, the middle kept; "
         "embedded: antialiased bicubic to its input",
     ),
@@ -154,6 +155,7 @@ MEASURES = (
         ".rewards:pickscore",
         weights=("pickscore",),
         needs=("prompt",),
+        tokens=".lengths:hps",
         preprocessing=MIDDLE,
     ),
     Measure(
@@ -163,6 +165,7 @@ MEASURES = (
         weights=("hps{hps.version}",),
         needs=("prompt",),
         settings=("hps.version",),
+        tokens=".lengths:hps",
         preprocessing="antialiased bicubic, longer side 224 px, rounded, black around",
     ),
     Measure(
@@ -171,6 +174,7 @@ MEASURES = (
         ".rewards:imagereward",
         weights=("imagereward", "bert-vocabulary"),
         needs=("prompt",),
+        tokens=".lengths:imagereward",
         preprocessing=MIDDLE + "; prompts cut at 35 tokens",
     ),
     Measure(

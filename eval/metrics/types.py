@@ -39,10 +39,16 @@ class Measure:
     preprocessing: str = "RGB uint8 as stored"
     host: str = ""  # "always" computed where images are decoded | "cpu" there unless a GPU is used
     only: str = ""  # the one kind of `network` that can compute it
+    # for prompts that it cuts, as `compute`: a function of the options that returns how many tokens its text encoder
+    # takes, and a function that counts those of a prompt
+    tokens: str = ""
 
-    def function(self) -> Callable[[Any], Callable[[Any], list[Any]]]:
-        """Return the function that computes it: it takes a Context and returns a function of a Batch."""
-        module, name = self.compute.split(":")
+    def function(self, place: str = "") -> Callable[[Any], Any]:
+        """Return the function at `place`, by default the one that computes it.
+
+        That takes a Context and returns a function of a Batch.
+        """
+        module, name = (place or self.compute).split(":")
         return getattr(import_module(module, __package__), name)
 
 

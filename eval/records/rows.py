@@ -15,7 +15,7 @@ from .files import read_arrays
 from .labels import method_label, method_place, short
 from .runs import Key, Run, RunImage, find_runs, select
 from .schema import MetricScore, ScoreBlock, ScoreRow
-from .scores import are_rows_sound, read_blocks, score_rows
+from .scores import are_rows_sound, cut_notes, read_blocks, score_rows
 
 RENDERS = "true renders"
 EMBEDDED = (
@@ -124,6 +124,7 @@ def _blocks(run: Run, protocol: str | None) -> list[Row]:
                 row.notes.append(f"{len(block['damaged'])} damaged images left out")
             if run.is_imported:
                 row.notes.append("images from elsewhere, imported")
+            row.notes += cut_notes(block)
             found.append(row)
     return found
 

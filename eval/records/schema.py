@@ -71,6 +71,14 @@ class Cost(TypedDict):
     peak_memory_mb: Annotated[float | None, "Largest peak memory of an image, in MB."]
 
 
+class CutPrompts(TypedDict):
+    """Prompts of a run that are longer than a text encoder takes, so that it read only their beginning."""
+
+    tokens: Annotated[int, "Number of tokens that the text encoder takes, special ones included."]
+    cut: Annotated[int, "Number of different prompts that are longer."]
+    prompts: Annotated[int, "Number of different prompts."]
+
+
 class Seal(TypedDict):
     """Hashes that show whether a record was changed after it was written."""
 
@@ -96,6 +104,9 @@ class ScoreBlock(TypedDict):
     protocol: Annotated[ProtocolNotes, "How the run differs from the paper of the protocol."]
     damaged: Annotated[list[DamagedFile], "Images that were left out, and why."]
     cost: Annotated[Cost, "What an image cost."]
+    cut: NotRequired[
+        Annotated[dict[str, CutPrompts], "Prompts that text encoders cut, by measure; absent in older scores."]
+    ]
     settings: Annotated[dict[str, Any], "The options of the protocol, as they were resolved."]
     metrics: Annotated[dict[str, MetricScore], "The metrics of the protocol by name."]
     files: Annotated[dict[str, list[Any]], "Size in bytes, time of change in ns and sha256 of each image, by file."]

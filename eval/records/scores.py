@@ -89,3 +89,18 @@ def write_scores(folder: Path, protocol: str, block: ScoreBlock, rows: list[Scor
     sealed: ScoreBlock = {**block, "seal": _seal(block, rows)}
     record: ScoreFile = {"schema": SCHEMA, "protocols": {**others, protocol: sealed}}
     write_text(folder / "scores.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def cut_notes(block: ScoreBlock) -> list[str]:
+    """Return a line for each limit on the length of prompts that some are above, with the metrics it holds for."""
+    names: dict[tuple[int, int, int], list[str]] = {}
+    for measure, found in block.get("cut", {}).items():
+        if found["cut"]:
+            cell = block["metrics"].get(measure)
+            title = cell["title"] if cell else measure
+            names.setdefault((found["cut"], found["prompts"], found["tokens"]), []).append(title)
+    return [
+        f"{cut} of {prompts} prompts {'is' if cut == 1 else 'are'} longer than the {tokens} tokens of "
+        f"{' and '.join(filter(None, [', '.join(titles[:-1]), titles[-1]]))} and {'was' if cut == 1 else 'were'} cut"
+        for (cut, prompts, tokens), titles in names.items()
+    ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..metrics import lengths
 from ..metrics.registry import measures
 from ..records.runs import RunImage
-from ..records.schema import Cost, ScoreBlock, ScoreRow
+from ..records.schema import Cost, CutPrompts, ScoreBlock, ScoreRow
 from .aggregate import Scored, metric_scores
 from .departures import departures, unstated
 from .job import Job
@@ -32,6 +33,7 @@ def build_block(job: Job, scored: Scored, damaged: dict[int, str]) -> ScoreBlock
         "protocol": {"departures": departures(run, config, prompts), "unstated": unstated(config)},
         "damaged": [{"file": run.file_of(run.images[i]), "why": why} for i, why in sorted(damaged.items())],
         "cost": cost(scored.images),
+        "cut": cut_prompts(job, scored.images),
         "settings": config,
         "metrics": metric_scores(scored, config, setting.reasons | job.misfits, job.no_reference, setting.native),
         "files": {
@@ -53,6 +55,17 @@ def cost(images: list[RunImage]) -> Cost:
         "calls": float(np.mean(found["calls"])) if found["calls"] else None,
         "peak_memory_mb": float(max(found["peak_memory_mb"])) if found["peak_memory_mb"] else None,
     }
+
+
+def cut_prompts(job: Job, images: list[RunImage]) -> dict[str, CutPrompts]:
+    """Return how many of the different prompts of images each measure with a limit cuts."""
+    prompts = {image.prompt for image in images if image.prompt is not None}
+    found: dict[str, CutPrompts] = {}
+    for name in job.usable:
+        if prompts and measures()[name].tokens:
+            tokens, cut = lengths.cut(measures()[name], job.config, prompts)
+            found[name] = {"tokens": tokens, "cut": cut, "prompts": len(prompts)}
+    return found
 
 
 def build_rows(job: Job, scored: Scored, shas: list[str]) -> list[ScoreRow]:

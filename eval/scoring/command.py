@@ -16,6 +16,7 @@ from ..options import command, existing, split_words
 from ..protocols import load_protocol, protocols
 from ..records.foreign import left_out, load_folder
 from ..records.runs import Run, find_runs, is_cell, load_run, select
+from ..records.scores import cut_notes
 from ..track import send
 from .departures import lines
 from .execute import execute
@@ -144,7 +145,7 @@ def _score(job: Job, cache: Path, told: set[str], place: str) -> int:
     _tell(left_out(job.run, block["damaged"]))
     send(job.run, job.protocol)
     print(f"{place}: {job.run.name}, {block['n']} images scored", flush=True)
-    found = [f"  {line}" for line in lines(block)]
+    found = [f"  {line}" for line in [*lines(block), *cut_notes(block)]]
     for name, cell in block["metrics"].items():
         if "reason" in cell:
             found.append(f"  {name} has no value: {cell['reason']}")
