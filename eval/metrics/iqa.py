@@ -86,8 +86,9 @@ def load_qalign(folder: str, device: str):
     """Return pyiqa's `qalign` with the model of a local folder, in float16. It is loaded once for both questions.
 
     The image, padded to a square, goes to 448 px. The score is the mean of 5 to 1 over the next-token probabilities of
-    excellent, good, fair, poor and bad. Whether the question begins with a BOS token is up to the tokenizer of the
-    installed transformers. We have not seen the published files: a small model of random weights tests this.
+    excellent, good, fair, poor and bad. With transformers 5.23 the question begins with a BOS token, as in Q-Align's
+    own code, where the tokenizer is a sentencepiece file. We have not seen the published files: a small model of random
+    weights tests this.
     """
     with local_owl(folder):
         return _created("qalign", device)

@@ -1,6 +1,7 @@
 """The question that HPSv3 was trained with, word for word and space for space.
 
-It is the input of a network and no text of ours: from the package `hpsv3` 1.0.0 (MIT, https://github.com/MizzenAI/HPSv3).
+It is the input of a network and no text of ours: from the package `hpsv3` 1.0.0 (MIT,
+https://github.com/MizzenAI/HPSv3).
 """
 
 HPSV3 = (
