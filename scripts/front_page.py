@@ -51,22 +51,21 @@ def images_of(runs: list[Run], method: str, factor: int) -> dict[str, Path]:
 
 def front(runs: list[Run], cell: int = 200):
     """Draw a row for each of ROWS: the first prompts of the reference at 2x, and the same at 4x."""
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
-    from eval.figures.grid import typeface
+    from eval.figures.text import write
     from sega.embedded.world import prompts
 
     chosen, gap, left, top = prompts(SEED, SHOWN), 4, 74, 26
     factors = (2, 4)
     width = left + len(factors) * (SHOWN * (cell + gap) + 12)
     sheet = Image.new("RGB", (width, top + len(ROWS) * (cell + gap)), "white")
-    draw = ImageDraw.Draw(sheet)
     for b, factor in enumerate(factors):
         x0 = left + b * (SHOWN * (cell + gap) + 12)
-        draw.text((x0, 4), f"{factor}x: {factor * NATIVE} px", fill="black", font=typeface(15))
+        write(sheet, (x0, 4), f"{factor}x: {factor * NATIVE} px", SHOWN * cell, 15)
         for r, (label, method) in enumerate(ROWS):
             y = top + r * (cell + gap)
-            draw.text((6, y + cell // 2 - 8), label, fill="black", font=typeface(17))
+            write(sheet, (6, y + cell // 2 - 8), label, left - 8, 17)
             files = images_of(runs, method, factor)
             for k, prompt in enumerate(chosen):
                 with Image.open(files[prompt]) as image:

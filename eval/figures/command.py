@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,8 +15,10 @@ from ..output.manifest import Made, inputs, part
 from ..records.rows import EMBEDDED, Row, grouped, is_embedded
 from ..records.steps import MAKE, Recorded, load, of_size
 from . import scores, steps
+from .crops import Crop
 from .grid import grid
 from .scores import COST_AXES
+from .text import fonts_of, unwritten
 
 HELP = """usage: python -m eval.figures [figure ...] [key=value ...]
 
@@ -30,7 +33,7 @@ Draws figures from records. A figure whose records have not changed is not drawn
 
 The last three need step records, which runs with these make: record=[magnitudes,spectrum,attention] query=[0.5,0.6].
 
-  python -m eval.figures grid columns=6 crop=0.5,0.6,0.2
+  python -m eval.figures grid columns=6 crop=differ,0.1
   python -m eval.figures attention method=ntk,sega size=2x prompt=a-red-ball
 
 {options}"""
@@ -42,13 +45,6 @@ EMPTY = "no image in the store has step records"
 def _size(found: dict[str, Any], key: str) -> str | None:
     options.check_size(found[key])
     return found[key]
-
-
-def _crop(found: dict[str, Any], key: str) -> tuple[float, ...]:
-    crop = options.fractions(found, key, "x,y,side")
-    if crop[2] == 0:
-        raise RequestError("crop: the side of the crop must be larger than 0")
-    return crop
 
 
 def _cost(found: dict[str, Any], key: str) -> str:
@@ -80,8 +76,8 @@ class Options:
     out: Path = _word("results/report", "folder of the figures", lambda found, key: Path(found[key]))
     size: str | None = _word(None, "only this size: size=2048x2048, or size=2x for twice the training size", _size)
     columns: int = _word("4", "prompts in a grid", options.whole_number)
-    crop: tuple[float, ...] = _word(
-        "0.5,0.55,0.25", "centre (x, y) and side of the magnified crop, as fractions of the image", _crop
+    crop: Crop = _word(
+        "differ", "magnified crop: differ, detail, either with a side (detail,0.1), or x,y,side", Crop.read
     )
     cost: str = _word("seconds", "cost of an image: seconds, calls or memory", _cost)
     prompt: str | None = _word(None, "id of the prompt whose steps are shown (default: the one that most methods have)")
@@ -150,13 +146,20 @@ def draw(name: str, rows: list[Row], chosen: Options) -> Made:
     title = " ".join([name, *(f"{key}={value}" for key, value in chosen.selection.items() if value)])
     if name in SCORES:
         rows = [row for row in rows if options.is_size(chosen.size, row.run.model, row.size)]
-        known_images = [[str(p.path), p.path.is_file()] for row in rows for p in row.images.values()]
-        state = inputs(rows, [chosen.drawing, known_images if name == "grid" else None])
-        return part(chosen.out, title, state, lambda made: _from_scores(name, rows, chosen, made), chosen.force)
-    recorded = load(chosen.store, chosen.model, chosen.method)
-    recorded = [item for item in recorded if options.is_size(chosen.size, item.run.model, item.size)]
-    state = inputs([], chosen.drawing, [file for item in recorded for file in item.files])
-    return part(chosen.out, title, state, lambda made: _from_steps(name, recorded, chosen, made), chosen.force)
+        images = [p for row in rows for p in row.images.values()] if name == "grid" else []
+        texts = {row.label for row in rows} | {p.prompt or "" for p in images}
+        known_images = [[str(p.path), p.path.is_file()] for p in images]
+        state = inputs(rows, [chosen.drawing, known_images, fonts_of(texts)])
+        made = part(chosen.out, title, state, lambda made: _from_scores(name, rows, chosen, made), chosen.force)
+    else:
+        recorded = load(chosen.store, chosen.model, chosen.method)
+        recorded = [item for item in recorded if options.is_size(chosen.size, item.run.model, item.size)]
+        texts = {text for item in recorded for text in (item.label, item.image.prompt or "")}
+        state = inputs([], [chosen.drawing, fonts_of(texts)], [file for item in recorded for file in item.files])
+        made = part(chosen.out, title, state, lambda made: _from_steps(name, recorded, chosen, made), chosen.force)
+    if made.fresh and (line := unwritten(texts)):
+        print(line, file=sys.stderr)
+    return made
 
 
 def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> None:
@@ -175,7 +178,7 @@ def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> Non
                 same = [row for row in group if row.size == size]
                 made.drawing(
                     chosen.out / f"grid-{suffix}-{size}.png",
-                    lambda s=same: grid(s, chosen.columns, chosen.crop[:2], chosen.crop[2]),
+                    lambda s=same: grid(s, chosen.columns, chosen.crop),
                 )
             if any(row.run.width is None for row in group):
                 made.skipped[f"grid-{suffix}"] = "images of several sizes"

@@ -2,31 +2,71 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..output.manifest import NothingError
 from ..records import images
 from ..records.rows import Row
+from .crops import COVERED, Crop, Place
+from .text import drawable, height, wrap, write
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..records.runs import Key
+
 CELL = 224
-INSET = 0.36
-MARGIN = 118
-HEADER = 62
+"""Side of a square cell in pixels. Other shapes have the same area."""
+INSET = round(COVERED * CELL)
+MARGIN = 132
+FOOTER = 36
+GAP = 6
+NAME, PROMPT = 14, 12
+"""Sizes of text in pixels."""
+LINES = 4
 
 
-def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float) -> Image.Image:
+def grid(rows: list[Row], columns: int, crop: Crop) -> Image.Image:
     """Draw images of one size: a row per method (true renders first), a column per prompt, each with a magnified crop.
 
-    `place` is the centre of the crop and `zoom` its side, as fractions of the image. Raises NothingError if there are
-    no images.
+    The crop is at one place in all images of a prompt. Raises NothingError if there are no images.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
+    shown, keys = _shown(rows, columns)
+    methods = [row for row in shown if not row.is_reference]
+    run = methods[0].run
+    cell = cell_of(run.width, run.height)
+    across, down = cell[0] + GAP, cell[1] + GAP
+    facts = [run.model, f"{run.width}×{run.height} px"]
+    facts += [f"{methods[0].scale:.3g}× training"] if methods[0].scale else []
+    prompts = [drawable(methods[0].images[key].prompt or key[0]) for key in keys]
+    lines = max(len(wrap(prompt, cell[0] - 4, PROMPT, LINES)) for prompt in prompts)
+    head = 8 + max(len(facts) * height(NAME), (lines + 1) * height(PROMPT))
+    sheet = Image.new("RGB", (MARGIN + len(keys) * across, head + len(shown) * down + FOOTER), "white")
+    for k, fact in enumerate(facts):
+        write(sheet, (4, 4 + k * height(NAME)), fact, MARGIN - 8, NAME)
+    for k, (key, prompt) in enumerate(zip(keys, prompts, strict=True)):
+        left = MARGIN + k * across
+        used = write(sheet, (left, 4), prompt, cell[0] - 4, PROMPT, LINES)
+        write(sheet, (left, 4 + used * height(PROMPT)), f"seed {key[1]}", cell[0] - 4, PROMPT, fill="#666666")
+        pixels = [enough(_read(row, key), crop.side) for row in shown]
+        place = crop.place([image for image, row in zip(pixels, shown, strict=True) if not row.is_reference])
+        for r, image in enumerate(pixels):
+            sheet.paste(with_inset(image, cell, place, crop.side), (left, head + r * down))
+    for r, row in enumerate(shown):
+        write(sheet, (4, head + r * down), row.label, MARGIN - 8, NAME, lines=cell[1] // height(NAME))
+    write(sheet, (4, sheet.height - FOOTER), crop.sentence, sheet.width - 8, PROMPT, lines=2, fill="#666666")
+    return sheet
+
+
+def cell_of(width: int, height: int) -> tuple[int, int]:
+    """Return the size of a cell for images of this size: their shape, and the area of a square cell."""
+    return round(CELL * (width / height) ** 0.5), round(CELL * (height / width) ** 0.5)
+
+
+def _shown(rows: list[Row], columns: int) -> tuple[list[Row], list[Key]]:
+    """Return the rows whose images are there, true renders first, and the first (prompt id, seed) they all have."""
     methods = [row for row in rows if not row.is_reference]
     common = set.intersection(*(set(row.images) for row in methods)) if methods else set()
     keys = sorted(common, key=str)[:columns]
@@ -36,41 +76,37 @@ def grid(rows: list[Row], columns: int, place: tuple[float, float], zoom: float)
     if missing:
         raise NothingError(f"images of {missing[0].label} are missing; only their records exist")
     renders = [row for row in rows if row.is_reference and set(keys) <= set(row.images)]
-    renders = [row for row in renders if all(row.images[key].path.is_file() for key in keys)][:1]
-    shown = renders + methods
-    width, height = methods[0].run.width, methods[0].run.height
-    cell = (CELL, round(CELL * height / width))
-    sheet = Image.new("RGB", (MARGIN + len(keys) * (cell[0] + 6), HEADER + len(shown) * (cell[1] + 6)), "white")
-    draw = ImageDraw.Draw(sheet)
-    write(draw, (4, 6), methods[0].run.model, MARGIN - 8, 13)
-    write(draw, (4, 24), f"{width}×{height} px", MARGIN - 8, 13)
-    if methods[0].scale:
-        write(draw, (4, 42), f"{methods[0].scale:.3g}× training", MARGIN - 8, 12)
-    for k, key in enumerate(keys):
-        prompt = methods[0].images[key].prompt or key[0]
-        write(draw, (MARGIN + k * (cell[0] + 6), 6), f"{prompt} (seed {key[1]})", cell[0] - 4, 11, lines=4)
-    for r, row in enumerate(shown):
-        top = HEADER + r * (cell[1] + 6)
-        write(draw, (4, top + 6), row.label, MARGIN - 8, 13, lines=8)
-        for k, key in enumerate(keys):
-            try:
-                image = Image.fromarray(images.read(row.images[key].path))
-            except images.DamagedError as error:
-                raise NothingError(f"{row.images[key].path} {error}") from error
-            sheet.paste(with_inset(image, cell, place, zoom), (MARGIN + k * (cell[0] + 6), top))
-    return sheet
+    return [row for row in renders if all(row.images[key].path.is_file() for key in keys)][:1] + methods, keys
 
 
-def with_inset(image: Image.Image, cell: tuple[int, int], place: tuple[float, float], zoom: float) -> Image.Image:
-    """Return an image resized to a cell, with the crop outlined and magnified in the lower right corner."""
+def _read(row: Row, key: Key) -> Image.Image:
+    from PIL import Image
+
+    try:
+        return Image.fromarray(images.read(row.images[key].path))
+    except images.DamagedError as error:
+        raise NothingError(f"{row.images[key].path} {error}") from error
+
+
+def enough(image: Image.Image, zoom: float) -> Image.Image:
+    """Return an image with as many pixels as its cell and its crop show: the images of a prompt are held together."""
+    most = min(image.size) // max(CELL, round(INSET / zoom))
+    return image.reduce(most) if most > 1 else image
+
+
+def with_inset(image: Image.Image, cell: tuple[int, int], place: Place, zoom: float) -> Image.Image:
+    """Return an image resized to a cell, with the crop outlined, and magnified in a corner.
+
+    `zoom` is the side of the crop as a fraction of the shorter side of the image.
+    """
     from PIL import Image, ImageDraw
 
     width, height = image.size
     side = max(8, round(zoom * min(width, height)))
-    left = min(max(round(place[0] * width - side / 2), 0), width - side)
-    top = min(max(round(place[1] * height - side / 2), 0), height - side)
+    left = min(max(round(place.centre[0] * width - side / 2), 0), width - side)
+    top = min(max(round(place.centre[1] * height - side / 2), 0), height - side)
     shown = image.resize(cell, Image.Resampling.LANCZOS)
-    inset = round(INSET * min(cell))
+    inset = min(INSET, *cell)
     sharp = Image.Resampling.NEAREST if side * 2 <= inset else Image.Resampling.LANCZOS
     crop = image.crop((left, top, left + side, top + side)).resize((inset, inset), sharp)
     draw = ImageDraw.Draw(shown)
@@ -78,31 +114,9 @@ def with_inset(image: Image.Image, cell: tuple[int, int], place: tuple[float, fl
     box = (left * fx, top * fy, (left + side) * fx, (top + side) * fy)
     draw.rectangle(box, outline="black")
     draw.rectangle((box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1), outline="white")
-    corner = (cell[0] - inset - 3, cell[1] - inset - 3)
-    draw.rectangle((corner[0] - 2, corner[1] - 2, cell[0] - 1, cell[1] - 1), fill="white")
+    right, lower = place.corner
+    corner = (cell[0] - inset if right else 0, cell[1] - inset if lower else 0)
+    frame = (corner[0] - 2 * right, corner[1] - 2 * lower)
+    draw.rectangle((*frame, frame[0] + inset + 1, frame[1] + inset + 1), fill="white")
     shown.paste(crop, corner)
     return shown
-
-
-def write(draw, place: tuple[int, int], text: str, width: int, size: int, lines: int = 1) -> None:
-    font = typeface(size)
-    words, rows = text.replace("\n", " ").split(" "), [""]
-    for word in words:
-        longer = f"{rows[-1]} {word}".strip()
-        if draw.textlength(longer, font) <= width or not rows[-1]:
-            rows[-1] = longer
-        else:
-            rows.append(word)
-    if len(rows) > lines:
-        rows = [*rows[: lines - 1], rows[lines - 1] + "…"]
-    for k, row in enumerate(rows):
-        draw.text((place[0], place[1] + k * (size + 2)), row, fill="black", font=font)
-
-
-@cache
-def typeface(size: int):
-    import matplotlib
-    from PIL import ImageFont
-
-    # Pillow's own font lacks most characters, and prompts may contain any
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
