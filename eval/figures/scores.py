@@ -1,110 +1,61 @@
-"""Plot scores against size and against cost. Reads records only."""
+"""Plot scores against size and against cost. Reads records only.
+
+Figures have the width of a page. A few methods share one panel for each metric; many get a column of panels for each
+family, in which the others are grey.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ..metrics.registry import metrics
 from ..metrics.types import VOTES
 from ..output.manifest import NothingError
 from ..records.rows import RENDERS, Row
+from .legend import Legend
+from .palette import BASE, GREY, groups, styles
+from .text import families, paragraph, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#762A83", "#1B1B1B", "#B8860B")
-"""Colours of Okabe and Ito that are visible on white, and a few more. Markers and line styles differ as well."""
-MARKERS = "osD^vPX*<>"
-
-
-def styles(rows: list[Row]) -> dict[str, dict[str, str]]:
-    """Return colour, marker and line style of each label. They are the same in every figure."""
-    labels = list(dict.fromkeys(row.label for row in rows if not row.is_reference))
-    found: dict[str, dict[str, str]] = {}
-    for k, name in enumerate(labels):
-        turn = k // len(COLOURS)  # the next ten have other markers with the same colours
-        marker, line = MARKERS[(k + turn) % len(MARKERS)], ("-", "--", ":")[turn % 3]
-        found[name] = {"color": COLOURS[k % len(COLOURS)], "marker": marker, "linestyle": line}
-    return found | {RENDERS: {"color": "#777777", "marker": "_", "linestyle": "--"}}
+PAGE = 7.2
+"""Width of a figure in inches."""
+SMALL = 6.5
+"""Size of the text in points."""
+PANEL = 1.35
+"""Height of a panel in inches."""
 
 
 def against_size(rows: list[Row], caption: str) -> Figure:
     """Plot each metric against size with intervals, one line per method. Raises NothingError if nothing was scored."""
     names = [n for n in metrics() if any("value" in row.cell(n) and not row.is_reference for row in rows)]
-    sizes = list(dict.fromkeys((row.size, row.scale) for row in rows if row.run.width))
+    sizes = _sizes(rows)
     if not names or not sizes:
         raise NothingError("no run has a score and a size")
-    styled = styles(rows)
-    with _panels(len(names), 2.7) as (figure, axes):
-        for axis, name in zip(axes, names, strict=True):
-            _panel(axis, name, rows, [size for size, _ in sizes], styled)
-            axis.set_xticks(range(len(sizes)), [f"{size}\n{scale:.3g}×" if scale else size for size, scale in sizes])
-        _legend(figure, axes, styled)
-        if caption:
-            figure.supxlabel(caption, fontsize=7, color="#444444")
-    return figure
+    marks = {
+        row.size: f"{row.size}\n{row.scale:.3g}×" if row.scale else row.size for row in reversed(rows) if row.run.width
+    }
+    turned = 90 if len(sizes) > 5 else 0
 
+    def draw(panel: Axes, name: str, labels: list[str], styled: dict[str, Any]) -> None:
+        for label, style, grey in _drawn(rows, labels, styled):
+            points = [row for row in rows if row.label == label and row.size in sizes and "value" in row.cell(name)]
+            points.sort(key=lambda row: sizes.index(row.size))
+            place = (len(labels) - 1) / 2 if grey or label not in labels else labels.index(label)
+            # Intervals of methods must not hide each other, and all stay nearer to their own size than to the next.
+            shift = (place - (len(labels) - 1) / 2) * min(0.08, 0.6 / max(1, len(labels)))
+            for line in _lines(points):
+                x = [sizes.index(row.size) + shift for row in line]
+                panel.plot(x, [row.cell(name)["value"] for row in line], **style)
+            if not grey:
+                _intervals(panel, name, points, [sizes.index(row.size) + shift for row in points], style["color"])
+        panel.set_xlim(-0.5, len(sizes) - 0.5)
+        panel.set_xticks(range(len(sizes)), [marks[size] for size in sizes], rotation=turned, fontsize=SMALL - 1)
 
-@contextmanager
-def _panels(count: int, height: float) -> Iterator[tuple[Figure, list]]:
-    """Make a figure of `count` panels, three in a row, each `height` inches high."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    across = min(3, count)
-    down = -(-count // across)
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.1 * across, height * down + 0.9), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axis in axes[count:]:
-            axis.set_visible(False)
-        yield figure, list(axes[:count])
-
-
-def _panel(axis, name: str, rows: list[Row], sizes: list[str], styled: dict[str, dict[str, str]]) -> None:
-    labels = list(dict.fromkeys(row.label for row in rows))
-    for k, label in enumerate(labels):
-        points = [
-            (sizes.index(row.size), row.cell(name))
-            for row in rows
-            if row.label == label and row.size in sizes and "value" in row.cell(name)
-        ]
-        if not points:
-            continue
-        # Intervals of methods must not hide each other, and all stay nearer to their own size than to the next.
-        shift = (k - (len(labels) - 1) / 2) * min(0.05, 0.5 / len(labels))
-        x, y = [p + shift for p, _ in points], [cell["value"] for _, cell in points]
-        style = styled.get(label, styled.get(RENDERS if label.startswith(RENDERS) else label, {}))
-        axis.plot(x, y, label=label, markersize=4.5, linewidth=1.3, **style)
-        low = [cell["value"] - cell["low"] if cell["low"] is not None else 0 for _, cell in points]
-        high = [cell["high"] - cell["value"] if cell["high"] is not None else 0 for _, cell in points]
-        bars = [[max(v, 0) for v in low], [max(v, 0) for v in high]]
-        axis.errorbar(x, y, bars, fmt="none", ecolor=style.get("color"), elinewidth=0.9, capsize=1.5, alpha=0.7)
-    axis.set_xlim(-0.4, len(sizes) - 0.6)
-    _title(axis, name, rows)
-
-
-def _title(axis, name: str, rows: list[Row]) -> None:
-    better = "higher is better" if metrics()[name].higher_is_better else "lower is better"
-    titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
-    counts = sorted({row.cell(name)["n"] for row in rows if "value" in row.cell(name)}, reverse=True)
-    shown = f", N={', '.join(map(str, counts))}" if metrics()[name].kind in ("fid", VOTES) else ""
-    advice = better if metrics()[name].ranked else "compare with the true renders"
-    axis.set_title(f"{titles[0]}{shown} ({advice})", fontsize=9)
-    axis.grid(axis="y", linewidth=0.4, alpha=0.5)
-
-
-def _legend(figure, axes, styled: dict[str, dict[str, str]]) -> None:
-    handles: dict[str, object] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    order = [name for name in styled if name in handles] + [name for name in handles if name not in styled]
-    figure.legend(
-        [handles[name] for name in order], order, loc="outside upper center", ncols=min(4, len(order)), frameon=False
-    )
+    return _figure(rows, names, draw, "size in pixels", caption)
 
 
 COST_AXES = {
@@ -125,33 +76,132 @@ def against_cost(rows: list[Row], caption: str, axis: str = "seconds") -> Figure
     names = [n for n in metrics() if metrics()[n].ranked and any("value" in row.cell(n) for row in timed)]
     if not names:
         raise NothingError(f"no scored run has recorded the {COST_AXES[axis]}")
-    styled = styles(rows)
-    sizes = list(dict.fromkeys(row.size for row in timed))
-    with _panels(len(names), 2.9) as (figure, axes):
-        for panel, name in zip(axes, names, strict=True):
-            for row in timed:
-                cell = row.cell(name)
-                if "value" not in cell:
-                    continue
-                area = 22 + 30 * sizes.index(row.size)  # larger images, larger points
-                style = styled[row.label]
-                point = row.block["cost"][key], cell["value"]
-                panel.scatter(*point, s=area, color=style["color"], marker=style["marker"], label=row.label, alpha=0.85)
-                if cell["low"] is not None:
-                    panel.vlines(point[0], cell["low"], cell["high"], color=style["color"], linewidth=0.9, alpha=0.6)
-            _costs(panel, [row.block["cost"][key] for row in timed])
-            _title(panel, name, timed)
-        _legend(figure, axes, styled)
-        figure.supxlabel(f"{COST_AXES[axis]}; larger points for {' < '.join(sizes)} px\n{caption}", fontsize=8)
-    return figure
+    areas = {row.size: _area(row.run.size) for row in timed}
+    sizes = sorted(areas, key=lambda size: (areas[size], size))
+    costs = [row.block["cost"][key] for row in timed]
+
+    def draw(panel: Axes, name: str, labels: list[str], styled: dict[str, Any]) -> None:
+        for label, style, grey in _drawn(timed, labels, styled):
+            points = [row for row in timed if row.label == label and "value" in row.cell(name)]
+            x = [row.block["cost"][key] * (1 if grey else _beside(row, timed, labels, key)) for row in points]
+            look = {k: v for k, v in style.items() if k in ("color", "marker", "zorder")}
+            for row, cost in zip(points, x, strict=True):
+                area = 7 if grey else 14 + 9 * sizes.index(row.size)  # larger images, larger points
+                panel.scatter(cost, row.cell(name)["value"], s=area, linewidths=0, alpha=0.9, **look)
+            if not grey:
+                _intervals(panel, name, points, x, style["color"])
+        _costs(panel, costs)
+
+    larger = f"larger points: {' < '.join(sizes)} px; " if len(sizes) > 1 else ""
+    about = f"{COST_AXES[axis]} ({larger}equal costs side by side)"
+    return _figure(timed, names, draw, about, caption)
 
 
-def _costs(panel, values: list[float]) -> None:
+def _sizes(rows: list[Row]) -> list[str]:
+    """Return the sizes of rows by area, square ones before others."""
+    shapes = {row.size: row.run.size for row in rows if row.run.size}
+    return sorted(shapes, key=lambda size: (shapes[size][0] != shapes[size][1], _area(shapes[size]), size))
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _lines(points: list[Row]) -> list[list[Row]]:
+    """Split the points of a method into lines: one for each shape of images."""
+    found: dict[float, list[Row]] = {}
+    for row in points:
+        found.setdefault(round(row.run.width / row.run.height, 2), []).append(row)
+    return list(found.values())
+
+
+def _drawn(rows: list[Row], labels: list[str], styled: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Yield the lines of a panel with their style and whether they are grey: those of other panels first."""
+    present = list(dict.fromkeys(row.label for row in rows))
+    always = [label for label in present if label.startswith(RENDERS) or label == BASE]
+    for label in present:
+        if label not in labels and label not in always:
+            yield label, {"color": GREY, "marker": ".", "markersize": 2, "linewidth": 0.5, "zorder": 1}, True
+    for label in [*always, *(label for label in labels if label in present)]:
+        style = styled[RENDERS if label.startswith(RENDERS) else label]
+        yield label, style | {"markersize": 3.2, "linewidth": 1, "zorder": 3}, False
+
+
+def _intervals(panel: Axes, name: str, points: list[Row], x: list[float], colour: str) -> None:
+    """Draw the stored intervals, from their lower to their upper end."""
+    for row, place in zip(points, x, strict=True):
+        cell = row.cell(name)
+        if cell["low"] is not None:
+            panel.vlines(place, cell["low"], cell["high"], color=colour, linewidth=0.7, alpha=0.55, zorder=2)
+
+
+def _beside(row: Row, rows: list[Row], labels: list[str], key: str) -> float:
+    """Return the factor that moves a point beside others of the panel with the same size and cost."""
+    same = [
+        other.label
+        for other in rows
+        if (other.label in labels or other.label == BASE)
+        and other.size == row.size
+        and other.block["cost"][key] == row.block["cost"][key]
+    ]
+    return 1.04 ** (same.index(row.label) - (len(same) - 1) / 2) if row.label in same else 1.0
+
+
+def _costs(panel: Axes, values: list[float]) -> None:
     """Make the x axis logarithmic, with plain numbers, the same in every panel."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_xscale("log")
     panel.set_xlim(min(values) / 1.3, max(values) * 1.3)
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 200 * min(values) else (1,)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _figure(rows: list[Row], names: list[str], draw: Callable[..., None], below: str, caption: str) -> Figure:
+    """Draw the panels: three metrics in a row, or a metric in each row with a column for each group of methods."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    parts, styled = groups(rows), styles(rows)
+    across = min(3, len(names)) if len(parts) == 1 else len(parts)
+    down = -(-len(names) // across) if len(parts) == 1 else len(names)
+    look = {"font.size": SMALL, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}
+    with rc_context(look | {"font.family": families([row.label for row in rows] + [caption])}):
+        legend = Legend.of(rows, PAGE, SMALL)
+        figure = Figure(figsize=(PAGE, legend.height + PANEL * down + 0.6), layout="constrained")
+        top, bottom = figure.subfigures(2, 1, height_ratios=(legend.height, PANEL * down + 0.6))
+        legend.draw(top)
+        panels = bottom.subplots(down, across, squeeze=False, sharey="row" if len(parts) > 1 else False)
+        for k, name in enumerate(names):
+            line = panels[k] if len(parts) > 1 else panels.ravel()[k : k + 1]
+            for panel, labels in zip(line, parts.values(), strict=True):
+                draw(panel, name, labels, styled)
+                panel.grid(axis="y", linewidth=0.4, alpha=0.5)
+                panel.tick_params(width=0.6, length=2.5)
+                panel.label_outer(remove_inner_ticks=True) if len(parts) > 1 else None
+            _title(line[0], name, rows, PAGE / (across if len(parts) == 1 else 1) - 0.4)
+            _floor(line[0], name, rows)
+        for panel in panels.ravel()[len(names) :] if len(parts) == 1 else ():
+            panel.set_visible(False)
+        bottom.supxlabel("\n".join(filter(None, [below, paragraph(caption, PAGE, SMALL, 3)])), fontsize=SMALL)
+    return figure
+
+
+def _floor(panel: Axes, name: str, rows: list[Row]) -> None:
+    """Let an axis begin at 0 if its margin alone goes below: all values and intervals of the metric are above."""
+    cells = [cell for row in rows if "value" in (cell := row.cell(name))]
+    least = min(cell["value"] if cell["low"] is None else cell["low"] for cell in cells)
+    low, high = panel.get_ylim()
+    if low < 0 <= least:
+        panel.set_ylim(-0.02 * high, high)
+
+
+def _title(panel: Axes, name: str, rows: list[Row], inches: float) -> None:
+    better = "higher is better" if metrics()[name].higher_is_better else "lower is better"
+    titles = [row.cell(name)["title"] for row in rows if "title" in row.cell(name)]
+    counts = sorted({row.cell(name)["n"] for row in rows if "value" in row.cell(name)}, reverse=True)
+    shown = f", N={', '.join(map(str, counts))}" if metrics()[name].kind in ("fid", VOTES) else ""
+    advice = better if metrics()[name].ranked else "compare with the true renders"
+    panel.set_title(paragraph(f"{titles[0]}{shown} ({advice})", inches, SMALL, 2), fontsize=SMALL, loc="left", pad=3)
+    panel.set_ylabel(plain(metrics()[name].unit))

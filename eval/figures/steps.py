@@ -5,9 +5,8 @@ They show the step records of one prompt and seed (`eval/records/steps.py`). `do
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +14,9 @@ from sega.errors import RequestError, near
 
 from ..output.manifest import NothingError
 from ..records.steps import MAKE, Recorded
-from .scores import COLOURS, MARKERS
+from .palette import COLOURS
+from .palette import style as style_of
+from .text import families, paragraph, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,14 +56,14 @@ def scaling(chosen: list[Recorded], others: list[Recorded], caption: str) -> Fig
         raise NothingError(f"no magnitudes of a method with a spectral part beyond its training size; {MAKE}")
     maps = [[np.array([row["magnitudes"][axis] for row in steps]).T for axis in (0, 1)] for _, steps in shown]
     low, high = min(m.min() for pair in maps for m in pair), max(m.max() for pair in maps for m in pair)
-    with rc_context(STYLE):
+    with rc_context(_look(chosen, caption)):
         figure = Figure(figsize=(11.5, 0.9 + 2.7 * len(shown)), layout="constrained")
         axes = figure.subplots(len(shown), 3, squeeze=False, width_ratios=(1, 1, 1.15))
         for line, (item, steps), pair in zip(axes, shown, maps, strict=True):
             for panel, values, name in zip(line, pair, ("height", "width"), strict=False):
                 shape = {"aspect": "auto", "interpolation": "nearest", "cmap": "viridis"}
                 image = panel.imshow(values, vmin=low, vmax=high, **shape)
-                panel.set_title(f"{item.label}: magnitude, {name} axis", fontsize=9)
+                panel.set_title(plain(f"{item.label}: magnitude, {name} axis"), fontsize=9)
                 panel.set_ylabel("rotary pair (0: shortest period)")
                 panel.spines[:].set_visible(False)
                 _times(panel, steps)
@@ -82,7 +83,7 @@ def _strength(panel, item: Recorded, steps: list[StepRow], others: list[Recorded
     panel.plot([row["strength"] for row in steps], color=COLOURS[0], marker="o", markersize=3, label="strength")
     panel.plot([row["flatness"] for row in steps], color=COLOURS[1], marker="s", markersize=3, label="flatness")
     panel.set_ylim(-0.03, 1.03)
-    panel.set_title(f"{item.label}{f'; thin: {count} more images' if count else ''}", fontsize=9)
+    panel.set_title(plain(f"{item.label}{f'; thin: {count} more images' if count else ''}"), fontsize=9)
     panel.legend(frameon=False, fontsize=8)
     panel.grid(axis="y", linewidth=0.4, alpha=0.5)
     _times(panel, steps)
@@ -101,7 +102,7 @@ def attention(chosen: list[Recorded], caption: str) -> Figure:
         raise NothingError("the methods were recorded with different query= points; record them with one")
     times = sorted({0, (len(shown[0][1]) - 1) // 2, len(shown[0][1]) - 1})
     row, column = shown[0][1][0]["query"]
-    with rc_context(STYLE):
+    with rc_context(_look(chosen, caption)):
         height = 2.35 * len(shown)
         figure = Figure(figsize=(2.3 * (len(times) + 1), height + 3.2), layout="constrained")
         upper, lower = figure.subfigures(2, 1, height_ratios=(height, 2.6))
@@ -136,7 +137,7 @@ def _picture(panel, item: Recorded, query: tuple[int, int], grid: list[int]) -> 
     from ..records import images
 
     _bare(panel)
-    panel.set_ylabel("\n".join(textwrap.wrap(item.label, 20)), fontsize=9)
+    panel.set_ylabel(paragraph(item.label, 2, 9, 4), fontsize=9)
     try:
         pixels = Image.fromarray(images.read(item.image.path))
     except images.DamagedError:
@@ -151,9 +152,9 @@ def _picture(panel, item: Recorded, query: tuple[int, int], grid: list[int]) -> 
 def _over_steps(figure, shown: list[tuple[Recorded, list[StepRow]]]) -> None:
     left, right = figure.subplots(1, 2)
     for k, (item, steps) in enumerate(shown):
-        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 3}
-        left.plot([np.mean(row["attention_distance"]) for row in steps], label=item.label, **style)
-        right.plot([np.mean(row["attention_text"]) for row in steps], **style)
+        look = style_of(k) | {"markersize": 3}
+        left.plot([np.mean(row["attention_distance"]) for row in steps], label=plain(item.label), **look)
+        right.plot([np.mean(row["attention_text"]) for row in steps], **look)
     left.set_title("mean distance from the query, in tokens", fontsize=9)
     right.set_title("share of attention on the text", fontsize=9)
     left.legend(frameon=False, fontsize=8)
@@ -167,26 +168,28 @@ def spectra(chosen: list[Recorded], caption: str) -> Figure:
     from matplotlib import cm, rc_context
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     shown = [(item, steps) for item in chosen if (steps := _with(item, "spectrum"))]
     if not shown:
         raise NothingError(f"no spectra were recorded; {MAKE}")
     colours = cm.ScalarMappable(Normalize(0, 1), "viridis")
-    with rc_context(STYLE):
+    with rc_context(_look(chosen, caption)):
         figure = Figure(figsize=(2.7 * (len(shown) + 1), 5.6), layout="constrained")
         axes = figure.subplots(2, len(shown) + 1, sharex="col", sharey="row", squeeze=False)
         for line, key, name in zip(axes, ("spectrum", "spectrum_clean"), ("latent", "clean prediction"), strict=True):
             for k, (panel, (item, steps)) in enumerate(zip(line, shown, strict=False)):
                 for row in steps:
                     _rings(panel, row[key], color=colours.to_rgba(row["sigma"]), linewidth=0.8)
-                panel.set_title(item.label, fontsize=9)
-                style = {"color": COLOURS[k % len(COLOURS)], "linewidth": 1.2}
-                _rings(line[-1], steps[-1][key], label=item.label, **style)
+                panel.set_title(paragraph(item.label, 2.4, 9, 3), fontsize=9)
+                style = {"color": style_of(k)["color"], "linestyle": style_of(k)["linestyle"], "linewidth": 1.2}
+                _rings(line[-1], steps[-1][key], label=plain(item.label), **style)
             line[0].set_ylabel(f"power of the {name}")
             line[-1].set_title("last step", fontsize=9)
             for panel in line:
                 panel.set_xscale("log")
                 panel.set_yscale("log")
+                panel.xaxis.set_minor_formatter(NullFormatter())  # a small grid has labels at every frequency
                 panel.grid(linewidth=0.3, alpha=0.5)
         axes[0][-1].legend(frameon=False, fontsize=7)
         for panel in axes[1]:
@@ -194,6 +197,11 @@ def spectra(chosen: list[Recorded], caption: str) -> Figure:
         figure.colorbar(colours, ax=axes[:, :-1], location="left", fraction=0.03, pad=0.02).set_label("σ")
         _under(figure, shown[0][0], caption)
     return figure
+
+
+def _look(chosen: list[Recorded], caption: str) -> dict[str, Any]:
+    texts = {caption} | {text for item in chosen for text in (item.label, item.image.prompt or item.image.prompt_id)}
+    return STYLE | {"font.family": families(texts)}
 
 
 def _bare(panel) -> None:
@@ -221,7 +229,8 @@ def _times(panel, steps: list[StepRow]) -> None:
 
 
 def _under(figure, item: Recorded, caption: str) -> None:
-    prompt = item.image.prompt or item.image.prompt_id
-    text = f"{item.run.model}, {item.size} px, seed {item.image.seed}: {prompt}"
-    lines = textwrap.wrap(text, 110)[:3] + ([caption] if caption else [])
-    figure.supxlabel("\n".join(lines).replace("$", r"\$"), fontsize=7, color="#444444")
+    """Write what the figure shows under it; the prompt has lines of its own, since it may run from right to left."""
+    facts = f"{item.run.model}, {item.size} px, seed {item.image.seed}"
+    width = figure.bbox.width / figure.dpi - 0.4
+    texts = [plain(facts), paragraph(item.image.prompt or item.image.prompt_id, width, 7, 3), plain(caption)]
+    figure.supxlabel("\n".join(filter(None, texts)), fontsize=7, color="#444444")

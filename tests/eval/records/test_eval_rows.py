@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from eval.figures.scores import styles
+from eval.figures.palette import styles
 from eval.records.rows import Row, label
 from eval.records.runs import Run
 from eval.report.tables import uneven
