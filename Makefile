@@ -56,7 +56,7 @@ PAPERS  := sega area dype ultraimage hiflow scalediff resdit
 SOURCES := $(wildcard eval/*.py eval/*/*.py eval/gallery/web/* eval/published/*.csv $(STORE)/votes/*)
 TABLES  := $(addprefix $(OUT)/table.,md csv tex)
 STEPWISE := $(foreach name,scaling attention spectra,$(OUT)/$(name)-$(MODEL)-$(LARGE).png)
-FIGURES := $(SIZES:%=$(OUT)/grid-$(MODEL)-%.png) $(OUT)/scores-$(MODEL).png $(OUT)/cost-$(MODEL).png $(STEPWISE)
+FIGURES := $(SIZES:%=$(OUT)/grid-$(MODEL)-%.png) $(SIZES:%=$(OUT)/methods-$(MODEL)-%.png) $(OUT)/scores-$(MODEL).png $(OUT)/cost-$(MODEL).png $(STEPWISE)
 ifeq ($(STORE),$(DEMO)/runs)
 SCORED   := $(DEMO)/.scored
 RECORDED := $(DEMO)/.recorded
@@ -91,6 +91,10 @@ $(OUT)/table-%.md $(OUT)/table-%.csv $(OUT)/table-%.tex: $(SCORED) $(SOURCES)
 
 $(OUT)/grid-$(MODEL)-%.png: $(SCORED) $(SOURCES)
 	$(RUN) -m eval.figures grid model=$(MODEL) size=$* store=$(STORE) out=$(OUT)
+	@touch -c $@
+
+$(OUT)/methods-$(MODEL)-%.png: $(SCORED) $(SOURCES)
+	$(RUN) -m eval.figures methods model=$(MODEL) size=$* store=$(STORE) out=$(OUT)
 	@touch -c $@
 
 $(OUT)/scores-$(MODEL).png: $(SCORED) $(SOURCES)

@@ -16,7 +16,7 @@ from ..records.rows import EMBEDDED, Row, grouped, is_embedded
 from ..records.steps import MAKE, Recorded, load, of_size
 from . import scores, steps
 from .crops import Crop
-from .grid import grid
+from .grid import grid, sheet
 from .scores import COST_AXES
 from .text import fonts_of, unwritten
 
@@ -25,6 +25,7 @@ HELP = """usage: python -m eval.figures [figure ...] [key=value ...]
 Draws figures from records. A figure whose records have not changed is not drawn again. Without names it draws all.
 
   grid       images of all methods, each with a magnified crop of the same part; a file for each size
+  methods    a sheet: the images of all methods for one prompt, with their names
   size       scores against size
   cost       scores against the cost of an image
   scaling    magnitude of each rotary pair at each step, and strength over steps (SEGA, figure 3)
@@ -37,7 +38,8 @@ The last three need step records, which runs with these make: record=[magnitudes
   python -m eval.figures attention method=ntk,sega size=2x prompt=a-red-ball
 
 {options}"""
-SCORES = ("grid", "size", "cost")
+IMAGES = ("grid", "methods")
+SCORES = (*IMAGES, "size", "cost")
 STEPS = ("scaling", "attention", "spectra")
 EMPTY = "no image in the store has step records"
 
@@ -80,8 +82,8 @@ class Options:
         "differ", "magnified crop: differ, detail, either with a side (detail,0.1), or x,y,side", Crop.read
     )
     cost: str = _word("seconds", "cost of an image: seconds, calls or memory", _cost)
-    prompt: str | None = _word(None, "id of the prompt whose steps are shown (default: the one that most methods have)")
-    seed: int | None = _word(None, "seed of the image whose steps are shown", _seed)
+    prompt: str | None = _word(None, "id of the prompt of the sheet and the steps (default: the one most methods have)")
+    seed: int | None = _word(None, "seed of the image of the sheet and the steps", _seed)
     force: bool = _word("false", "draw all again", lambda found, key: found[key] == "true")
 
     @classmethod
@@ -146,7 +148,7 @@ def draw(name: str, rows: list[Row], chosen: Options) -> Made:
     title = " ".join([name, *(f"{key}={value}" for key, value in chosen.selection.items() if value)])
     if name in SCORES:
         rows = [row for row in rows if options.is_size(chosen.size, row.run.model, row.size)]
-        images = [p for row in rows for p in row.images.values()] if name == "grid" else []
+        images = [p for row in rows for p in row.images.values()] if name in IMAGES else []
         texts = {row.label for row in rows} | {p.prompt or "" for p in images}
         known_images = [[str(p.path), p.path.is_file()] for p in images]
         state = inputs(rows, [chosen.drawing, known_images, fonts_of(texts)])
@@ -176,12 +178,15 @@ def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> Non
         else:
             for size in dict.fromkeys(row.size for row in group if row.run.width):
                 same = [row for row in group if row.size == size]
-                made.drawing(
-                    chosen.out / f"grid-{suffix}-{size}.png",
-                    lambda s=same: grid(s, chosen.columns, chosen.crop),
-                )
+                made.drawing(chosen.out / f"{name}-{suffix}-{size}.png", lambda s=same: _images(name, s, chosen))
             if any(row.run.width is None for row in group):
-                made.skipped[f"grid-{suffix}"] = "images of several sizes"
+                made.skipped[f"{name}-{suffix}"] = "images of several sizes"
+
+
+def _images(name: str, rows: list[Row], chosen: Options) -> Any:
+    if name == "grid":
+        return grid(rows, chosen.columns, chosen.crop)
+    return sheet(rows, chosen.crop, chosen.prompt, chosen.seed)
 
 
 OF_STEPS = {"attention": steps.attention, "spectra": steps.spectra}

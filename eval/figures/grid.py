@@ -1,4 +1,4 @@
-"""Draw the comparison grid: a row per method, a column per prompt, each image with a magnified crop."""
+"""Draw images of all methods, each with a magnified crop: the grid of several prompts, and a sheet of one prompt."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 CELL = 224
 """Side of a square cell in pixels. Other shapes have the same area."""
-INSET = round(COVERED * CELL)
 MARGIN = 132
-FOOTER = 36
 GAP = 6
 NAME, PROMPT = 14, 12
 """Sizes of text in pixels."""
 LINES = 4
+SHEET = 160
+"""Side of a square cell of the sheet."""
+ACROSS = 6
+"""Square cells in a row of the sheet; wide ones are fewer, tall ones more."""
 
 
 def grid(rows: list[Row], columns: int, crop: Crop) -> Image.Image:
@@ -38,12 +40,12 @@ def grid(rows: list[Row], columns: int, crop: Crop) -> Image.Image:
     run = methods[0].run
     cell = cell_of(run.width, run.height)
     across, down = cell[0] + GAP, cell[1] + GAP
-    facts = [run.model, f"{run.width}×{run.height} px"]
-    facts += [f"{methods[0].scale:.3g}× training"] if methods[0].scale else []
+    facts = _facts(methods[0])
     prompts = [drawable(methods[0].images[key].prompt or key[0]) for key in keys]
     lines = max(len(wrap(prompt, cell[0] - 4, PROMPT, LINES)) for prompt in prompts)
     head = 8 + max(len(facts) * height(NAME), (lines + 1) * height(PROMPT))
-    sheet = Image.new("RGB", (MARGIN + len(keys) * across, head + len(shown) * down + FOOTER), "white")
+    width = MARGIN + len(keys) * across
+    sheet = Image.new("RGB", (width, head + len(shown) * down + below(crop, width)), "white")
     for k, fact in enumerate(facts):
         write(sheet, (4, 4 + k * height(NAME)), fact, MARGIN - 8, NAME)
     for k, (key, prompt) in enumerate(zip(keys, prompts, strict=True)):
@@ -56,22 +58,68 @@ def grid(rows: list[Row], columns: int, crop: Crop) -> Image.Image:
             sheet.paste(with_inset(image, cell, place, crop.side), (left, head + r * down))
     for r, row in enumerate(shown):
         write(sheet, (4, head + r * down), row.label, MARGIN - 8, NAME, lines=cell[1] // height(NAME))
-    write(sheet, (4, sheet.height - FOOTER), crop.sentence, sheet.width - 8, PROMPT, lines=2, fill="#666666")
+    write(sheet, (4, head + len(shown) * down), crop.sentence, width - 8, PROMPT, LINES, fill="#666666")
     return sheet
 
 
-def cell_of(width: int, height: int) -> tuple[int, int]:
-    """Return the size of a cell for images of this size: their shape, and the area of a square cell."""
-    return round(CELL * (width / height) ** 0.5), round(CELL * (height / width) ** 0.5)
+def below(crop: Crop, width: int) -> int:
+    """Return the height of the sentence on the crop under a figure of this width."""
+    return len(wrap(crop.sentence, width - 8, PROMPT, LINES)) * height(PROMPT) + 8
 
 
-def _shown(rows: list[Row], columns: int) -> tuple[list[Row], list[Key]]:
+def sheet(rows: list[Row], crop: Crop, prompt: str | None = None, seed: int | None = None) -> Image.Image:
+    """Draw the images of one prompt by all methods with their names, true renders first: a page for many methods.
+
+    `prompt` is an id; without it, and without a seed, the first that all methods have. Raises NothingError if there is
+    none.
+    """
+    from PIL import Image
+
+    shown, (key,) = _shown(rows, 1, prompt, seed)
+    methods = [row for row in shown if not row.is_reference]
+    run = methods[0].run
+    cell = cell_of(run.width, run.height, SHEET)
+    names = max(len(wrap(drawable(row.label), cell[0] - 2, NAME, LINES)) for row in shown)
+    across, down = cell[0] + GAP, cell[1] + names * height(NAME) + GAP
+    columns = min(len(shown), max(1, round(ACROSS * SHEET / cell[0])))
+    width = columns * across
+    about = [", ".join([*_facts(methods[0]), f"seed {key[1]}"]), drawable(methods[0].images[key].prompt or key[0])]
+    lines = [len(wrap(text, width - 8, PROMPT, 2)) for text in about]
+    head = 8 + sum(lines) * height(PROMPT)
+    foot = head + -(-len(shown) // columns) * down
+    page = Image.new("RGB", (width, foot + below(crop, width)), "white")
+    for k, text in enumerate(about):
+        write(page, (4, 4 + k * lines[0] * height(PROMPT)), text, width - 8, PROMPT, 2)
+    pixels = [enough(_read(row, key), crop.side) for row in shown]
+    place = crop.place([image for image, row in zip(pixels, shown, strict=True) if not row.is_reference])
+    for k, (row, image) in enumerate(zip(shown, pixels, strict=True)):
+        corner = (k % columns * across, head + k // columns * down)
+        page.paste(with_inset(image, cell, place, crop.side), corner)
+        write(page, (corner[0] + 2, corner[1] + cell[1] + 1), row.label, cell[0] - 2, NAME, names)
+    write(page, (4, foot), crop.sentence, width - 8, PROMPT, LINES, fill="#666666")
+    return page
+
+
+def _facts(row: Row) -> list[str]:
+    facts = [row.run.model, f"{row.run.width}×{row.run.height} px"]
+    return facts + ([f"{row.scale:.3g}× training"] if row.scale else [])
+
+
+def cell_of(width: int, height: int, side: int = CELL) -> tuple[int, int]:
+    """Return the size of a cell for images of this size: their shape, and the area of a square of `side`."""
+    return round(side * (width / height) ** 0.5), round(side * (height / width) ** 0.5)
+
+
+def _shown(
+    rows: list[Row], columns: int, prompt: str | None = None, seed: int | None = None
+) -> tuple[list[Row], list[Key]]:
     """Return the rows whose images are there, true renders first, and the first (prompt id, seed) they all have."""
     methods = [row for row in rows if not row.is_reference]
     common = set.intersection(*(set(row.images) for row in methods)) if methods else set()
-    keys = sorted(common, key=str)[:columns]
+    keys = [key for key in common if prompt in (None, key[0]) and seed in (None, key[1])]
+    keys = sorted(keys, key=str)[:columns]
     if not keys:
-        raise NothingError("the methods have no image in common")
+        raise NothingError(f"the methods have no image{' of this prompt and seed' if common else ''} in common")
     missing = [row for row in methods if not all(row.images[key].path.is_file() for key in keys)]
     if missing:
         raise NothingError(f"images of {missing[0].label} are missing; only their records exist")
@@ -90,7 +138,7 @@ def _read(row: Row, key: Key) -> Image.Image:
 
 def enough(image: Image.Image, zoom: float) -> Image.Image:
     """Return an image with as many pixels as its cell and its crop show: the images of a prompt are held together."""
-    most = min(image.size) // max(CELL, round(INSET / zoom))
+    most = min(image.size) // max(CELL, round(COVERED * CELL / zoom))
     return image.reduce(most) if most > 1 else image
 
 
@@ -106,7 +154,7 @@ def with_inset(image: Image.Image, cell: tuple[int, int], place: Place, zoom: fl
     left = min(max(round(place.centre[0] * width - side / 2), 0), width - side)
     top = min(max(round(place.centre[1] * height - side / 2), 0), height - side)
     shown = image.resize(cell, Image.Resampling.LANCZOS)
-    inset = min(INSET, *cell)
+    inset = min(round(COVERED * (cell[0] * cell[1]) ** 0.5), *cell)
     sharp = Image.Resampling.NEAREST if side * 2 <= inset else Image.Resampling.LANCZOS
     crop = image.crop((left, top, left + side, top + side)).resize((inset, inset), sharp)
     draw = ImageDraw.Draw(shown)

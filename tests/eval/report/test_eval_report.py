@@ -93,9 +93,10 @@ def test_latex_is_booktabs_with_escapes(place):
 def test_grid_has_a_row_a_method_and_the_image_itself(place):
     image = Image.open(place / "out" / "grid-tiny-64x64.png")
     from eval.figures import grid
+    from eval.figures.crops import Crop
 
     down = grid.CELL + grid.GAP
-    head = image.height - grid.FOOTER - 4 * down
+    head = image.height - grid.below(Crop(), image.width) - 4 * down
     assert image.width == grid.MARGIN + 2 * down and 40 < head < 90
     row = next(row for row in rows_of(place) if row.label == "vanilla" and row.size == "64x64")
     first = Image.open(row.images["0000", 0].path).resize((grid.CELL, grid.CELL), Image.Resampling.LANCZOS)
@@ -113,7 +114,7 @@ def test_inset_shows_the_outlined_place():
     for right, lower in ((True, True), (False, True), (True, False), (False, False)):
         place = Place((0.5, 0.5), (right, lower))
         shown = np.asarray(with_inset(Image.fromarray(image), (200, 200), place, 0.2))
-        down, across = slice(-90, -6) if lower else slice(6, 90), slice(-90, -6) if right else slice(6, 90)
+        down, across = slice(-80, -6) if lower else slice(6, 80), slice(-80, -6) if right else slice(6, 80)
         assert (shown[down, across] == (255, 0, 0)).all()
 
 
