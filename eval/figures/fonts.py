@@ -75,10 +75,11 @@ def named(items: list[str]) -> str:
 def _sign(item: str) -> str:
     if ord(item[0]) in FLAGS:
         return "flag " + "".join(chr(ord("A") + ord(c) - FLAGS.start) for c in item)
-    return "+".join(unicodedata.name(c, f"U+{ord(c):04X}").lower() for c in item if not _is_silent(c))
+    return "+".join(unicodedata.name(c, f"U+{ord(c):04X}").lower() for c in item if not is_silent(c))
 
 
-def _is_silent(c: str) -> bool:
+def is_silent(c: str) -> bool:
+    """Return whether a character only changes the one before: a mark, a joiner, a variation selector."""
     return unicodedata.category(c) in ("Mn", "Me", "Cf")
 
 
@@ -88,7 +89,7 @@ def font_of(cluster: str, colour: bool = True) -> str | None:
 
     `colour` says whether fonts of colour bitmaps count; matplotlib can't use them.
     """
-    needed = {ord(c) for c in cluster if not _is_silent(c)} or {ord(c) for c in cluster}
+    needed = {ord(c) for c in cluster if not is_silent(c)} or {ord(c) for c in cluster}
     if needed <= coverage(first()):
         return first()
     return next((path for path in others() if needed <= coverage(path) and _draws(path, cluster, colour)), None)

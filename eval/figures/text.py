@@ -103,7 +103,10 @@ def _for_pillow(piece: Piece) -> tuple[str, dict[str, str]]:
         return piece.text, {"direction": "rtl" if piece.level % 2 else "ltr"}
     if not piece.level % 2:
         return piece.text, {}
-    return "".join(MIRRORED.get(item, item) for item in reversed(fonts.clusters(piece.text) or [piece.text])), {}
+    before = len(piece.text) - len(piece.text.lstrip(" "))
+    after = len(piece.text) - len(piece.text.rstrip(" "))
+    turned = "".join(MIRRORED.get(item, item) for item in reversed(fonts.clusters(piece.text)))
+    return (" " * after + turned + " " * before if turned else piece.text), {}
 
 
 MIRRORED = {a: b for pair in ("()", "[]", "{}", "<>", "«»") for a, b in (pair, pair[::-1])}
@@ -217,4 +220,4 @@ def unwritten(texts: Iterable[str]) -> str:
 
 
 def _characters(texts: Iterable[str]) -> list[str]:
-    return sorted({item[0] for item in fonts.clusters("".join(sorted(set(texts))))})
+    return sorted(c for c in set("".join(set(texts))) if fonts.clusters(c) and not fonts.is_silent(c))

@@ -157,4 +157,5 @@ def test_matplotlib_parses_no_mathematics(only_dejavu):
 def test_without_raqm_right_to_left_is_turned_over(monkeypatch):
     monkeypatch.setattr(text, "_has_layout", lambda: False)
     assert text._for_pillow(text.Piece("א(ב", fonts.first(), 1)) == ("ב)א", {})
+    assert text._for_pillow(text.Piece(" אב  ", fonts.first(), 1)) == ("  בא ", {})
     assert text._for_pillow(text.Piece("ab", fonts.first(), 0)) == ("ab", {})
