@@ -39,7 +39,10 @@ def build_file(rows: list[Row], out: Path, workers: int, about: dict[str, str], 
     total, names = len(content["prompts"]), [image["id"] for image in content["images"]]
     for step in STEPS:
         sample = [paths[name] for name in names[:: max(1, len(names) // SAMPLE)]]
-        size = mean(len(encoded) for encoded in each(partial(encode, step), [(p,) for p in sample], workers) if encoded)
+        sizes = [len(encoded) for encoded in each(partial(encode, step), [(p,) for p in sample], workers) if encoded]
+        if not sizes:
+            return Made(skipped={"gallery": "the images cannot be read"}, fresh=False)
+        size = mean(sizes)
         share = (limit - bare) / (size * 4 / 3 * len(set(names)))
         last = step == STEPS[-1]
         if share < 1 and not last:
@@ -50,7 +53,7 @@ def build_file(rows: list[Row], out: Path, workers: int, about: dict[str, str], 
         if made is not None:
             text, notes = made
             write_text(out, text)
-            print(f"{out}: {len(text) / 1e6:.1f} MB of at most {limit / 1e6:g}. {notes}")
+            print(f"{out}: {len(text.encode()) / 1e6:.1f} MB of at most {limit / 1e6:g}. {notes}")
             return Made([out])
     raise RequestError(f"limit={limit // 10**6} is too small for the images of one prompt; raise it, or select methods")
 
@@ -69,7 +72,7 @@ def _fit(
         notes = reduced(content, less, step)
         less["note"] = f"{less['note']} {notes}".strip()
         text = assemble(less, {name: files[name] for name in {image["id"] for image in less["images"]}})
-        if len(text) <= limit:
+        if len(text.encode()) <= limit:
             return text, notes
         if not shrink:
             return None

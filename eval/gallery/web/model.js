@@ -44,7 +44,8 @@ const scoreOf = (name) => DATA.scores.find((s) => s.name === name);
 const placeOf = (name) => DATA.scores.findIndex((s) => s.name === name);
 const chosenScore = () => scoreOf(state.score);
 const arrow = (score) => ({ 1: " ↑", "-1": " ↓" })[score.better] || "";
-const titleOf = (score) => score.title + (score.unit && score.unit !== score.title ? ` (${score.unit})` : "") + arrow(score);
+const titleOf = (score) => score.title + arrow(score);
+const fullTitleOf = (score) => score.title + (score.unit ? ` (${score.unit})` : "") + arrow(score);
 const scoresOfGroup = () => DATA.scores.filter((s) => runsOf().some((r) => r.scores[s.name] || hasValues(r, s)));
 
 function hasValues(run, score) {

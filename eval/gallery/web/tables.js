@@ -86,7 +86,7 @@ function valueTable() {
       const marked = score.better && known.length > 1 && v === best && known.some((other) => other !== best);
       return element("td", {}, marked ? element("b", {}, number(v, score.digits)) : number(v, score.digits));
     });
-    return element("tr", {}, element("th", { scope: "row" }, titleOf(score)), ...cells);
+    return element("tr", {}, element("th", { scope: "row" }, fullTitleOf(score)), ...cells);
   });
   $("values").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
 }

@@ -10,8 +10,9 @@ function applyTheme() {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   const button = document.getElementById("theme");
   if (!button) return;
-  button.textContent = { light: "☀ Light", dark: "☾ Dark" }[theme.chosen] || "◐ Auto";
-  button.setAttribute("aria-label", `Colours: ${theme.chosen}. Change`);
+  const [sign, name] = { light: ["☀", "Light"], dark: ["☾", "Dark"] }[theme.chosen] || ["◐", "Auto"];
+  button.textContent = `${sign} ${name}`;
+  button.setAttribute("aria-label", `Colours: ${name}. Change`);
 }
 
 function nextTheme() {

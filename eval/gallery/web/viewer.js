@@ -90,6 +90,7 @@ function draw() {
     view.classList.toggle("zoomed", state.scale > 1 || state.loupe);
   }
   $("fit").textContent = `${state.scale.toFixed(1)}×`;
+  $("fit").setAttribute("aria-label", `Whole image, now ${state.scale.toFixed(1)}×`);
   drawLoupes();
 }
 

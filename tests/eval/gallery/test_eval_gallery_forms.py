@@ -37,8 +37,7 @@ def test_one_file_holds_everything(place, capsys):
     text = (place / "x.html").read_text()
     assert "Images are exact." in capsys.readouterr().out
     assert len(uris(text)) == 6 and "<title>A &lt;/title&gt; &amp; B</title>" in text
-    assert re.findall(r'(?:src|href)="[^"{$]*"', text.split("<script>")[-1]) == []
-    assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=", text)
+    assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="(?!data:)', text)
     assert build(place, "form=file", f"out={place / 'x.html'}") == 0  # an existing file is written again
 
 

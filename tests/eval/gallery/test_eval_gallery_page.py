@@ -137,6 +137,11 @@ def test_a_phone(browser, site):
     browser.touch("move", (200, 152))
     browser.touch("end")
     assert chosen(browser) == "1"
+    y = browser.run("$('panes').getBoundingClientRect().top") + 120
+    browser.touch("start", (195, y))  # on the handle: the boundary moves, the image stays
+    browser.touch("move", (295, y))
+    browser.touch("end")
+    assert browser.run("state.cut") == pytest.approx(295 / 390, abs=0.01) and chosen(browser) == "1"
     browser.touch("start", (150, 150), (200, 150))
     browser.touch("move", (100, 150), (250, 150))
     browser.touch("end")
@@ -163,7 +168,7 @@ def test_nothing_jumps_between_images(browser, site):
 def test_images_are_sorted_and_filtered(browser, site):
     browser.open(f"{site}#size=64x48&of=gain&order=high")
     assert texts(browser, ".cell span") == ["+5.00", "+1.00", "+1.00", "−1.00"]
-    assert [score for score in texts(browser, "#score option")] == ["CLIP (100 cos) ↑", "seconds (s) ↓"]
+    assert [score for score in texts(browser, "#score option")] == ["CLIP ↑", "seconds ↓"]
     browser.run("$('of').value = 'spread'; $('of').dispatchEvent(new Event('change'))")
     order = browser.run("[...document.querySelectorAll('.cell')].map((e) => e.dataset.prompt)")
     assert order == ["2", "0", "1", "3"] and texts(browser, ".cell span")[0] == "4.60"
