@@ -45,7 +45,8 @@ class Browser:
             text, _, self.rest = self.rest.partition(b"\0")
             found = json.loads(text)
             if found.get("method") == "Runtime.exceptionThrown":
-                self.errors.append(found["params"]["exceptionDetails"]["exception"].get("description", "?"))
+                details = found["params"]["exceptionDetails"]
+                self.errors.append(details.get("exception", {}).get("description") or details["text"])
             if found.get("method") == "Log.entryAdded" and found["params"]["entry"]["level"] == "error":
                 self.errors.append(found["params"]["entry"]["text"] + " " + found["params"]["entry"].get("url", ""))
             if "error" in found:

@@ -25,26 +25,27 @@ function toggleLoupe() {
 
 function drawLoupes() {
   for (const view of document.querySelectorAll(".view")) {
-    const lenses = view.querySelector(".lenses");
-    if (!aimed) { lenses?.remove(); continue; }
-    drawLenses(view, lenses || view.appendChild(lensesOf(view)));
+    const glass = view.querySelector(".glass");
+    if (!aimed) { glass?.remove(); continue; }
+    drawLenses(view, ...(glass || view.appendChild(glassOf(view))).children);
   }
 }
 
-function lensesOf(view) {
-  const tags = view.querySelectorAll(".tag"), made = element("div", { class: "lenses", "aria-hidden": "true" });
+function glassOf(view) {
+  const tags = view.querySelectorAll(".tag"), lenses = element("div", { class: "lenses" });
   view.querySelectorAll(".layer").forEach((layer, k) => {
     const name = element("span", { "data-slot": tags[k].dataset.slot }, tags[k].querySelector("b").textContent);
-    made.append(element("div", { class: "lens" }, worldOf(layer.firstChild.image), name));
+    lenses.append(element("div", { class: "lens" }, worldOf(layer.firstChild.image), name));
   });
-  return made;
+  return element("div", { class: "glass", "aria-hidden": "true" }, lenses, element("div", { class: "aim" }));
 }
 
-function drawLenses(view, lenses) {
+function drawLenses(view, lenses, mark) {
   const { clientWidth: width, clientHeight: height } = view, size = view.querySelector(".world").image.size;
   const zoom = fitOf(view, size) * state.scale, count = lenses.children.length;
   const side = Math.min(count > 1 ? width / 2 - 8 : width * 0.7, height * 0.55, 260);
   const at = { left: width / 2 + (aimed.x - state.x) * size[0] * zoom, top: height / 2 + (aimed.y - state.y) * size[1] * zoom };
+  Object.assign(mark.style, { left: `${at.left}px`, top: `${at.top}px` });
   // Above the point where there is room, so that a finger does not cover it.
   const top = at.top - side - 28 > 0 ? at.top - side - 28 : Math.min(at.top + 28, height - side);
   lenses.style.left = `${clampTo(at.left - side * count / 2, 0, Math.max(0, width - side * count))}px`;

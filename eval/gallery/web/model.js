@@ -71,11 +71,12 @@ const signed = (value, digits) => (value > 0 ? "+" : "") + number(value, digits)
 
 // Quantities of a prompt, by which images are sorted and filtered. `value` is null where an image or a number is missing.
 
+const ofRun = (slot) => (runs) => `${runs[slot].label},`;
 const QUANTITIES = {
-  gain: { name: ([a, b]) => (a && b ? `gain of ${b.label} over ${a.label}` : ""), value: gain, text: signed },
-  spread: { name: () => (runsOf().length > 1 ? "disagreement of all methods (std)" : ""), value: spread, text: number },
-  first: { name: ([a]) => (a ? a.label : ""), value: ([a], prompt) => valueOf(a, prompt, state.score), text: number },
-  second: { name: ([, b]) => (b ? b.label : ""), value: ([, b], prompt) => valueOf(b, prompt, state.score), text: number },
+  gain: { name: ([a, b]) => (a && b ? `gain of ${b.label} over ${a.label}` : ""), value: gain, text: signed, short: () => "gain in" },
+  spread: { name: () => (runsOf().length > 1 ? "disagreement of all methods (std)" : ""), value: spread, text: number, short: () => "disagreement in" },
+  first: { name: ([a]) => (a ? a.label : ""), value: ([a], k) => valueOf(a, k, state.score), text: number, short: ofRun(0) },
+  second: { name: ([, b]) => (b ? b.label : ""), value: ([, b], k) => valueOf(b, k, state.score), text: number, short: ofRun(1) },
 };
 
 // How much better the second method is: positive is better, whichever way the score goes.

@@ -9,7 +9,7 @@ function listImages() {
   for (const cell of strip.cells.values()) cell.remove();
   strip.cells.clear();
   strip.text = quantity && ((value) => (value === null ? "–" : quantity.text(value, score.digits)));
-  strip.about = quantity ? `Below: ${score.title}, ${quantity.name(shownRuns())}.` : "";
+  strip.about = quantity ? `Below: ${quantity.short(shownRuns())} ${score.title}.` : "";
   $("reel").style.width = `${items.length * CELL}px`;
   const filtered = [state.words, state.low, state.high].some((text) => text.trim());
   $("count").textContent = items.length ? `${items.length} of ${total} images` : "No image matches.";

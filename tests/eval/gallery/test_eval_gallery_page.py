@@ -201,6 +201,9 @@ def test_the_loupe_shows_both_methods(browser, site):
     browser.run("$('loupe').click()")
     browser.mouse("moved", 400, 200)
     assert texts(browser, ".lens span") == ["vanilla", "sega"]
+    box = "(({x, y, width, height}) => [x + width / 2, y + height / 2])"
+    at = browser.run(f"{box}(document.querySelector('.aim').getBoundingClientRect())")
+    assert at == pytest.approx([400, 200], abs=1)
     scale = "[...document.querySelectorAll('%s .world')].map((e) => +e.style.transform.match(/scale\\((.*)\\)/)[1])"
     assert browser.run(scale % ".lens") == pytest.approx([4 * s for s in browser.run(scale % ".layer")])
     browser.key("Escape")
