@@ -22,8 +22,8 @@ from .tiles import cut_all, has_images, tell
 HELP = """usage: python -m eval.gallery [key=value ...]
 
 Writes a folder of plain HTML that opens from disk. Slide between two methods or compare up to four, zoom and pan them
-together, sort and filter by any score. It shows scored runs. Images that are in the gallery are not cut again. vote.html beside it
-is a blind comparison of two images at a time, whose votes python -m eval.votes reads.
+together, sort and filter by any score. It shows scored runs. Images that are in the gallery are not cut again.
+vote.html beside it is a blind comparison of two images at a time, whose votes python -m eval.votes reads.
 
   python -m eval.gallery
   python -m eval.gallery model=tiny out=results/gallery

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ class Browser:
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command and return its result."""
@@ -72,10 +79,25 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def until(self, condition: str) -> None:
+        """Wait until an expression is true."""
+        end = time.monotonic() + 30
+        while not self.run(condition):
+            assert time.monotonic() < end, condition
+            time.sleep(0.03)
+
     def key(self, key: str, shift: bool = False) -> None:
         """Press a key: its name, or a character."""
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
-        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+        codes = {
+            "Tab": 9,
+            "Enter": 13,
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "Backspace": 8,
+        }
         about = {"key": key, "modifiers": 8 * shift, "windowsVirtualKeyCode": codes.get(key, 0), **text}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
@@ -85,6 +107,17 @@ class Browser:
         pressed = {} if kind in ("moved", "wheel") else {"button": "left", "clickCount": 1}
         name = "mouse" + kind.capitalize()
         self.call("Input.dispatchMouseEvent", type=name, x=x, y=y, **(pressed | more))
+
+    def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
+        """Drag with the mouse."""
+        for kind, place in (("pressed", start), ("moved", end), ("released", end)):
+            self.mouse(kind, *place, button="left", buttons=1)
+
+    def downloads(self, folder: Path) -> None:
+        """Let pages save files into a folder."""
+        session, self.session = self.session, None
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        self.session = session
 
     def touch(self, kind: str, *points: tuple[float, float]) -> None:
         """Send a touch event: start, move or end, with the fingers that are down."""

@@ -98,7 +98,7 @@ def test_everything_can_be_done_with_keys_and_focus_is_seen(browser, site):
             break
         seen.append(found)
     names = [name for name, *_ in seen]
-    assert names[:4] == ["size", "theme", "view", "handle"]
+    assert names[:5] == ["vote", "size", "theme", "view", "handle"]
     assert names.index("next") < names.index("strip") < names.index("score") < names.index("vanilla")
     assert all(style == "solid" and width >= 3 and label for _, style, width, label in seen), seen
     browser.key("s")

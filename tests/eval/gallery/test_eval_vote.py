@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from chromium import BROWSER, Page
+from browser import BROWSER, Browser
 from PIL import Image
 
 from eval.gallery.page import main
@@ -78,10 +78,10 @@ def test_a_run_of_two_protocols_is_there_once(tmp_path):
     assert build(tmp_path) == 0 and len(content(tmp_path)["runs"]) == 3
 
 
-def start(page, place, where="rater=ann&pairs=6"):
-    page.open(f"{(place / 'out' / 'vote.html').as_uri()}#{where}")
+def start(page, place, where="rater=ann&pairs=6", **window):
+    page.open(f"{(place / 'out' / 'vote.html').as_uri()}#{where}", **window)
     page.run("document.getElementById('go').click()")
-    page.wait("!document.getElementById('vote').hidden")
+    page.until("!document.getElementById('vote').hidden")
 
 
 def shown(page):
@@ -94,7 +94,7 @@ def pairs(page):
 
 @browser
 def test_votes_from_the_start_to_the_file(place, tmp_path):
-    with Page(tmp_path / "profile") as page:
+    with Browser(tmp_path / "profile") as page:
         page.downloads(tmp_path)
         start(page, place)
         asked = pairs(page)
@@ -102,22 +102,22 @@ def test_votes_from_the_start_to_the_file(place, tmp_path):
         for key, _ in zip(["ArrowLeft", "ArrowRight", "ArrowDown", "x", "ArrowLeft"], range(5), strict=True):
             html += page.run("document.documentElement.outerHTML")
             seen.append(page.run("document.getElementById('prompt').textContent"))
-            page.press(key)
+            page.key(key)
         assert shown(page) == "5 / 6" and seen[3] == seen[4]
         assert not any(name in html for name in METHODS) and "0123" not in html
         assert {"a lighthouse", EVIL} == set(seen) and "&lt;img src=x onerror" in html
         assert page.run("document.title") == "Which image is better?" and page.run("!document.querySelector('p b')")
-        page.press("Backspace")
+        page.key("Backspace")
         assert shown(page) == "4 / 6"
-        page.press("ArrowRight")
-    with Page(tmp_path / "profile") as page:  # closed, and opened again
+        page.key("ArrowRight")
+    with Browser(tmp_path / "profile") as page:  # closed, and opened again
         page.downloads(tmp_path)
         page.open((place / "out" / "vote.html").as_uri())
         assert page.run("document.getElementById('rater').value") == "ann"
         assert "2 pairs of the last time are left" in page.run("document.getElementById('state').textContent")
         page.run("document.getElementById('go').click()")
         assert shown(page) == "5 / 6" and pairs(page) == asked
-        page.press("ArrowDown"), page.press("ArrowLeft")
+        page.key("ArrowDown"), page.key("ArrowLeft")
         assert "6 votes of ann" in page.run("document.getElementById('sum').textContent")
         for kind in ("json", "csv"):
             page.run(f"document.getElementById('{kind}').click()")
@@ -145,7 +145,7 @@ def test_order_and_sides_are_random_and_the_same_for_a_rater(tmp_path):
     prompts = [f"prompt {k}" for k in range(12)]
     make_store(tmp_path / "runs", sizes=((16, 16),), prompts=prompts)
     assert build(tmp_path) == 0
-    with Page(tmp_path / "profile") as page:
+    with Browser(tmp_path / "profile") as page:
         found = {}
         for rater in ("ann", "bob"):
             start(page, tmp_path, f"rater={rater}&pairs=30")
@@ -165,7 +165,7 @@ def test_order_and_sides_are_random_and_the_same_for_a_rater(tmp_path):
 
 @browser
 def test_both_images_zoom_and_pan_together(place, tmp_path):
-    with Page(tmp_path / "profile") as page:
+    with Browser(tmp_path / "profile") as page:
         start(page, place, "rater=ann&pairs=3&size=2100x1500")
         moved = "[...document.querySelectorAll('.world')].map((w) => w.style.transform)"
         levels = (
@@ -174,20 +174,20 @@ def test_both_images_zoom_and_pan_together(place, tmp_path):
         whole = page.run(moved)
         assert whole[0] == whole[1] and "0" not in page.run(levels)
         for _ in range(5):
-            page.press("+")
+            page.key("+")
         near = page.run(moved)
         assert near[0] == near[1] != whole[0] and page.run(levels).count("0") >= 2
         page.drag((300, 300), (200, 250))
         panned = page.run(moved)
         assert panned[0] == panned[1] != near[0]
-        page.press("0")
+        page.key("0")
         assert page.run(moved) == whole
 
 
 @browser
 def test_a_phone_has_the_images_above_each_other(place, tmp_path):
-    with Page(tmp_path / "profile", (390, 844), touch=True) as page:
-        start(page, place)
+    with Browser(tmp_path / "profile") as page:
+        start(page, place, width=390, height=844, touch=True)
         boxes = page.run("[...document.querySelectorAll('.view')].map((v) => v.getBoundingClientRect().toJSON())")
         assert boxes[1]["top"] >= boxes[0]["bottom"] and boxes[0]["width"] > 370 and boxes[0]["height"] > 200
         assert page.run("document.documentElement.scrollWidth") <= 390
