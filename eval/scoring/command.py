@@ -9,6 +9,7 @@ from typing import Any
 
 from sega.errors import RequestError, check_folder
 from sega.home import command_line
+from sega.run import unsent
 from sega.store.cell_folder import run_folders
 
 from ..metrics.registry import is_voted, metrics
@@ -136,6 +137,9 @@ def score_all(chosen: list[Chosen], cache: Path) -> int:
             scored += _score(job, cache, told, "renders")
     only = chosen[0][0].folder / "scores.json" if len(chosen) == 1 else "scores.json beside the images of each run"
     print(f"{scored} scored, {skipped} already scored  ->  {only}")
+    trackers = [(run.config.get("tracker") or {}, run.hash) for run, _ in chosen]
+    for line in unsent.lines((item["folder"], name) for item, name in trackers if "folder" in item):
+        print(line)
     return 0
 
 

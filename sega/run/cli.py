@@ -110,6 +110,7 @@ def _split_show(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _run(request: Request, hooks: Hooks, maker: Any, program: str) -> int:
     """Make the images of a request: in this process or, with a launcher, in others that this one waits for."""
+    from sega.run import unsent
     from sega.run.maker import Maker
     from sega.run.progress import watched
     from sega.run.sweep import sweep_of
@@ -134,6 +135,8 @@ def _run(request: Request, hooks: Hooks, maker: Any, program: str) -> int:
             reasons = sweep.failures()[0].failed_file
             words.append(f"the reasons are in {reasons}; retry_failed=true tries again")
         print(f"{now.total} images: {'; '.join(words)}", flush=True)
+    for line in unsent.of_cells(request.cells):
+        print(line, flush=True)
     return status or int(bool(now.failed or now.left))
 
 

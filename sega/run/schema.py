@@ -28,6 +28,7 @@ class TrackerConfig(TypedDict):
     mode: NotRequired[Annotated[str, "`offline` or `online`."]]
     group: NotRequired[Annotated[str | None, "Group of the run; null: cells of one model and set of prompts."]]
     images: NotRequired[Annotated[int, "Images in the table of a cell."]]
+    thumbnail: NotRequired[Annotated[int | None, "Longest side of these in px; null: whole images."]]
     timeout: NotRequired[Annotated[float | None, "Seconds to wait for the service."]]
     folder: NotRequired[Annotated[str, "Folder that holds what is to be sent."]]
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sega.store.schema import ImageRow
 
 TIMING = ("seconds", "calls", "peak_memory_mb")
+THUMBNAIL = 512
+"""Longest side in px of an image in a table: eight images of 4096 px would be 200 MB."""
 
 
 class Tracker:
@@ -131,16 +133,32 @@ class Wandb(Tracker):
         import wandb
 
         names = sorted({name for values in self.scored.values() for name in values})
-        table = wandb.Table(["prompt_id", "seed", "prompt", "image", *TIMING, *names])
+        table = wandb.Table(["prompt_id", "seed", "prompt", "image", "width", "height", *TIMING, *names])
         rows = sorted(_rows(self.folder), key=lambda row: (row["prompt_id"], row["seed"]))
         for row in rows[: self.options["images"]]:
             path = self.folder / row["file"]
             values = self.scored.get((row["prompt_id"], row["seed"]), {})
             numbers = [value.get("mean") if isinstance(value, dict) else value for value in map(values.get, names)]
-            shown = wandb.Image(str(path), caption=f"{row['prompt']} (seed {row['seed']})") if path.exists() else None
+            shown, size = self._thumbnail(path, f"{row['prompt']} (seed {row['seed']})")
             timing = [row.get(key) for key in TIMING]
-            table.add_data(row["prompt_id"], row["seed"], row["prompt"], shown, *timing, *numbers)
+            table.add_data(row["prompt_id"], row["seed"], row["prompt"], shown, *size, *timing, *numbers)
         return table
+
+    def _thumbnail(self, path: Path, caption: str) -> tuple[Any, tuple[int | None, int | None]]:
+        """The image as it is, or a JPEG of it where it is larger than `tracker.thumbnail`; and its own size."""
+        import wandb
+        from PIL import Image
+
+        if not path.exists():
+            return None, (None, None)
+        side = self.options.get("thumbnail", THUMBNAIL)
+        with Image.open(path) as image:
+            size = image.size
+            if side is None or max(size) <= side:
+                return wandb.Image(str(path), caption=caption), size
+            small = image.convert("RGB")
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return wandb.Image(small, caption=caption, file_type="jpg"), size
 
     def _map(self) -> None:
         """The scaling map of the cell, where one can be drawn."""
@@ -225,11 +243,13 @@ def open_tracker(
 
 
 def _check(options: TrackerConfig) -> None:
-    images, wait = options["images"], options.get("timeout")
+    images, wait, side = options["images"], options.get("timeout"), options.get("thumbnail", THUMBNAIL)
     if isinstance(images, bool) or not isinstance(images, int) or images < 0:
         raise RequestError(f"tracker.images={images} must be a whole number")
     if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or wait <= 0):
         raise RequestError(f"tracker.timeout={wait} must be a number of seconds above 0")
+    if side is not None and (isinstance(side, bool) or not isinstance(side, int) or side < 16):
+        raise RequestError(f"tracker.thumbnail={side} must be a side in px of at least 16, or null for whole images")
 
 
 def _rows(folder: Path) -> list[ImageRow]:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from eval_store import make_run
+from PIL import Image
 from wandb_file import Offline
 
 from eval.hooks import HOOKS
@@ -12,6 +13,7 @@ from eval.records.runs import load_run
 from eval.records.scores import write_scores
 from sega.errors import RequestError
 from sega.methods.types import Step
+from sega.run import unsent
 from sega.run.tracker import Tracker, Wandb, group_of, open_tracker
 from sega.store.step_files import write_steps
 
@@ -39,6 +41,7 @@ def options(tmp_path, **changes):
         "mode": "offline",
         "group": None,
         "images": 2,
+        "thumbnail": 64,
         "timeout": 2,
         "folder": str(tmp_path / "boards"),
     } | changes
@@ -118,6 +121,45 @@ def test_offline_files_hold_config_timing_images_scores_and_maps(cell, tmp_path,
 
 
 @pytest.mark.slow
+def test_images_above_the_thumbnail_become_small_jpegs(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "boards" / "wandb"))
+    folder = make_run(tmp_path / "runs", "sega", (384, 192), prompts=2, noise=20)
+    tracker = tracked(tmp_path, thumbnail=96)
+    tracker.log(rows_of(folder)[1], folder / rows_of(folder)[1]["file"])
+    tracker.close()
+    (session,) = sessions(tmp_path)
+    table = session.table("images")
+    assert [row[table["columns"].index("width")] for row in table["data"]] == [384, 384]
+    assert [row[table["columns"].index("height")] for row in table["data"]] == [192, 192]
+    small = [path for name, path in session.artifacts.items() if name.endswith(".jpg")]
+    assert len(small) == 2 and not any(name.endswith(".png") for name in session.artifacts)
+    assert sum(path.stat().st_size for path in small) < sum(p.stat().st_size for p in folder.glob("*.png")) / 20
+    with Image.open(small[0]) as shown:
+        assert shown.size == (96, 48)
+
+
+def session_of(folder, day, identity):
+    path = folder / "wandb" / f"offline-run-{day}_120000-{identity}"
+    path.mkdir(parents=True)
+    return path
+
+
+def test_the_line_that_sends_names_the_last_session_of_each_run(tmp_path):
+    folder = tmp_path / "my boards"
+    for day in ("20260101", "20260102"):
+        last = session_of(folder, day, "aaa")
+    sent = session_of(folder, "20260103", "bbb")
+    (sent / "run-bbb.wandb.synced").touch()
+    (line,) = unsent.lines([(str(folder), name) for name in ("aaa", "bbb", "never", "aaa")])
+    assert line == f"W&B: 1 run waits offline in {last.parent}; to send: wandb sync '{last}'"
+    assert unsent.lines([(str(folder), "bbb")]) == []
+    many = [session_of(folder, "20260104", f"c{k}").name.split("-")[-1] for k in range(9)]
+    (line,) = unsent.lines([(str(folder), name) for name in many])
+    assert f"9 runs wait offline in {folder / 'wandb'}; to send: " in line
+    assert line.endswith(f"wandb sync '{folder}/wandb'/offline-run-*")
+
+
+@pytest.mark.slow
 def test_without_the_service_a_run_is_kept_offline(cell, tmp_path, monkeypatch, capsys):
     import wandb
 
@@ -154,7 +196,7 @@ def test_trouble_in_the_middle_ends_the_tracking_alone(cell, tmp_path, capsys, e
     assert told.count("\n") == 1 and "warning: W&B: tracking ends here" in told
 
 
-@pytest.mark.parametrize("change", [{"images": -1}, {"images": "all"}, {"timeout": 0}])
+@pytest.mark.parametrize("change", [{"images": -1}, {"images": "all"}, {"timeout": 0}, {"thumbnail": 3}])
 def test_wrong_options(tmp_path, change):
     (key,) = change
     with pytest.raises(RequestError, match=f"tracker.{key}="):
