@@ -21,7 +21,8 @@ EXTRAS = ("eval", "upscale", "track", "cluster")
 HELP = """\
 sega-bench doctor [store=results/runs]
 
-Prints versions, devices, missing packages, and where weights are. Exit status 0 where images can be generated.
+Prints versions, devices, missing packages, where weights are, and which model and size fits on which card with which
+model.memory. Exit status 0 where images can be generated.
 """
 
 
@@ -52,6 +53,8 @@ def _report(place: Path) -> int:
         for line in devices():
             print(line)
     for line in weights():
+        print(line)
+    for line in fits():
         print(line)
     sound, line = store(place)
     print(line)
@@ -119,6 +122,26 @@ def weights() -> list[str]:
             place = "not here; give model.path=<folder>, or model.download=true"
         found.append(f"model={name}".ljust(20) + place)
     return found
+
+
+def fits() -> list[str]:
+    """A table of what fits on common cards and on the GPUs here, by the memory plan."""
+    from sega.loading.fits import CARDS, table
+    from sega.loading.memory import GB
+
+    cards = {f"{card} GB": float(card) for card in CARDS} | {name: free / GB for name, free in gpus().items()}
+    about = "model.memory and its GB on a card, for one image, by the plan (model.quantize=8bit|4bit takes less):"
+    return [f"what fits     {about}", *table(cards)]
+
+
+def gpus() -> dict[str, float]:
+    """Free bytes of each GPU by its name, such as cuda:0."""
+    if not version("torch"):
+        return {}
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {f"cuda:{index}": float(torch.cuda.mem_get_info(index)[0]) for index in range(count)}
 
 
 def store(path: Path) -> tuple[bool, str]:

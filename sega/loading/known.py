@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near
 from sega.home import CONF
-from sega.loading.folder import read_json
+from sega.loading.folder import Component, read_json
 from sega.methods.families import family_of_pipeline, pipelines
 from sega.methods.geometry import Geometry, build_geometry, load_geometry, models
 
@@ -67,6 +67,12 @@ def _composed(name: str) -> ModelConfig:
     config = OmegaConf.load(CONF / "model" / f"{name}.yaml")
     config.pop("defaults", None)  # of other groups
     return OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(CONF / "loading.yaml"), config), resolve=True)
+
+
+def published(model: ModelConfig) -> dict[str, Component]:
+    """The parts of the published checkpoint, from the model's config."""
+    block = model["published"] or {}
+    return {name: Component(int(part["parameters"]), part.get("config") or {}) for name, part in block.items()}
 
 
 def geometry_of(model: Any) -> Geometry:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega.loading import memory
 from sega.loading.folder import Component, read_parts
+from sega.loading.known import published
 from sega.loading.weights import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
 from sega.run.cell import Cell, file_name
@@ -15,7 +16,7 @@ from sega.run.cost import Cost, image_cost
 from sega.run.quantities import amount, clock
 
 if TYPE_CHECKING:
-    from sega.loading.schema import ModelConfig
+    pass
 
 SMALL = 2e9  # bytes of weights that are hashed for an answer; larger ones are only looked up
 
@@ -112,12 +113,6 @@ def _device(wish: str, budget_gb: float | None) -> str:
     if wish != "auto":
         return wish
     return "cuda" if budget_gb is not None or memory.free("cuda", None) is not None else "cpu"
-
-
-def published(model: ModelConfig) -> dict[str, Component]:
-    """The parts of the published checkpoint, from the model's config."""
-    block = model["published"] or {}
-    return {name: Component(int(part["parameters"]), part.get("config") or {}) for name, part in block.items()}
 
 
 def count_there(cell: Cell) -> int | None:

@@ -116,6 +116,7 @@ EXTRAS = (
     "matplotlib",
     "spandrel",
     "wandb",
+    "wandb_workspaces",
     "hydra_plugins",
     "scipy",
     "tqdm",
