@@ -7,7 +7,10 @@ content or commit, their dtype, the length of the text. `encoder.json` beside th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +49,16 @@ class TextCache:
             return False
         return True
 
-    def fill(self, sentences: list[str], encode: Callable[[str], dict[str, Any]]) -> None:
-        """Encode these sentences one at a time, so that no embedding depends on its neighbours, and keep them."""
+    def fill(
+        self,
+        sentences: list[str],
+        encode: Callable[[str], dict[str, Any]],
+        cut: Callable[[str], list[str]] = lambda sentence: [],
+    ) -> None:
+        """Encode these sentences one at a time, so that no embedding depends on its neighbours, and keep them.
+
+        `cut` names the encoders that read a sentence only in part.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic(self.folder / "encoder.json") as scratch:
             scratch.write_text(json.dumps(self.about, indent=2) + "\n")
@@ -56,7 +67,18 @@ class TextCache:
             with locked(self.folder / ".locks" / path.name):
                 if path.exists():
                     continue  # another worker was first
-                tensors.write(path, encode(sentence), {"sentence": sentence})
+                about = {"sentence": sentence} | ({"cut": "; ".join(names)} if (names := cut(sentence)) else {})
+                tensors.write(path, encode(sentence), about)
+
+    def cut(self, sentences: Iterable[str]) -> str | None:
+        """A line on sentences that an encoder reads only in part; None if it reads all of them."""
+        chosen = list(dict.fromkeys(sentences))
+        found = [cut for sentence in chosen if (cut := tensors.about(self.path(sentence)).get("cut"))]
+        if not found:
+            return None
+        names = Counter(name for cut in found for name in cut.split("; "))
+        readers = ", ".join(f"{count} by {name}" for name, count in names.items())
+        return f"{len(found)} of {len(chosen)} prompts are read only in part: {readers}"
 
     def __call__(self, sentence: str) -> dict[str, Any]:
         return tensors.read(self.path(sentence))[0]
@@ -113,14 +135,31 @@ def prepare(
     return cache
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings that print each sentence that is too long; `TextCache.cut` tells it in one line."""
+    before = {logger: logger.level for logger in map(logging.getLogger, ("diffusers", "transformers"))}
+    for logger in before:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+
+
 def _encode(cell: Cell, cache: TextCache, missing: list[str], device: str, mode: str) -> None:
     import torch
 
     from sega.loading.pipeline import load_text_encoders
-    from sega.models import text_encoder_of
+    from sega.models import text_adapter
 
     pipe = load_text_encoders(cell.model, cell.weights, device, mode)
-    encode, tokens = text_encoder_of(pipe), cell.model["geometry"]["text_tokens"]
-    with torch.no_grad():
-        cache.fill(missing, lambda sentence: encode(pipe, sentence, tokens))
+    adapter, tokens = text_adapter(pipe), cell.model["geometry"]["text_tokens"]
+    with torch.no_grad(), _quiet():
+        cache.fill(
+            missing,
+            lambda sentence: adapter.encode_text(pipe, sentence, tokens),
+            lambda sentence: adapter.cut_text(pipe, sentence, tokens),
+        )
     pipe.remove_all_hooks()

@@ -49,12 +49,12 @@ def check_whole(transformer: Any, compiling: bool = False) -> None:
     )
 
 
-def text_encoder_of(pipe: Any) -> Any:
-    """`encode_text` of the adapter of a pipeline that may have no transformer."""
+def text_adapter(pipe: Any) -> type[Adapter]:
+    """The adapter class of a pipeline that may have no transformer, for `encode_text` and `cut_text`."""
     family = family_of_pipeline(type(pipe).__name__)
     if family is None:
         raise RequestError(f"{type(pipe).__name__} can't be run; {', '.join(pipelines())} can")
-    return _load(family).encode_text
+    return _load(family)
 
 
 def _class_for(transformer: Any) -> type[Adapter]:

@@ -213,6 +213,11 @@ class Adapter(ABC):
         `pipe` may lack a transformer.
         """
 
+    @staticmethod
+    def cut_text(pipe: Any, sentence: str, tokens: int) -> list[str]:
+        """The encoders that read a sentence only in part, such as "CLIP (77 tokens)"; [] where it is not counted."""
+        return []
+
     def text_arguments(self, sentence: str, prefix: str = "") -> dict[str, Any]:
         """The pipeline's arguments for a sentence, or for a negative one with the prefix "negative_"."""
         if self.texts is None:

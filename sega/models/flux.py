@@ -104,6 +104,15 @@ class FluxAdapter(PackedLatents, TiledAutoencoder):
         embeds, pooled, _ = pipe.encode_prompt(sentence, max_sequence_length=tokens)
         return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
+    @staticmethod
+    def cut_text(pipe: Any, sentence: str, tokens: int) -> list[str]:
+        readers = ("CLIP", pipe.tokenizer, pipe.tokenizer_max_length), ("T5", pipe.tokenizer_2, tokens)
+        return [
+            f"{name} ({most} tokens)"
+            for name, tokenizer, most in readers
+            if len(tokenizer(sentence, verbose=False).input_ids) > most
+        ]
+
     def sample(
         self,
         prompt: str,

@@ -150,6 +150,13 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
         """As in the interface; alone a sentence has no padding."""
         return {"prompt_embeds": pipe.encode_prompt(sentence, max_sequence_length=tokens)[0]}
 
+    @staticmethod
+    def cut_text(pipe: Any, sentence: str, tokens: int) -> list[str]:
+        """As in the interface; the end of the template, which is cut too, counts."""
+        length = len(pipe.tokenizer(pipe.prompt_template_encode.format(sentence), verbose=False).input_ids)
+        most = min(tokens, pipe.tokenizer_max_length)
+        return [f"Qwen2.5-VL ({most} tokens)"] if length - pipe.prompt_template_encode_start_idx > most else []
+
     def sample(
         self,
         prompt: str,

@@ -120,6 +120,9 @@ class _Worker:
         self.texts = text_cache.prepare(
             cell, items, folder.identity, self.device, self.placement.text_mode, self.maker.free
         )
+        sentences = [prompt.text + stage.suffix for prompt in cell.prompts for stage in cell.stages]
+        if self.texts and (line := self.texts.cut(sentences)):
+            progress.note(line, once=True)
         parallel.tell("load")
         loading = progress.note if self.placement.matters else None
         mode = "gpu" if cell.model["parallel"] else self.placement.mode

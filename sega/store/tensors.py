@@ -48,6 +48,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return tensors, about
 
 
+def about(path: Path) -> dict[str, str]:
+    """The metadata of a file alone, without its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
 def _sha(tensors: dict[str, Any], about: dict[str, str]) -> str:
     import torch
 

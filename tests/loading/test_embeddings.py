@@ -62,7 +62,7 @@ def test_the_model_is_loaded_without_text_encoders(line, tmp_path, monkeypatch, 
 def test_qwen_and_its_negative_prompt(tmp_path):
     from sega.engine.sampling import generate
     from sega.methods.registry import build_method
-    from sega.models import adapter_for, text_encoder_of
+    from sega.models import adapter_for, text_adapter
     from sega.testing.qwen import build_pipeline, small_geometry
 
     pipe = build_pipeline()
@@ -70,7 +70,7 @@ def test_qwen_and_its_negative_prompt(tmp_path):
     options = {"size": (256, 128), "steps": 2, "guidance": 4.0, "negative_prompt": " "}
     expected = np.asarray(generate(pipe, method, PROMPT, **options).image)
     cache = TextCache(tmp_path, {"weights": "random"})
-    encode = text_encoder_of(pipe)
+    encode = text_adapter(pipe).encode_text
     with torch.no_grad():
         cache.fill([PROMPT, " "], lambda sentence: encode(pipe, sentence, 64))
     pipe.text_encoder = pipe.tokenizer = None
@@ -104,3 +104,27 @@ def test_the_sentences_of_a_cell():
     assert set(sentences(needed, stages, " ", 1.0)) == {*plain, " "}
     assert set(sentences(needed, stages[:1], " ", 1.0)) == {"a", "b"}
     assert set(sentences(needed, stages, None, 1.0)) == set(plain)
+
+
+def test_prompts_that_are_cut_are_counted_in_every_run(line, tmp_path, monkeypatch, capsys):
+    """Also where the embeddings are there already; diffusers would print each sentence."""
+    long = "a red ball on grass, " * 30
+    words = [*line, f"model.text_cache={tmp_path / 'text'}", f"store={tmp_path / 'runs'}", "res=128"]
+    words.append("method=vanilla")
+    for steps in (1, 2):
+        main([*words, f"prompts.text=['a red ball','{long.strip()}']", f"steps={steps}"])
+        told = capsys.readouterr().err
+        assert "1 of 2 prompts are read only in part: 1 by CLIP (24 tokens), 1 by T5 (24 tokens)" in told
+        assert "truncated" not in told and "sequence length" not in told
+    main([*words, "prompts.text=a ball"])
+    assert "in part" not in capsys.readouterr().err
+
+
+def test_qwen_counts_behind_its_template():
+    from sega.models.qwen import QwenAdapter
+    from sega.testing.qwen import build_pipeline
+
+    pipe = build_pipeline()
+    length = len(pipe._get_qwen_prompt_embeds([PROMPT])[0][0])
+    assert QwenAdapter.cut_text(pipe, PROMPT, length) == []
+    assert QwenAdapter.cut_text(pipe, PROMPT, length - 1) == [f"Qwen2.5-VL ({length - 1} tokens)"]
