@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sega.run.request import Hooks
+from sega.run.hooks import Hooks
 
-from .protocols import check_values
+
+def check_protocol(config: dict[str, Any]) -> None:
+    """Raise RequestError if a value of a protocol is not valid."""
+    from .protocols import check_values
+
+    check_values(config)
 
 
 def scaling_map(folder: Path) -> Any:
@@ -23,4 +28,4 @@ def scaling_map(folder: Path) -> Any:
         return None
 
 
-HOOKS = Hooks(check_protocol=check_values, scaling_map=scaling_map)
+HOOKS = Hooks(check_protocol=check_protocol, scaling_map=scaling_map)

@@ -7,9 +7,7 @@ import errno
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 FULL_OR_FORBIDDEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -32,6 +30,8 @@ def near(name: object, known: Iterable[object], n: int = 3) -> str:
     Returns `"; did you mean 'yarn'?"` with up to `n` near matches, or `"; known: a, b, c"` when nothing is near,
     or `""` when nothing is known at all.
     """
+    from difflib import get_close_matches
+
     names = [str(item) for item in known]
     by_lower = {item.lower(): item for item in names}
     matches = [by_lower[item] for item in get_close_matches(str(name).lower(), by_lower, n=n, cutoff=0.5)]
@@ -45,6 +45,8 @@ def check_folder(key: str, name: object) -> None:
 
     Whether a folder can be written to is tried with a file without a name: some, such as /proc, only claim that it can.
     """
+    import tempfile
+
     if not isinstance(name, str | os.PathLike):
         raise RequestError(f"{key}={shortened(name)} must name a folder that can be written to")
     folder = Path(name).absolute()

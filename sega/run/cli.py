@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import FULL_OR_FORBIDDEN, IN_THE_WAY, RequestError, answer, output_closed, shortened
 from sega.home import CONF, as_typed
-from sega.run.request import GROUPS, NO_HOOKS, Hooks, Request, compose_all, plain, read_request
+from sega.run.hooks import NO_HOOKS, Hooks
 
-EXAMPLES = """\
-  python run.py model=tiny method=sega res=2x
-  python run.py -m model=tiny method=vanilla,ntk,sega res=1.5x,2x,384x192 prompts.limit=2
-  python run.py method=sega res=4096 model.path=/models/FLUX.1-dev
-  python run.py method=dype method.base=ntk res=4096 prompts.text='a lighthouse at dawn'
-  python run.py model=tiny prompts=file prompts.path=my_prompts.txt seeds=[0,1,2]"""
+if TYPE_CHECKING:
+    from sega.run.request import Request
+
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 SHOW = {
@@ -55,9 +51,17 @@ def main(arguments: list[str], hooks: Hooks = NO_HOOKS, maker: Any = None, progr
 
 def _command(arguments: list[str], hooks: Hooks, maker: Any, program: str) -> int:
     if {"-h", "--help"} & set(arguments):
+        from sega.run.help import help_text
+
         print(as_typed(help_text()))
         return 0
     words, shown = _split_show(arguments)
+    if not shown:
+        from sega.run import first_look
+
+        first_look.check(words)
+    from sega.run.request import compose_all, read_request
+
     if shown:
         if not {"--shell-completion", "-sc"} & set(shown):
             compose_all(words)  # a wrong word is answered here, in one line
@@ -188,27 +192,8 @@ def _launched(config: Any, hooks: Hooks, maker: Any, program: str) -> int:
     """One cell, in the process that a launcher has chosen."""
     from sega.run.cell import build_cell
     from sega.run.maker import Maker
+    from sega.run.request import plain
     from sega.run.worker import Session
 
     session = Session(hooks, maker or Maker(), plain=True)
     return run_cell(build_cell(plain(config)), session, program)
-
-
-def help_text() -> str:
-    """What `--help` prints: groups, keys with their comments, examples."""
-    lines = [
-        "python run.py [-m] [group=option ...] [key=value ...]",
-        "",
-        "Generates images into the run store; what is there is not made again.",
-        "-m runs every combination of the listed values.",
-    ]
-    lines += ["", "Groups (options; their keys are group.key, explained in conf/<group>/<option>.yaml)"]
-    for group in GROUPS:
-        options = sorted(path.stem for path in (Path(CONF) / group).glob("*.yaml"))
-        lines.append(f"  {group:<11} {', '.join(options)}")
-    lines += ["", "Keys"]
-    for line in (Path(CONF) / "config.yaml").read_text().split("_self_", 1)[1].split("hydra:\n")[0].splitlines():
-        if ":" in line and not line.startswith(" "):
-            setting, _, comment = line.partition("#")
-            lines.append(f"  {setting.strip().replace(': ', '='):<22} {comment.strip()}")
-    return "\n".join([*lines, "", "Examples", EXAMPLES])

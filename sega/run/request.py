@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,23 +12,16 @@ from sega.home import CONF
 from sega.methods.geometry import build_geometry
 from sega.methods.sizes import is_multiple, parse_size
 from sega.run.cell import Cell, build_cell
+from sega.run.first_look import check_word
+from sega.run.help import GROUPS
+from sega.run.hooks import NO_HOOKS, Hooks
 
 if TYPE_CHECKING:
     from sega.run.schema import CellConfig
 
-GROUPS = ("model", "method", "prompts", "eval", "tracker", "experiment")
-DEPTH = 64
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 PUBLISHED = 1024
 """The smallest training side, in px, that the sizes of presets are meant for. Smaller models get them in proportion."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Functions that other packages offer to runs. `eval.hooks` provides them; runs never import `eval`."""
-
-    check_protocol: Callable[[dict[str, Any]], None] | None = None  # raises RequestError for a wrong `eval` block
-    scaling_map: Callable[[Path], Any] | None = None  # a figure of the run in a folder, or None
 
 
 @dataclass(frozen=True)
@@ -39,9 +31,6 @@ class Request:
     cells: list[Cell]
     words: list[str]  # for Hydra, with what a preset sweeps written out
     launcher: str | None  # dotted name of the class of a launcher; None: this process makes the images
-
-
-NO_HOOKS = Hooks()
 
 
 def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
@@ -65,7 +54,7 @@ def compose_all(arguments: list[str]) -> tuple[list[str], list[CellConfig], str 
     multirun = bool({"-m", "--multirun"} & set(arguments))
     words = _with_config_dirs([word for word in arguments if word not in ("-m", "--multirun")])
     for word in words:
-        _check_word(word)
+        check_word(word)
     words = _with_plugins(words)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
@@ -179,20 +168,6 @@ def _launcher(composed) -> str:
         package = name.replace("_", "-")
         raise RequestError(f"this launcher needs the package {package}; install it, or leave hydra/launcher out")
     return target
-
-
-def _check_word(word: str) -> None:
-    if word.startswith("-"):
-        raise RequestError(f"unknown option {word}; settings are written key=value, such as res=512 (see --help)")
-    if "=" not in word or word.startswith("="):
-        raise RequestError(f"can't read {word!r}; settings are written key=value, such as res=512 (see --help)")
-    depth = 0
-    for character in word:
-        depth += (character in "[{(") - (character in "]})")
-        if depth > DEPTH:
-            raise RequestError(f"can't read {shortened(word)}: more than {DEPTH} brackets stand open")
-    if word.startswith(("+", "~")) and not word.lstrip("+~").startswith("hydra"):
-        raise RequestError(f"{word}: keys can't be added or removed; write {word.lstrip('+~')} to change one")
 
 
 def _cells(overrides: list) -> list[list[str]]:

@@ -16,10 +16,10 @@ from sega.loading.devices import device_for
 from sega.run import provenance
 from sega.run.cell import Cell, file_name
 from sega.run.cost import stage_work
+from sega.run.hooks import NO_HOOKS, Hooks
 from sega.run.maker import Maker
 from sega.run.progress import Progress
 from sega.run.prompts import Prompt
-from sega.run.request import NO_HOOKS, Hooks
 from sega.run.stopping import Stop
 from sega.run.sweep import Share, Sweep
 from sega.run.tracker import open_tracker

@@ -1,0 +1,82 @@
+"""Common slips in a command line, told before Hydra is imported, which takes longer than all of the rest.
+
+Only what Hydra would refuse too, in the same words; whatever is not plain `key=value` is left to it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sega.errors import RequestError, near, shortened
+from sega.methods.sizes import parse_size
+from sega.run.help import GROUPS, keys, option_keys, options
+
+DEPTH = 64
+PLAIN = re.compile(r"[A-Za-z_][\w.]*=[\w.-]+(,[\w.-]+)*")
+"""A word whose value needs no parser: names and numbers, with commas between them."""
+BEFORE = ("experiment", "part", "lease", "retry_failed")
+"""Keys that are checked before `res`, as the groups are that have keys of their own."""
+
+
+def check_word(word: str) -> None:
+    """Refuse a word that is no setting."""
+    if word.startswith("-"):
+        raise RequestError(f"unknown option {word}; settings are written key=value, such as res=512 (see --help)")
+    if "=" not in word or word.startswith("="):
+        raise RequestError(f"can't read {word!r}; settings are written key=value, such as res=512 (see --help)")
+    depth = 0
+    for character in word:
+        depth += (character in "[{(") - (character in "]})")
+        if depth > DEPTH:
+            raise RequestError(f"can't read {shortened(word)}: more than {DEPTH} brackets stand open")
+    if word.startswith(("+", "~")) and not word.lstrip("+~").startswith("hydra"):
+        raise RequestError(f"{word}: keys can't be added or removed; write {word.lstrip('+~')} to change one")
+
+
+def check(arguments: list[str]) -> None:
+    """Raise RequestError for an unknown option of a group, an unknown key, or a size that is none.
+
+    Says nothing of a line that holds anything but plain words, nor of several values without -m.
+    """
+    multirun = bool({"-m", "--multirun"} & set(arguments))
+    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    if not all(PLAIN.fullmatch(word) for word in words) or any("," in word for word in words) > multirun:
+        return
+    settings = [(key, text.split(",")) for key, _, text in (word.partition("=") for word in words)]
+    for group in GROUPS:
+        for name in (name for key, values in settings if key == group for name in values):
+            if name not in (known := options(group)) and not _is_elsewhere(group, name):
+                raise RequestError(f"unknown {group} {name!r}{near(name, known)}")
+    _check_keys(settings)
+    _check_res(settings)
+
+
+def _is_elsewhere(group: str, name: str) -> bool:
+    """Whether an option may come from another place than a file: none, a method of another package."""
+    if name.lower() == "null" or group != "method":
+        return name.lower() == "null"
+    from sega.plugins import entries
+
+    return name in entries("methods")
+
+
+def _check_keys(settings: list[tuple[str, list[str]]]) -> None:
+    """Refuse unknown keys: those outside of groups, and those of a method that is the only one."""
+    known = [*GROUPS[:-1], *(setting.partition(":")[0] for setting, _ in keys())]
+    methods = [name for key, values in settings if key == "method" for name in values]
+    own = option_keys("method", methods[0]) if len(methods) == 1 else None
+    for key, _ in settings:
+        parent, _, name = key.rpartition(".")
+        if not parent and key not in (*known, "experiment"):
+            raise RequestError(f"unknown key {key!r}{near(key, known)}")
+        if parent == "method" and own and name not in (*own, "target"):
+            raise RequestError(f"unknown key {key!r}{near(key, [f'method.{item}' for item in own])}")
+
+
+def _check_res(settings: list[tuple[str, list[str]]]) -> None:
+    """Refuse words that are no size, unless something in the line is checked before the size."""
+    if any(key in BEFORE or key.startswith(("model.", "method.", "eval.", "hydra")) for key, _ in settings):
+        return
+    for value in (value for key, values in settings if key == "res" for value in values):
+        if re.fullmatch(r"[A-Za-z]\w*|\d+x\w*", value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
+            parse_size(value, 1024, 16)
