@@ -95,7 +95,8 @@ def _report(rows: list[Row], found: dict[str, Any], online: bool) -> str:
         from sega.run.tracker import trouble
 
         try:
-            saved = report(rows, found["project"], cache, found["entity"] or user()).save(draft=True)
+            own = user()  # also with entity=: it fails first without a login
+            saved = report(rows, found["project"], cache, found["entity"] or own).save(draft=True)
         except trouble() as error:
             raise RequestError(f"the report can't be saved: {str(error).splitlines()[0]}") from error
         return f"report (a draft): {saved.url}"

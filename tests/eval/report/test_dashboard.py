@@ -1,6 +1,7 @@
 """The report for Weights & Biases: its text, its panels, and what would be sent. Nothing is sent."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from eval_store import make_run
@@ -69,22 +70,34 @@ def test_offline_the_command_writes_the_text_and_says_what_sends(store, monkeypa
 
 
 def test_online_it_is_saved_as_a_draft(store, monkeypatch, capsys):
+    """The package's own `save`, up to the request that it sends to the service."""
     pytest.importorskip("wandb_workspaces.reports.v2")
-    from wandb_workspaces.reports.v2 import Report
+    from wandb_workspaces.reports.v2 import interface
 
-    saved = []
+    class Api:
+        client = None
 
-    def save(self, draft):
-        saved.append((self.project, self.entity, draft))
-        self.id = "abc"
-        return self
+        def projects(self, entity):
+            return [SimpleNamespace(name="mine")]
 
-    monkeypatch.setattr(Report, "save", save)
-    monkeypatch.setattr(Report, "url", property(lambda self: f"url/{self.id}"))
+    sent = []
+
+    def request(api, query, variables):
+        sent.append(variables)
+        project = {"name": variables["projectName"], "entityName": variables["entityName"]}
+        view = {"id": "abc", "project": project, "spec": json.loads(variables["spec"])}
+        return {"upsertView": {"view": view | {key: variables[key] for key in ("name", "displayName", "description")}}}
+
+    monkeypatch.setattr(interface, "_get_api", Api)
+    monkeypatch.setattr(interface, "execute_graphql", request)
+    monkeypatch.setattr(interface, "get_app_url", lambda api: "https://service.example")
     monkeypatch.setattr(track, "send", lambda *_: None)  # runs would be sent here
-    assert track.main([*words(store), "mode=online", "project=mine", "entity=me"]) == 0
-    assert saved == [("mine", "me", True)]
-    assert capsys.readouterr().out.endswith("report (a draft): url/abc\n")
+    monkeypatch.setattr(track, "user", lambda: "me")
+    assert track.main([*words(store), "mode=online", "project=mine"]) == 0
+    (one,) = sent
+    assert (one["entityName"], one["projectName"], one["type"]) == ("me", "mine", "runs/draft")
+    assert "vanilla" in one["spec"] and "plain/piqe" in one["spec"] and "scaling" in one["spec"]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("report (a draft): https://service.example/me/mine/")
 
 
 @pytest.mark.parametrize("word", ["report=yes", "thumbnail=3", "thumbnail=large"])
