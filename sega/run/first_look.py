@@ -1,6 +1,6 @@
 """Common slips in a command line, told before Hydra is imported, which takes longer than all of the rest.
 
-Only what Hydra would refuse too, in the same words; whatever is not plain `key=value` is left to it.
+Only what the whole reading would refuse too, in the same words; what is not plain `key=value` is left to it.
 """
 
 from __future__ import annotations
