@@ -11,8 +11,8 @@ from sega.home import CONF, command_line
 from .metrics.types import option
 
 CHOICES = {
-    "reference.kind": ("world", "folder", "none"),
-    "features": ("embedded", "inception", "inception_tf"),
+    "reference.kind": ("auto", "world", "folder", "none"),
+    "features": ("embedded", "inception", "inception_tf", "lite0"),
     "reference.resize": ("none", "size"),
     "reference.filter": ("lanczos", "bicubic", "bilinear", "box"),
     "patch.places": ("by_prompt", "by_order"),

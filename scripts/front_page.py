@@ -98,7 +98,7 @@ def images(store: Path) -> list[Path]:
 def table(name: str) -> list[dict[str, str]]:
     """Return the rows of a committed table of the reference, such as report/table."""
     with (REFERENCE / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if row["protocol"] == "embedded"]
 
 
 def value(row: dict[str, str], metric: str, digits: int) -> str:

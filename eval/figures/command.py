@@ -12,7 +12,7 @@ from sega.errors import RequestError, near
 
 from .. import options
 from ..output.manifest import Made, inputs, part
-from ..records.rows import EMBEDDED, Row, grouped, is_embedded
+from ..records.rows import EMBEDDED, Row, grouped, is_embedded, richest
 from ..records.steps import MAKE, Recorded, load, of_size
 from . import scores, steps
 from .crops import Crop
@@ -165,9 +165,12 @@ def draw(name: str, rows: list[Row], chosen: Options) -> Made:
 
 
 def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> None:
-    groups = grouped(rows)
+    groups = grouped(richest(rows) if name in ("grid", "methods") else rows)
+    most: dict[str, str] = {}  # of each model, the protocol with most metrics: its files have the plain name
+    for model, protocol in sorted(groups, key=lambda key: -len(groups[key][0].block["metrics"])):
+        most.setdefault(model, protocol)
     for (model, protocol), group in groups.items():
-        suffix = model if len([1 for m, _ in groups if m == model]) == 1 else f"{model}-{protocol}"
+        suffix = model if most[model] == protocol else f"{model}-{protocol}"
         caption = EMBEDDED if is_embedded(group) else ""
         if name == "size":
             made.drawing(chosen.out / f"scores-{suffix}.png", lambda g=group, c=caption: scores.against_size(g, c))

@@ -13,7 +13,7 @@ from sega.errors import RequestError, near
 
 from .. import options
 from ..output.manifest import Made
-from ..records.rows import Row
+from ..records.rows import Row, richest
 from . import single, site, vote
 from .content import data
 from .files import TITLE, described, write_changed, write_page
@@ -80,6 +80,7 @@ def build(rows: list[Row], out: Path, workers: int, about: dict[str, str] | None
     `about` has the title and, where given, `paper`, `url` and `licence`. `publish` adds what
     a published page needs.
     """
+    rows = richest(rows)
     if not has_images(rows):
         return Made(skipped={"gallery": "the images are missing; only their records exist"}, fresh=False)
     cut, missing = cut_all(rows, out, workers)

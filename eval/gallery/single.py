@@ -15,7 +15,7 @@ from sega.errors import RequestError
 
 from ..output.manifest import Made
 from ..records.files import write_text
-from ..records.rows import Row
+from ..records.rows import Row, richest
 from .content import data
 from .files import SCRIPTS, TITLE, WEB, data_script, described, titled
 from .tiles import each, has_images, identity, tell
@@ -29,6 +29,7 @@ SAMPLE = 8
 
 def build_file(rows: list[Row], out: Path, workers: int, about: dict[str, str], limit: int) -> Made:
     """Write the gallery as one file of at most `limit` bytes. Raises RequestError if not even one prompt fits."""
+    rows = richest(rows)
     if not has_images(rows):
         return Made(skipped={"gallery": "the images are missing; only their records exist"}, fresh=False)
     paths = {identity(image): image.path for row in rows for image in row.images.values() if image.path.is_file()}

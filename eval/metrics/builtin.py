@@ -16,7 +16,7 @@ MEASURES = (
         network="features",
         preprocessing="resized by the network: embedded: antialiased bicubic to its input, not quantised, "
         "features brought to length sqrt(D); inception: bilinear to 299 px, antialiased; "
-        "inception_tf: the same without antialiasing, as TensorFlow",
+        "inception_tf: the same without antialiasing, as TensorFlow; lite0: antialiased bicubic to 224 px, rounded",
     ),
     Measure(
         "patches",
@@ -216,6 +216,7 @@ METRICS = (
         "fid",
         references=True,
         about="Frechet distance between Gaussians fitted to features; float64; depends on N",
+        general="FD",
     ),
     Metric(
         "kid",
@@ -229,6 +230,7 @@ METRICS = (
         digits=3,
         settings=("kid.subsets", "kid.subset_size", "kid.seed"),
         about="squared MMD with the kernel (x.y/D + 1)^3, mean over subsets; unbiased in N",
+        general="KD",
     ),
     Metric(
         "patch_fid",
@@ -241,6 +243,7 @@ METRICS = (
         references=True,
         about="FID of crops at the training size of the model, from image and reference alike",
         detail=" ({patch.count}×{crop} px)",
+        general="patch-FD",
     ),
     Metric(
         "patch_kid",
@@ -255,6 +258,20 @@ METRICS = (
         settings=("kid.subsets", "kid.subset_size", "kid.seed"),
         about="KID of the same crops",
         detail=" ({patch.count}×{crop} px)",
+        general="patch-KD",
+    ),
+    Metric(
+        "mmd",
+        "MMD",
+        "1",
+        False,
+        "",
+        "features",
+        "cmmd",
+        references=True,
+        digits=3,
+        about="CMMD's formula on the features of FID: 1000 times the unbiased squared MMD at unit length; for small N",
+        general="MMD",
     ),
     Metric(
         "clip_score",

@@ -34,10 +34,17 @@ class Frechet:
     """Frechet distance to a fixed reference [R, D] or its moments, fast for many resamples.
 
     The trace of (S R)^(1/2) is the sum of singular values of Xc R^(1/2) / sqrt(n-1), with Xc the centred features,
-    taken from the Gram matrix of the shorter side. numpy's eigenvalues, independent of torchmetrics.
+    taken from the Gram matrix of the shorter side. numpy's eigenvalues, independent of torchmetrics. R^(1/2) may be any
+    matrix with R = A A': references no more than their dimensions are themselves one, which costs no eigenvalues.
     """
 
     def __init__(self, reference: np.ndarray | Moments):
+        if isinstance(reference, np.ndarray) and count(reference) <= reference.shape[-1]:
+            rows = flat(reference)
+            self.mean = rows.mean(0)
+            self.root = (rows - self.mean).T / np.sqrt(len(rows) - 1)
+            self.trace = float((self.root**2).sum())
+            return
         reference = moments(reference)
         self.mean = reference.mean
         values, vectors = np.linalg.eigh(reference.covariance)
@@ -77,7 +84,7 @@ class Frechet:
         n = weights.sum()
         mean = total / n
         covariance = (outer - np.outer(total, mean)) / (n - 1)
-        nuclear = float(np.sqrt(np.clip(np.linalg.eigvalsh(self.root @ covariance @ self.root), 0, None)).sum())
+        nuclear = float(np.sqrt(np.clip(np.linalg.eigvalsh(self.root.T @ covariance @ self.root), 0, None)).sum())
         return float(((mean - self.mean) ** 2).sum()) + float(np.trace(covariance)) + self.trace - 2 * nuclear
 
 

@@ -15,7 +15,7 @@ from sega import embedded
 from sega.errors import RequestError
 
 from ..records.files import file_digest
-from . import weights
+from . import lite0, weights
 from .weights import MissingWeightsError
 
 EMBEDDED = Path(embedded.__file__).parent / "weights" / "scorer"
@@ -33,7 +33,7 @@ INCEPTION = {"inception": True, "inception_tf": False}
 class Source:
     """Name and files of a network, and the hash of their contents."""
 
-    kind: str  # "embedded" | "inception" | "inception_tf" | an open_clip model name
+    kind: str  # "embedded" | "inception" | "inception_tf" | "lite0" | an open_clip model name
     path: Path
     weights: str
 
@@ -49,6 +49,7 @@ class Network:
     text: Callable | None = None  # list of B strings to features [B, D]
     attributes: Callable | None = None  # uint8 [B, 3, H, W] to probabilities [B, values] for each attribute
     side: int = 0
+    head: Callable | None = None  # float features [..., D] to logits [..., classes]
 
 
 def find(kind: str, config: dict[str, Any]) -> Source:
@@ -63,6 +64,8 @@ def find(kind: str, config: dict[str, Any]) -> Source:
     folder = config.get("weights")
     if kind in INCEPTION:
         return Source(kind, *weights.find("inception", folder))
+    if kind == "lite0":
+        return Source(kind, *lite0.find())
     if path and kind == config["clip"]["model"]:
         if not Path(path).is_file():
             raise MissingWeightsError(f"no file at clip.path={path}")
@@ -88,6 +91,9 @@ def load(source: Source, device: str) -> Network:
 
         module = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(source.path), INCEPTION[source.kind])
         return Network(module.to(device).eval())
+    if source.kind == "lite0":
+        image, head = lite0.load(source.path, device)
+        return Network(image, head=head)
     return _open_clip(source, device)
 
 

@@ -19,6 +19,8 @@ KINDS = ("mean", *DISTANCES, "spectrum", "high_frequency", "harmonic")
 mean of a measure, which for ratios with equal numerators is the ratio of the totals."""
 VOTES = "votes"
 """Kind of the metric that is no measure of images: `eval.votes` makes it of votes when a table is read."""
+OTHERS = {"lite0": "EfficientNet-Lite0"}
+"""Networks of `features` on which a distance is neither FID nor KID, with their names in titles."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Metric:
     ranked: bool = True  # whether the extreme value is the best one, so that it may be marked
     about: str = ""
     detail: str = ""  # after the title; {key} stands for an option of the protocol, {crop} for the side of a crop
+    general: str = ""  # its title on features of another network than FID's, as "FD" for FID
 
     @property
     def is_distance(self) -> bool:
@@ -93,7 +96,19 @@ def version(text: str) -> str:
 
 def title(metric: Metric, config: dict[str, Any], crop: int | None = None) -> str:
     """Return the title of a column, with the options that are needed to compare it."""
-    return metric.title + filled(metric.detail.replace("{crop}", str(crop or "?")), config)
+    short = short_title(metric, config)
+    detail = filled(metric.detail.replace("{crop}", str(crop or "?")), config)
+    return short + detail if short == metric.title or not detail else f"{short[:-1]}, {detail.removeprefix(' (')}"
+
+
+def short_title(metric: Metric, config: dict[str, Any]) -> str:
+    """Return the title without options.
+
+    FID, KID and Inception Score are defined by one network. On another the title is general and names it, as in "FD
+    (EfficientNet-Lite0)".
+    """
+    network = OTHERS.get(config.get("features", ""))
+    return f"{metric.general} ({network})" if metric.general and network else metric.title
 
 
 def filled(text: str, config: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..metrics.registry import metrics
+from ..metrics.types import OTHERS
 from ..records.rows import Row
 from .mapping import Answer, answer, label, mapping
 
@@ -116,8 +117,10 @@ def papers() -> dict[str, str]:
 def join(rows: list[Row], values: list[Value] | None = None, protocol: str = "") -> list[Joined]:
     """Group published values by model, size, method and metric, and add our run of the same three.
 
-    If a run was scored under several protocols, the one named `protocol` is used. Imported images are not ours.
+    If a run was scored under several protocols, the one named `protocol` is used. Imported images are not ours, and
+    distances on another network than FID's are left out.
     """
+    rows = [row for row in rows if row.block.get("settings", {}).get("features") not in OTHERS]
     rows = sorted((row for row in rows if not row.run.is_imported), key=lambda row: row.protocol == protocol)
     ours = {(row.run.model, row.size, row.label): row for row in rows}
     groups: dict[tuple[str, str, str, str], list[Value]] = {}

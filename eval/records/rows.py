@@ -179,6 +179,16 @@ def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
     return groups
 
 
+def richest(rows: list[Row]) -> list[Row]:
+    """Return one row for each run, that of the protocol with most metrics, so that its images are shown once."""
+    best: dict[Path, Row] = {}
+    for row in rows:
+        known = best.setdefault(row.run.folder, row)
+        if len(row.block["metrics"]) > len(known.block["metrics"]):
+            best[row.run.folder] = row
+    return sorted(best.values(), key=_order)
+
+
 def is_embedded(rows: list[Row]) -> bool:
     """Return whether any row is of the embedded model or scored with its scorer."""
     return any(row.run.is_embedded or "embedded" in row.block.get("networks", {}) for row in rows)

@@ -21,7 +21,7 @@ from ..output.numbers import measured
 from ..records.files import read_arrays
 from ..records.rows import EMBEDDED, Row, is_embedded
 from ..records.runs import Key
-from .tables import Marks, columns
+from .tables import Marks, columns, short
 
 LEAST = 6
 """Pairs below which there is no verdict: 2 (1/2)^5 > 0.05, so a sign test could not reach 5 % if all pairs agreed."""
@@ -202,7 +202,7 @@ def to_markdown(pairs: list[Pair]) -> str:
                 continue
             counts = [pair.difference.n for pair in own.values() if pair.difference]
             body.append([row.label, base.label, str(max(counts, default=0)), *(_cell(own[name]) for name in names)])
-        titles = [f"{metrics()[n].title} {'↑' if metrics()[n].higher_is_better else '↓'}" for n in names]
+        titles = [f"{short(n, [chosen[0].row])} {'↑' if metrics()[n].higher_is_better else '↓'}" for n in names]
         head = ["method", "minus", "pairs", *titles]
         lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n", *([align(head, body)] if body else [])]
         lines += [f"Equal to {base} in every value: {', '.join(labels)}.\n" for base, labels in equal.items()]

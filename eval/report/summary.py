@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from ..metrics.registry import metrics
+from ..metrics.types import OTHERS
 from ..output.numbers import with_interval
 from ..records.rows import EMBEDDED, Row, is_embedded
 from .tables import Marks, costs
@@ -19,6 +21,8 @@ TITLES = {
     "high_frequency": "high freq. dB",
 }
 """Metrics of the summary, in this order. Metrics that are not scored are left out."""
+SETS = {"fid": "↓", "kid": "↓", "mmd": "↓"}
+"""Metrics of the summary of a protocol whose features are not those of FID."""
 
 
 def summary(rows: list[Row], marks: Marks) -> str:
@@ -44,9 +48,10 @@ def where_to_look(files: list[Path]) -> str:
 
 
 def _table(group: list[Row], marks: Marks) -> str:
-    names = [name for name in TITLES if any("value" in row.cell(name) for row in group)]
+    titles = _titles(group)
+    names = [name for name in titles if any("value" in row.cell(name) for row in group)]
     while True:
-        head = ["method", *(TITLES[name] for name in names), "s/image"]
+        head = ["method", *(titles[name] for name in names), "s/image"]
         body = [[_short(row.label), *(_cell(row, name, marks) for name in names), costs(row)[0]] for row in group]
         widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
         if sum(widths) + 2 * len(widths) <= WIDTH or len(names) <= 1:
@@ -56,9 +61,18 @@ def _table(group: list[Row], marks: Marks) -> str:
     of = f", {scale:.3g}x the training side" if scale else ""
     counts = sorted({row.block["n"] for row in group if not row.is_reference}) or [first.block["n"]]
     n = f"N={counts[0]}" if len(counts) == 1 else f"N={counts[0]} to {counts[-1]}"
-    title = f"{first.run.model} at {first.size}{of}: {n} images per method (protocol {first.protocol})"
+    network = OTHERS.get(first.block["settings"].get("features"))
+    under = f"protocol {first.protocol}{f', features of {network}' if network else ''}"
+    title = textwrap.fill(f"{first.run.model} at {first.size}{of}: {n} images per method ({under})", WIDTH)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]]
     return "\n".join([title, "", *(line.rstrip() for line in lines), ""])
+
+
+def _titles(group: list[Row]) -> dict[str, str]:
+    """Return the titles of the metrics of a group. The network is named above the table, since its name is long."""
+    if group[0].block["settings"].get("features") not in OTHERS:
+        return TITLES
+    return {name: f"{metrics()[name].general} {arrow}" for name, arrow in SETS.items()}
 
 
 def _cell(row: Row, name: str, marks: Marks) -> str:
@@ -76,7 +90,7 @@ def _short(label: str) -> str:
 def _once(group: list[Row]) -> str:
     """Return one sentence on a group at the training size that contains the plain model only."""
     methods = {row.run.method for row in group if not row.is_reference}
-    if methods != {"vanilla"}:
+    if methods != {"vanilla"} or _titles(group) is not TITLES:
         return ""
     row = next(row for row in group if row.run.method == "vanilla")
     values = [
@@ -90,10 +104,10 @@ def _once(group: list[Row]) -> str:
 
 def _intervals(rows: list[Row], marks: Marks) -> str:
     options = rows[0].block["settings"]["bootstrap"]
-    best = {id(row) for row in rows if any(marks.of(row, name) == "best" for name in TITLES)}
+    best = {id(row) for row in rows if any(marks.of(row, name) == "best" for name in _titles([row]))}
     verdict = "* is the best of its column: no paired interval with another method contains 0"
     if not best:
         verdict = "no value is marked as the best: none differs from all others by its paired interval"
-    few = "; FID of so few images is biased upwards: compare it within its column only"
-    fid = any("warning" in row.cell("fid") for row in rows)
+    fid = list(dict.fromkeys(_titles([row])["fid"][:-2] for row in rows if "warning" in row.cell("fid")))
+    few = f"; {' or '.join(fid)} of so few images is biased upwards: compare it within its column only"
     return f"± is half of a {options['level']:.0%} interval over prompts; {verdict}{few if fid else ''}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..metrics.registry import metrics
-from ..metrics.types import VOTES
+from ..metrics.types import VOTES, short_title
 from ..output.markup import BOOKTABS, align, booktabs, csv_text, tex
 from ..output.numbers import with_interval
 from ..records.rows import EMBEDDED, Row, grouped, is_embedded
@@ -89,6 +89,11 @@ def _crop_title(row: Row) -> str:
 
 def _warnings(row: Row) -> list[str]:
     return row.notes + sorted({cell["warning"] for cell in row.block["metrics"].values() if "warning" in cell})
+
+
+def short(name: str, rows: list[Row]) -> str:
+    """Return the title of a metric without its options, under the protocol of the rows."""
+    return short_title(metrics()[name], rows[0].block["settings"])
 
 
 def heading(name: str, rows: list[Row]) -> str:
@@ -197,7 +202,7 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
             "renders of the same N; `paired.md` compares methods on the prompts they share."
         )
     lines = list(dict.fromkeys(lines))
-    about = [f"- {metrics()[name].title}: {metrics()[name].about}." for name in columns(rows) if metrics()[name].about]
+    about = [f"- {short(name, rows)}: {metrics()[name].about}." for name in columns(rows) if metrics()[name].about]
     return "\n".join(lines) + "\n\n" + "\n".join(about) + "\n"
 
 

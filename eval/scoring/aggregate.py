@@ -11,9 +11,10 @@ import numpy as np
 
 from ..metrics import artefacts, fid, mmd
 from ..metrics.measures import crop_size
+from ..metrics.moments import flat
 from ..metrics.registry import measures, metrics
 from ..metrics.statistics import Estimate, harmonic_interval, mean_interval
-from ..metrics.types import Metric, title, version
+from ..metrics.types import OTHERS, Metric, short_title, title, version
 from ..records.runs import RunImage
 from ..records.schema import Interval, MetricScore
 from .references import References
@@ -107,12 +108,12 @@ def _interval(rows: list[tuple[str, float]], config: dict[str, Any], interval=me
 
 
 def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, Any]:
-    rows = scored.rows(metric.measure)
+    rows, short = scored.rows(metric.measure), short_title(metric, config)
     reference = scored.reference.arrays.get(metric.measure)
     if len(rows) < 2:
-        return {"reason": f"{len(rows)} image{'' if len(rows) == 1 else 's'} can't give a {metric.title}"}
+        return {"reason": f"{len(rows)} image{'' if len(rows) == 1 else 's'} can't give a {short}"}
     if reference is None or len(reference) < 2:
-        return {"reason": f"too few references for a {metric.title}"}
+        return {"reason": f"too few references for a {short}"}
     groups = [group for group, _ in rows]
     x, y = np.stack([value for _, value in rows]), reference
     options, dimension = config["bootstrap"], x.shape[-1]
@@ -125,16 +126,17 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
         estimate = mmd.interval(value, x, groups, y, options["level"], mmd.gaussian)
         return {**_plain(estimate), **counts}
     if metric.kind == "fid":
-        y = scored.reference.moments(metric.measure)
-        value = fid.fid(x, y)
+        known = scored.reference.moments(metric.measure)
+        fitted = y if known.count <= dimension else known
+        value = fid.Frechet(fitted)(flat(x)) if config["features"] in OTHERS else fid.fid(x, known)
         resampling = options["distance_samples"], options["level"], options["seed"]
-        estimate = fid.interval(value, x, groups, y, *resampling)
-        few = min(x.size // dimension, y.count) < dimension
+        estimate = fid.interval(value, x, groups, fitted, *resampling)
+        few = min(x.size // dimension, known.count) < dimension
         warning = f"N={len(x)} is below the {dimension} dimensions of the features: biased upwards"
         return {**_plain(estimate), **counts, **({"warning": warning} if few else {})}
     size = mmd.subset_size(config["kid"]["subset_size"], x.size // dimension, y.size // dimension)
     if size < 2:
-        return {"reason": f"subsets of {size} can't give a {metric.title}"}
+        return {"reason": f"subsets of {size} can't give a {short}"}
     value, deviation = mmd.kid(x, y, config["kid"]["subsets"], size, config["kid"]["seed"])
     estimate = mmd.interval(value, x, groups, y, options["level"])
     return {

@@ -82,9 +82,13 @@ class References:
 def plan(run: Run, setting: Setting, cache: Path) -> ReferencePlan:
     """Plan the reference set of a run. `cache` stores hashes of files. Raises NoReferenceError if there is none."""
     options = setting.config["reference"]
-    if options["kind"] == "none":
+    kind = options["kind"]
+    if kind == "auto":
+        is_world = run.is_embedded or run.method == "renders"
+        kind = "world" if is_world and not options["path"] else "folder"
+    if kind == "none":
         raise NoReferenceError("the protocol has no references (reference.kind=none)")
-    if options["kind"] == "folder":
+    if kind == "folder":
         return _plan_folder(options, setting, run, cache)
     if run.width is None:
         raise NoReferenceError("images of several sizes have no rendered references")

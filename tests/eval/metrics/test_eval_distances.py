@@ -43,6 +43,18 @@ def test_quick_frechet_distance_for_few_images(n):
     assert fid.Frechet(y)(x) == pytest.approx(fid.fid(x, y), rel=1e-6)
 
 
+@pytest.mark.parametrize(("n", "m"), [(3, 10), (8, 12), (20, 7)])
+def test_quick_frechet_distance_to_few_references(n, m):
+    """No more references than dimensions: they take the place of the root of their covariance."""
+    rng = np.random.default_rng(n)
+    x, y = rng.normal(size=(n, 12)), rng.normal(0.2, 1, (m, 12))
+    frechet = fid.Frechet(y)
+    assert frechet.root.shape == (12, m)
+    assert frechet(x) == pytest.approx(fid.fid(x, y), rel=1e-6)
+    many = np.concatenate([x + k for k in range(5)])
+    assert frechet(many) == pytest.approx(fid.fid(many, y), rel=1e-6)
+
+
 def test_fid_of_a_set_with_itself_is_zero(sets):
     assert fid.fid(sets[0], sets[0]) == pytest.approx(0, abs=1e-8)
 

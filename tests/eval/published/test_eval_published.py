@@ -59,6 +59,12 @@ def test_ours_stands_beside_the_same_model_size_and_method():
     assert find(joined, "flux", "4096x4096", "dype", "fid").ours is None
 
 
+def test_a_distance_on_another_network_does_not_stand_beside_a_published_fid():
+    other = row("flux", "4096x4096", "vanilla", fid=190.0)
+    other.block["settings"] = {"features": "lite0"}
+    assert find(join([other]), "flux", "4096x4096", "vanilla", "fid").ours is None
+
+
 def test_ours_is_the_run_that_the_table_asks_for():
     """HiFlow's own table has the stages of its text; the form that others ran is another row."""
     paper = row("flux", "4096x4096", label("hiflow variant=paper"), clip_score=30.0)
