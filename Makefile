@@ -39,6 +39,7 @@ define SCORE_DEMO
 $(DEMO_RUN) method=vanilla res=1x prompts.count=$(COUNT) store=$(DEMO)/runs
 $(DEMO_RUN) method=$(EXTENDED) res=2x prompts.count=$(COUNT) store=$(DEMO)/runs
 $(RUN) -m eval store=$(DEMO)/runs
+$(RUN) -m eval store=$(DEMO)/runs eval=lite0 reference.least=64 'metrics=[fid,kid,mmd]'
 @touch $(DEMO)/.scored
 endef
 
@@ -175,6 +176,7 @@ cells: $(STAMP) $(ESRGAN)
 
 reference: cells card ## make results/embedded: images (hours; resumable), scores, tables, figures, the README's images and numbers
 	$(RUN) -m eval store=$(REFERENCE)/runs
+	$(RUN) -m eval store=$(REFERENCE)/runs eval=lite0
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report cost=calls
 	$(RUN) -m eval.report store=$(REFERENCE)/runs out=$(REFERENCE)/report-upsample base=upsample parts=tables
 	$(RUN) -m eval store=$(REFERENCE)/sega/runs
