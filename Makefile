@@ -39,7 +39,7 @@ define SCORE_DEMO
 $(DEMO_RUN) method=vanilla res=1x prompts.count=$(COUNT) store=$(DEMO)/runs
 $(DEMO_RUN) method=$(EXTENDED) res=2x prompts.count=$(COUNT) store=$(DEMO)/runs
 $(RUN) -m eval store=$(DEMO)/runs
-$(RUN) -m eval store=$(DEMO)/runs eval=lite0 reference.least=64 'metrics=[fid,kid,mmd]'
+$(RUN) -m eval store=$(DEMO)/runs eval=lite0 reference.least=64 'metrics=[fid,kid,is,mmd]'
 @touch $(DEMO)/.scored
 endef
 

@@ -21,6 +21,7 @@ CHOICES = {
     "vqascore.model": ("qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen3-vl-8b"),
     "glcm.variant": ("diffusion4k", "pixverve"),
     "glcm.jpeg": (False, True),
+    "is.variant": ("torch_fidelity", "torchmetrics"),
 }
 
 
@@ -90,6 +91,7 @@ def check_values(config: dict) -> None:
         "batch",
         "patch.count",
         "kid.subsets",
+        "is.splits",
         "spectrum.bands",
         "bootstrap.samples",
         "bootstrap.distance_samples",
@@ -104,7 +106,7 @@ def check_values(config: dict) -> None:
     for key in ("patch.size", "kid.subset_size", "repetition.period", "seam.period", "reference.per_prompt"):
         if option(config, key) != "auto":
             _whole_number(config, key)
-    for key in ("workers", "patch.seed", "kid.seed", "bootstrap.seed"):
+    for key in ("workers", "patch.seed", "kid.seed", "is.seed", "bootstrap.seed"):
         _whole_number(config, key, least=0)
     level = option(config, "bootstrap.level")
     if not isinstance(level, float) or not 0 < level < 1:

@@ -166,8 +166,8 @@ def draw(name: str, rows: list[Row], chosen: Options) -> Made:
 
 def _from_scores(name: str, rows: list[Row], chosen: Options, made: Made) -> None:
     groups = grouped(richest(rows) if name in ("grid", "methods") else rows)
-    most: dict[str, str] = {}  # of each model, the protocol with most metrics: its files have the plain name
-    for model, protocol in sorted(groups, key=lambda key: -len(groups[key][0].block["metrics"])):
+    most: dict[str, str] = {}  # of each model, the richest protocol: its files have the plain name
+    for model, protocol in sorted(groups, key=lambda key: groups[key][0].richness, reverse=True):
         most.setdefault(model, protocol)
     for (model, protocol), group in groups.items():
         suffix = model if most[model] == protocol else f"{model}-{protocol}"

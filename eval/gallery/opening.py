@@ -35,7 +35,7 @@ def opening(rows: list[Row]) -> tuple[Row, Row, Key] | None:
 def _deciding(row: Row) -> list[Metric]:
     """The metrics that decide, in their order."""
     known = [metrics()[name] for name in row.block["metrics"] if name in metrics()]
-    each = [metric for metric in known if not metric.is_distance and metric.ranked]
+    each = [metric for metric in known if not metric.is_of_set and metric.ranked]
     return [metric for name in FIRST for metric in each if metric.name == name] or each[:1]
 
 

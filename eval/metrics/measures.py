@@ -101,8 +101,26 @@ def clip_features(context: Context) -> Callable[[Batch], list]:
     return lambda batch: list(embed(context, context.config["clip"]["model"], batch))
 
 
+def logits(context: Context) -> Callable[[Batch], list]:
+    """Measure the logits of the classes of an image, [K] float32."""
+    kind = context.config["features"]
+    return lambda batch: list(_head(context, embed(context, kind, batch)))
+
+
+def patch_logits(context: Context) -> Callable[[Batch], list]:
+    """Measure the logits of crops, [count, K] float32."""
+    crops = patches(context)
+    return lambda batch: [None if x is None else _head(context, x) for x in crops(batch)]
+
+
+def _head(context: Context, features: np.ndarray) -> np.ndarray:
+    import torch
+
+    return context.network(context.config["features"]).head(torch.from_numpy(features)).float().cpu().numpy()
+
+
 def patches(context: Context) -> Callable[[Batch], list]:
-    """Measure the features of crops, [count, D] float32."""
+    """Measure the features of crops, [count, D] float32, computed once for all measures."""
     import torch
 
     patch, size = context.config["patch"], crop_size(context.config, context.native)
@@ -112,6 +130,11 @@ def patches(context: Context) -> Callable[[Batch], list]:
         ordered = images.ordered_places(patch["resize"] - size, patch["count"], patch["seed"])
 
     def compute(batch: Batch) -> list:
+        if "patches" not in batch.memo:
+            batch.memo["patches"] = embedded(batch)
+        return batch.memo["patches"]
+
+    def embedded(batch: Batch) -> list:
         rows = []
         if (patch["resize"] or min(batch.images.shape[1:3])) < size:
             return [None] * len(batch.keys)

@@ -90,7 +90,9 @@ def load(source: Source, device: str) -> Network:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
         module = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(source.path), INCEPTION[source.kind])
-        return Network(module.to(device).eval())
+        module = module.to(device).eval()
+        weight = module.fc.weight.detach()
+        return Network(module, head=lambda features: features.to(device) @ weight.T)  # without bias, as IS takes them
     if source.kind == "lite0":
         image, head = lite0.load(source.path, device)
         return Network(image, head=head)

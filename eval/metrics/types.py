@@ -14,11 +14,13 @@ from importlib import import_module
 from typing import Any
 
 DISTANCES = ("fid", "kid", "cmmd")
-KINDS = ("mean", *DISTANCES, "spectrum", "high_frequency", "harmonic")
-"""Kinds of metrics: the mean of a measure, a distance to references, a difference from their spectra, or the harmonic
-mean of a measure, which for ratios with equal numerators is the ratio of the totals."""
 VOTES = "votes"
 """Kind of the metric that is no measure of images: `eval.votes` makes it of votes when a table is read."""
+SETS = ("is",)
+KINDS = ("mean", *DISTANCES, *SETS, "spectrum", "high_frequency", "harmonic")
+"""Kinds of metrics: the mean of a measure, a distance to references, another value of a whole set (Inception Score), a
+difference from the spectra of references, or the harmonic mean of a measure, which for ratios with equal numerators is
+the ratio of the totals."""
 OTHERS = {"lite0": "EfficientNet-Lite0"}
 """Networks of `features` on which a distance is neither FID nor KID, with their names in titles."""
 
@@ -40,7 +42,7 @@ class Measure:
     needs: tuple[str, ...] = ()
     preprocessing: str = "RGB uint8 as stored"
     host: str = ""  # "always" computed where images are decoded | "cpu" there unless a GPU is used
-    only: str = ""  # the one kind of `network` that can compute it
+    only: str = ""  # the kinds of `network` that can compute it, with | between them
     # for prompts that it cuts, as `compute`: a function of the options that returns how many tokens its text encoder
     # takes, and a function that counts those of a prompt
     tokens: str = ""
@@ -78,6 +80,11 @@ class Metric:
     def is_distance(self) -> bool:
         """Whether it is a distance between sets, and not a mean over images."""
         return self.kind in DISTANCES
+
+    @property
+    def is_of_set(self) -> bool:
+        """Whether no image alone has a value of it."""
+        return self.kind in DISTANCES + SETS
 
     @property
     def value(self) -> str:

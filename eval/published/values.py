@@ -19,7 +19,7 @@ FAMILIES = {"FLUX": "flux", "Qwen-Image": "qwen"}
 """First words of the papers' model names, and our name of the model."""
 NAMES = {"FID": "fid", "KID": "kid", "patch_FID": "patch_fid", "patch_KID": "patch_kid", "CLIP_score": "clip_score"}
 """Metrics that we have too. `latency_s` is compared with our seconds per image."""
-NAMES |= {"ImageReward": "imagereward", "PickScore": "pickscore"}
+NAMES |= {"IS": "is", "patch_IS": "patch_is", "ImageReward": "imagereward", "PickScore": "pickscore"}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from sega.errors import RequestError
 from sega.home import command_line
 
+from ..metrics.types import OTHERS
 from .files import read_arrays
 from .labels import method_label, method_place, short
 from .runs import Key, Run, RunImage, find_runs, select
@@ -57,6 +58,12 @@ class Row:
     def group(self) -> tuple[str, str, str]:
         """Model, protocol and size. Rows with the same group are compared with each other."""
         return self.run.model, self.protocol, self.size
+
+    @property
+    def richness(self) -> tuple[bool, int]:
+        """Whether its distances are not on another network than FID's, and the number of its metrics."""
+        other = self.block.get("settings", {}).get("features") in OTHERS
+        return not other, len(self.block["metrics"])
 
     def cell(self, metric: str) -> MetricScore:
         """Return the cell of a metric. A metric that is not in the protocol has a cell with a reason only."""
@@ -180,11 +187,11 @@ def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
 
 
 def richest(rows: list[Row]) -> list[Row]:
-    """Return one row for each run, that of the protocol with most metrics, so that its images are shown once."""
+    """Return one row for each run, that of its richest protocol, so that its images are shown once."""
     best: dict[Path, Row] = {}
     for row in rows:
         known = best.setdefault(row.run.folder, row)
-        if len(row.block["metrics"]) > len(known.block["metrics"]):
+        if row.richness > known.richness:
             best[row.run.folder] = row
     return sorted(best.values(), key=_order)
 

@@ -36,7 +36,7 @@ class MetricScore(TypedDict):
     n_reference: NotRequired[Annotated[int, "Number of reference images; distances only."]]
     dimension: NotRequired[Annotated[int, "Dimension of the features; distances only."]]
     crops: NotRequired[Annotated[int, "Crops of each image; distances of crops only."]]
-    std: NotRequired[Annotated[float, "Standard deviation over subsets; KID only."]]
+    std: NotRequired[Annotated[float, "Standard deviation over subsets (KID) or splits (IS)."]]
     subsets: NotRequired[Annotated[int, "Number of subsets; KID only."]]
     subset_size: NotRequired[Annotated[int, "Rows in each subset; KID only."]]
 

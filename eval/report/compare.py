@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..metrics import fid, mmd
-from ..metrics.moments import flat
+from ..metrics import fid, mmd, sets
+from ..metrics.moments import count, flat
 from ..metrics.registry import metrics
 from ..metrics.statistics import Estimate, harmonic_difference, jackknife_error, paired_difference, quantiles, win_rate
 from ..metrics.types import Metric
@@ -70,6 +70,8 @@ class Comparison:
             return Pair(row, base, metric, None, None)
         if entry.is_distance:
             return Pair(row, base, metric, self._distance(row, base, entry), None)
+        if entry.is_of_set:
+            return Pair(row, base, metric, self._of_set(row, base, entry), None)
         a, b = row.values(entry.value), base.values(entry.value)
         options = _options(row)
         sampling = options["samples"], options["level"], options["seed"]
@@ -112,6 +114,23 @@ class Comparison:
                 spread = mmd.without_each(features, groups, reference, kernel)
             self._resampled[known] = value, spread
         return self._resampled[known]
+
+    def _of_set(self, row: Row, base: Row, metric: Metric) -> Estimate | None:
+        """Compare two values of sets on the images that both rows have, resampled over prompts together."""
+        keys = sorted(set(_keys(row)) & set(_keys(base)))
+        groups = [key[0] for key in keys]
+        if len(set(groups)) < 3:
+            return None
+        found = []
+        for item in (row, base):
+            place = {key: k for k, key in enumerate(_keys(item))}
+            features = item.arrays[metric.measure][[place[key] for key in keys]]
+            if count(features) < sets.least(metric.kind, item.block["settings"]):
+                return None
+            found.append(sets.compute(metric.kind, features, None, groups, item.block["settings"]))
+        value, apart = found[0][0] - found[1][0], found[0][1] - found[1][1]
+        low, high = quantiles(apart - apart.mean(), _options(row)["level"])
+        return Estimate(value, value + low, value + high, len(keys))
 
     def _reference(self, identity: str) -> dict[str, np.ndarray]:
         if identity not in self._references:

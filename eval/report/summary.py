@@ -21,7 +21,7 @@ TITLES = {
     "high_frequency": "high freq. dB",
 }
 """Metrics of the summary, in this order. Metrics that are not scored are left out."""
-SETS = {"fid": "↓", "kid": "↓", "mmd": "↓"}
+SETS = {"fid": "↓", "kid": "↓", "is": "↑", "mmd": "↓"}
 """Metrics of the summary of a protocol whose features are not those of FID."""
 
 

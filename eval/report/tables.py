@@ -72,7 +72,7 @@ def wide(rows: list[Row]) -> pandas.DataFrame:
         metric, cells = metrics()[name], whole[whole["metric"] == name]
         table[name] = cells["value"]
         shown = ["low", "high", "n", "reason", *(["n_reference"] if metric.is_distance else [])]
-        table |= {f"{name}_{key}": cells[key] for key in shown + (["std"] if metric.kind == "kid" else [])}
+        table |= {f"{name}_{key}": cells[key] for key in shown + (["std"] if metric.kind in ("kid", "is") else [])}
         for part in metric.parts:
             table[f"{name}_{part}"] = found[(found["metric"] == name) & (found["part"] == part)]["value"]
     table |= {key: runs[key] for key, _, _ in COSTS}

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..metrics import artefacts, fid, mmd
+from ..metrics import artefacts, fid, mmd, sets
+from ..metrics.inception_score import LEAST
 from ..metrics.measures import crop_size
-from ..metrics.moments import flat
+from ..metrics.moments import count, flat
 from ..metrics.registry import measures, metrics
 from ..metrics.statistics import Estimate, harmonic_interval, mean_interval
 from ..metrics.types import OTHERS, Metric, short_title, title, version
@@ -73,6 +74,8 @@ def metric_scores(
             body: dict[str, Any] = {"reason": reason}
         elif metric.is_distance:
             body = _distance(metric, scored, config)
+        elif metric.is_of_set:
+            body = _set(metric, scored, config)
         else:
             body = _mean(metric, scored, config)
         text = json.dumps(head | body, sort_keys=True)
@@ -146,6 +149,19 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
         "subsets": config["kid"]["subsets"],
         "subset_size": size,
     }
+
+
+def _set(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, Any]:
+    rows, short = scored.rows(metric.measure), short_title(metric, config)
+    groups, x = [group for group, _ in rows], np.stack([value for _, value in rows]) if rows else np.empty((0, 0))
+    if len(rows) < 2 or count(x) < sets.least(metric.kind, config):
+        of = f" of {config['is']['splits']} splits; give is.splits=1" if len(rows) > 1 else ""
+        return {"reason": f"{len(rows)} image{'' if len(rows) == 1 else 's'} can't give {short}{of}"}
+    value, sampled, more = sets.compute(metric.kind, x, None, groups, config)
+    estimate = sets.interval(metric.kind, value, sampled, groups, config["bootstrap"]["level"])
+    counts = {"dimension": x.shape[-1], **({"crops": int(x.shape[1])} if x.ndim == 3 else {})}
+    warning = f"N={len(x)} is below {LEAST:,} images: {short} is biased downwards"
+    return {**_plain(estimate), **counts, **more, **({"warning": warning} if len(x) < LEAST else {})}
 
 
 def _plain(estimate: Estimate) -> Interval:

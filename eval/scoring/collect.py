@@ -54,8 +54,12 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
     sources, reasons, identities, loaded = {}, {}, {}, {}
     for name in names:
         measure = measures()[name]
+        kind = network_of(measure, config)
+        if measure.only and kind not in measure.only.split("|"):
+            allowed = measure.only.replace("|", " or ")
+            reasons[name] = f"{name} can be read by {allowed} only, not by {kind} ({measure.network}={allowed})"
+            continue
         try:
-            kind = network_of(measure, config)
             if kind and kind not in sources:
                 sources[kind] = find(kind, config)
             files = {file: weights.find(file, config["weights"])[1] for file in weight_names(measure, config)}
@@ -66,10 +70,6 @@ def resolve(names: Sequence[str], config: dict[str, Any], native: int | None) ->
         if None in settings.values():
             key = next(key for key, value in settings.items() if value is None)
             reasons[name] = f"the training size of the model is not known; give {key}=<pixels>"
-            continue
-        if measure.only and kind != measure.only:
-            needed = f"{measure.network}={measure.only}"
-            reasons[name] = f"{name} can be read by the {measure.only} scorer only ({needed})"
             continue
         settings |= {key: option(config, key) for key, default in measure.later if option(config, key) != default}
         network = (kind, sources[kind].weights) if kind else None

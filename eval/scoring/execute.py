@@ -55,7 +55,7 @@ def _kept(job: Job) -> list[dict[str, Any]]:
     same = [name for name in job.usable if job.old.get("measures", {}).get(name) == identities[name]]
     rows = {row["sha256"]: row for row in score_rows(folder, job.protocol)}
     if job.config["patch"]["places"] == "by_order" and not _is_same_set(job, list(rows.values())):
-        same = [name for name in same if name != "patches"]
+        same = [name for name in same if name not in ("patches", "patch_logits")]
     arrays = read_arrays(folder / f"features-{job.protocol}.npz")
     place = {str(sha): i for i, sha in enumerate(arrays.get("sha256", []))}
     found: list[dict[str, Any]] = []

@@ -145,6 +145,9 @@ def test_inception_is_the_file_with_and_without_antialiasing(tmp_path, monkeypat
     found = {kind: networks.load(networks.find(kind, config), "cpu").image(images) for kind in networks.INCEPTION}
     assert found["inception"].shape == (2, 2048)
     assert torch.allclose(found["inception"], stored(images), rtol=1e-4, atol=1e-6)
+    stored.features_list = ["logits_unbiased"]
+    logits = networks.load(networks.find("inception", config), "cpu").head(found["inception"])
+    assert logits.shape == (2, 1008) and torch.allclose(logits, stored(images), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found["inception"], found["inception_tf"], rtol=1e-2)
 
 

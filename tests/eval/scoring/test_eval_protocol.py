@@ -36,6 +36,8 @@ OURS = {
     "ImageReward": "imagereward",
     "PickScore": "pickscore",
     "aesthetic": "aesthetic",
+    "IS": "is",
+    "patch_IS": "patch_is",
 }
 PUBLISHED = Path(departures.__file__).parents[1] / "published"
 
@@ -72,6 +74,7 @@ def test_what_is_unknown_is_marked_and_settable(name):
         "features": "embedded",
         "clip.model": "ViT-H-14",
         "aesthetic.version": "v1",
+        "is.variant": "torchmetrics",
     }
     for key in [*config["paper"]["ours"], "paper.steps"]:
         assert option(load_protocol(name, [f"{key}={others.get(key, 7)}"]), key) == others.get(key, 7)
