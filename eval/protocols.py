@@ -12,7 +12,7 @@ from .metrics.types import option
 
 CHOICES = {
     "reference.kind": ("auto", "world", "folder", "none"),
-    "features": ("embedded", "inception", "inception_tf", "lite0"),
+    "features": ("embedded", "inception", "inception_tf", "lite0", "dinov2"),
     "reference.resize": ("none", "size"),
     "reference.filter": ("lanczos", "bicubic", "bilinear", "box"),
     "patch.places": ("by_prompt", "by_order"),
@@ -92,6 +92,7 @@ def check_values(config: dict) -> None:
         "patch.count",
         "kid.subsets",
         "is.splits",
+        "prdc.k",
         "spectrum.bands",
         "bootstrap.samples",
         "bootstrap.distance_samples",

@@ -119,6 +119,12 @@ def _head(context: Context, features: np.ndarray) -> np.ndarray:
     return context.network(context.config["features"]).head(torch.from_numpy(features)).float().cpu().numpy()
 
 
+def spatial(context: Context) -> Callable[[Batch], list]:
+    """Measure the first seven channels of a layer of Inception at its 17 x 17 places, [2023] float32."""
+    network = context.network(context.config["features"])
+    return lambda batch: list(network.spatial(batch.tensor()).float().cpu().numpy())
+
+
 def patches(context: Context) -> Callable[[Batch], list]:
     """Measure the features of crops, [count, D] float32, computed once for all measures."""
     import torch

@@ -15,7 +15,7 @@ from sega import embedded
 from sega.errors import RequestError
 
 from ..records.files import file_digest
-from . import lite0, weights
+from . import dinov2, lite0, weights
 from .weights import MissingWeightsError
 
 EMBEDDED = Path(embedded.__file__).parent / "weights" / "scorer"
@@ -33,7 +33,7 @@ INCEPTION = {"inception": True, "inception_tf": False}
 class Source:
     """Name and files of a network, and the hash of their contents."""
 
-    kind: str  # "embedded" | "inception" | "inception_tf" | "lite0" | an open_clip model name
+    kind: str  # "embedded" | "inception" | "inception_tf" | "lite0" | "dinov2" | an open_clip model name
     path: Path
     weights: str
 
@@ -50,6 +50,7 @@ class Network:
     attributes: Callable | None = None  # uint8 [B, 3, H, W] to probabilities [B, values] for each attribute
     side: int = 0
     head: Callable | None = None  # float features [..., D] to logits [..., classes]
+    spatial: Callable | None = None  # uint8 [B, 3, H, W] to the features of sFID, [B, 2023]
 
 
 def find(kind: str, config: dict[str, Any]) -> Source:
@@ -66,6 +67,8 @@ def find(kind: str, config: dict[str, Any]) -> Source:
         return Source(kind, *weights.find("inception", folder))
     if kind == "lite0":
         return Source(kind, *lite0.find())
+    if kind == "dinov2":
+        return Source(kind, *weights.find("dinov2-vit-l-14", folder))
     if path and kind == config["clip"]["model"]:
         if not Path(path).is_file():
             raise MissingWeightsError(f"no file at clip.path={path}")
@@ -90,13 +93,31 @@ def load(source: Source, device: str) -> Network:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
         module = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(source.path), INCEPTION[source.kind])
-        module = module.to(device).eval()
-        weight = module.fc.weight.detach()
-        return Network(module, head=lambda features: features.to(device) @ weight.T)  # without bias, as IS takes them
+        return _inception(module.to(device).eval(), device)
     if source.kind == "lite0":
         image, head = lite0.load(source.path, device)
         return Network(image, head=head)
+    if source.kind == "dinov2":
+        return Network(dinov2.load(source.path, device))
     return _open_clip(source, device)
+
+
+def _inception(module, device: str) -> Network:
+    weight = module.fc.weight.detach()
+
+    def spatial(images):
+        found = []
+        hook = module.Mixed_6d.branch1x1.register_forward_hook(lambda *call: found.append(call[2]))
+        try:
+            module(images.to(device))
+        finally:
+            hook.remove()
+        return found[0][:, :7].flatten(1)
+
+    def head(features):
+        return features.to(device) @ weight.T  # without the bias, as Inception Scores take them
+
+    return Network(lambda images: module(images.to(device)), head=head, spatial=spatial)
 
 
 def _open_clip(source: Source, device: str) -> Network:

@@ -11,17 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from . import inception_score
+from . import inception_score, prdc
 from .moments import count
 from .statistics import Estimate, quantiles
 
-ENDS = {"is": (1.0, np.inf)}
+ENDS = {
+    "is": (1.0, np.inf),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "density": (0.0, np.inf),
+    "coverage": (0.0, 1.0),
+}
 """Smallest and largest value of each kind."""
 
 
 def least(kind: str, config: dict[str, Any]) -> int:
-    """Return the number of rows that a kind needs."""
-    return max(2, config[kind]["splits"])
+    """Return the number of rows of each set that a kind needs."""
+    return max(2, config["is"]["splits"] if kind == "is" else config["prdc"]["k"] + 1)
 
 
 def compute(
@@ -29,6 +35,10 @@ def compute(
 ) -> tuple[float, np.ndarray, dict[str, Any]]:
     """Return the value of a kind on arrays [N, D] or [N, C, D], its resamples, and further numbers of the cell."""
     sampling = config["bootstrap"]["distance_samples"], config["bootstrap"]["seed"]
+    if kind in prdc.KINDS:
+        k = config["prdc"]["k"]
+        inside = prdc.held(kind, features, reference, k)
+        return float(prdc.value(kind, inside, k)[0]), prdc.resamples(kind, inside, groups, k, *sampling), {}
     choice = config["is"]["splits"], config["is"]["variant"], config["is"]["seed"]
     value, deviation = inception_score.inception_score(features, *choice)
     sampled = inception_score.resamples(features, groups, inception_score.split(count(features), *choice), *sampling)

@@ -16,12 +16,12 @@ from typing import Any
 DISTANCES = ("fid", "kid", "cmmd")
 VOTES = "votes"
 """Kind of the metric that is no measure of images: `eval.votes` makes it of votes when a table is read."""
-SETS = ("is",)
+SETS = ("is", "precision", "recall", "density", "coverage")
 KINDS = ("mean", *DISTANCES, *SETS, "spectrum", "high_frequency", "harmonic")
-"""Kinds of metrics: the mean of a measure, a distance to references, another value of a whole set (Inception Score), a
-difference from the spectra of references, or the harmonic mean of a measure, which for ratios with equal numerators is
-the ratio of the totals."""
-OTHERS = {"lite0": "EfficientNet-Lite0"}
+"""Kinds of metrics: the mean of a measure, a distance to references, another value of a whole set (Inception Score,
+precision and so on), a difference from the spectra of references, or the harmonic mean of a measure, which for ratios
+with equal numerators is the ratio of the totals."""
+OTHERS = {"lite0": "EfficientNet-Lite0", "dinov2": "DINOv2"}
 """Networks of `features` on which a distance is neither FID nor KID, with their names in titles."""
 
 

@@ -155,6 +155,14 @@ WEIGHTS: dict[str, Weights] = {
             "ImageReward-v1.0",
         ),
         Weights(
+            "dinov2-vit-l-14",
+            "dinov2_vitl14_pretrain.pth",
+            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+            "",
+            "1.22 GB",
+            "FD and KD on DINOv2 (features=dinov2): ViT-L/14 without registers",
+        ),
+        Weights(
             "bert-vocabulary",
             "bert-base-uncased-vocab.txt",
             f"{HF}/google-bert/bert-base-uncased/resolve/86b5e0934494bd15c9632b12f734a8a67f723594/vocab.txt",

@@ -33,7 +33,7 @@ class MetricScore(TypedDict):
         Annotated[dict[str, Interval], "Means of the parts of the measure, such as attributes, by name."]
     ]
     warning: NotRequired[Annotated[str, "What a reader must know of a value that is there, such as a bias of FID."]]
-    n_reference: NotRequired[Annotated[int, "Number of reference images; distances only."]]
+    n_reference: NotRequired[Annotated[int, "Number of reference images; values against a set of references only."]]
     dimension: NotRequired[Annotated[int, "Dimension of the features; distances only."]]
     crops: NotRequired[Annotated[int, "Crops of each image; distances of crops only."]]
     std: NotRequired[Annotated[float, "Standard deviation over subsets (KID) or splits (IS)."]]

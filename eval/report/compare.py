@@ -62,6 +62,7 @@ class Comparison:
         self.cache = cache
         self._references: dict[str, dict[str, np.ndarray]] = {}
         self._resampled: dict[tuple, tuple[float, np.ndarray]] = {}
+        self._sets: dict[tuple, tuple[float, np.ndarray]] = {}
 
     def pair(self, row: Row, base: Row, metric: str) -> Pair:
         """Compare two rows of one group on the images they share."""
@@ -119,18 +120,27 @@ class Comparison:
         """Compare two values of sets on the images that both rows have, resampled over prompts together."""
         keys = sorted(set(_keys(row)) & set(_keys(base)))
         groups = [key[0] for key in keys]
-        if len(set(groups)) < 3:
+        reference = self._shared_reference(row, base, metric) if metric.references else None
+        if len(set(groups)) < 3 or (metric.references and reference is None):
             return None
         found = []
         for item in (row, base):
             place = {key: k for k, key in enumerate(_keys(item))}
-            features = item.arrays[metric.measure][[place[key] for key in keys]]
-            if count(features) < sets.least(metric.kind, item.block["settings"]):
-                return None
-            found.append(sets.compute(metric.kind, features, None, groups, item.block["settings"]))
+            known, settings = (id(item), metric.name, tuple(keys)), item.block["settings"]
+            if known not in self._sets:
+                features = item.arrays[metric.measure][[place[key] for key in keys]]
+                if count(features) < sets.least(metric.kind, settings):
+                    return None
+                self._sets[known] = sets.compute(metric.kind, features, reference, groups, settings)[:2]
+            found.append(self._sets[known])
         value, apart = found[0][0] - found[1][0], found[0][1] - found[1][1]
         low, high = quantiles(apart - apart.mean(), _options(row)["level"])
         return Estimate(value, value + low, value + high, len(keys))
+
+    def _shared_reference(self, row: Row, base: Row, metric: Metric) -> np.ndarray | None:
+        """Return the array of the references of both rows, None if they have other ones."""
+        identity, other = ((item.block.get("reference") or {}).get("identity") for item in (row, base))
+        return self._reference(identity).get(metric.measure) if identity and identity == other else None
 
     def _reference(self, identity: str) -> dict[str, np.ndarray]:
         if identity not in self._references:

@@ -71,7 +71,7 @@ def wide(rows: list[Row]) -> pandas.DataFrame:
     for name in columns(rows):
         metric, cells = metrics()[name], whole[whole["metric"] == name]
         table[name] = cells["value"]
-        shown = ["low", "high", "n", "reason", *(["n_reference"] if metric.is_distance else [])]
+        shown = ["low", "high", "n", "reason", *(["n_reference"] if metric.is_of_set and metric.references else [])]
         table |= {f"{name}_{key}": cells[key] for key in shown + (["std"] if metric.kind in ("kid", "is") else [])}
         for part in metric.parts:
             table[f"{name}_{part}"] = found[(found["metric"] == name) & (found["part"] == part)]["value"]

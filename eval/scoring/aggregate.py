@@ -154,14 +154,20 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
 def _set(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[str, Any]:
     rows, short = scored.rows(metric.measure), short_title(metric, config)
     groups, x = [group for group, _ in rows], np.stack([value for _, value in rows]) if rows else np.empty((0, 0))
-    if len(rows) < 2 or count(x) < sets.least(metric.kind, config):
-        of = f" of {config['is']['splits']} splits; give is.splits=1" if len(rows) > 1 else ""
+    least, is_score = sets.least(metric.kind, config), metric.kind == "is"
+    if len(rows) < 2 or count(x) < least:
+        of = f" of {least} splits; give is.splits=1" if is_score and len(rows) > 1 else ""
         return {"reason": f"{len(rows)} image{'' if len(rows) == 1 else 's'} can't give {short}{of}"}
-    value, sampled, more = sets.compute(metric.kind, x, None, groups, config)
+    reference = scored.reference.arrays.get(metric.measure) if metric.references else None
+    if metric.references and (reference is None or len(reference) < least):
+        return {"reason": f"too few references for {short}"}
+    value, sampled, more = sets.compute(metric.kind, x, reference, groups, config)
     estimate = sets.interval(metric.kind, value, sampled, groups, config["bootstrap"]["level"])
     counts = {"dimension": x.shape[-1], **({"crops": int(x.shape[1])} if x.ndim == 3 else {})}
+    counts |= {} if reference is None else {"n_reference": len(reference)}
     warning = f"N={len(x)} is below {LEAST:,} images: {short} is biased downwards"
-    return {**_plain(estimate), **counts, **more, **({"warning": warning} if len(x) < LEAST else {})}
+    few = is_score and len(x) < LEAST
+    return {**_plain(estimate), **counts, **more, **({"warning": warning} if few else {})}
 
 
 def _plain(estimate: Estimate) -> Interval:

@@ -31,8 +31,8 @@ REFERENCE_SEED = 2_000_000_000
 """The seed of reference k of a caption is this number plus k."""
 HELD_OUT_SEED = 1_000_000_000
 """The seed of a held-out render is this number plus the seed of its image."""
-SETS = ("features", "patches", "spectrum", "clip_features")
-FITTED = ("features", "patches")
+SETS = ("features", "patches", "spectrum", "clip_features", "spatial")
+FITTED = ("features", "patches", "spatial")
 """Arrays whose moments are stored too."""
 
 

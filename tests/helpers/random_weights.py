@@ -259,3 +259,25 @@ def upscaler(path, scale=2, channels=3, seed=0):
     state[last] = state[last] + 0.5
     save_file(state, path)
     return path
+
+
+def dinov2(path: Path, width: int = 128, depth: int = 2, grid: int = 37) -> Path:
+    """A file of DINOv2's layout without registers, narrow."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "cls_token": (1, 1, width),
+        "pos_embed": (1, 1 + grid * grid, width),
+        "mask_token": (1, width),
+        "patch_embed.proj.weight": (width, 3, 14, 14),
+        "patch_embed.proj.bias": (width,),
+    }
+    for k in range(depth):
+        for name, out, into in (("attn.qkv", 3, 1), ("attn.proj", 1, 1), ("mlp.fc1", 4, 1), ("mlp.fc2", 1, 4)):
+            shapes[f"blocks.{k}.{name}.weight"] = (out * width, into * width)
+            shapes[f"blocks.{k}.{name}.bias"] = (out * width,)
+        shapes |= {f"blocks.{k}.ls{n}.gamma": (width,) for n in (1, 2)}
+        shapes |= {f"blocks.{k}.norm{n}.{part}": (width,) for n in (1, 2) for part in ("weight", "bias")}
+    shapes |= {f"norm.{part}": (width,) for part in ("weight", "bias")}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        torch.save({name: torch.randn(shape) / max(shape[-1], 4) ** 0.5 for name, shape in shapes.items()}, path)
+    return path

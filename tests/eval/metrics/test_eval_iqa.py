@@ -147,6 +147,8 @@ def test_inception_is_the_file_with_and_without_antialiasing(tmp_path, monkeypat
     assert torch.allclose(found["inception"], stored(images), rtol=1e-4, atol=1e-6)
     stored.features_list = ["logits_unbiased"]
     logits = networks.load(networks.find("inception", config), "cpu").head(found["inception"])
+    spatial = networks.load(networks.find("inception", config), "cpu").spatial(images)
+    assert spatial.shape == (2, 7 * 17 * 17) and (spatial >= 0).all() and spatial.std() > 0
     assert logits.shape == (2, 1008) and torch.allclose(logits, stored(images), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found["inception"], found["inception_tf"], rtol=1e-2)
 

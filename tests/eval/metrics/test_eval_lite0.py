@@ -105,7 +105,7 @@ def place(tmp_path_factory):
     words = [f"store={folder / 'runs'}", f"cache={folder / 'cache'}", "reference.least=8"]
     words += ["bootstrap.samples=20", "bootstrap.distance_samples=10", "kid.subsets=5"]
     assert score([*words, "metrics=[repetition,piqe,spectrum_distance,high_frequency,seam,attribute_accuracy]"]) == 0
-    assert score([*words, "eval=lite0", "patch.size=24"]) == 0
+    assert score([*words, "eval=lite0", "patch.size=24", "prdc.k=2"]) == 0
     return folder
 
 

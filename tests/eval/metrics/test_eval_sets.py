@@ -1,11 +1,11 @@
-"""Values of whole sets: the Inception Score against two libraries and their stored values."""
+"""Values of whole sets: Inception Score against two libraries; precision, recall, density, coverage by hand."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eval.metrics import sets
+from eval.metrics import prdc, sets
 from eval.metrics.inception_score import inception_score, resamples, split
 from eval.metrics.registry import metrics
 from eval.metrics.types import title
@@ -13,6 +13,7 @@ from eval.protocols import load_protocol
 from eval.records.runs import RunImage
 from eval.scoring.aggregate import Scored, metric_scores
 from eval.scoring.collect import resolve
+from eval.scoring.references import References
 
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "metrics.npz")
 
@@ -110,3 +111,79 @@ def test_a_network_without_classes_has_no_inception_score():
     config = load_protocol("embedded", ["metrics=[is]"])
     assert "embedded" in resolve(["logits"], config, 192).reasons["logits"]
     assert title(metrics()["is"], load_protocol("lite0")) == "IS (EfficientNet-Lite0, splits: 1)"
+
+
+def by_hand(x, y, k):
+    """Precision, recall, density and coverage with loops over every pair of rows."""
+
+    def apart(a, b):
+        return float(np.sqrt(((a - b) ** 2).sum()))
+
+    def radius(i, rows):
+        return sorted(apart(rows[i], other) for j, other in enumerate(rows) if j != i)[k - 1]
+
+    balls_y, balls_x = [radius(j, y) for j in range(len(y))], [radius(i, x) for i in range(len(x))]
+    inside = [[apart(a, b) < r for b, r in zip(y, balls_y, strict=True)] for a in x]
+    return {
+        "precision": sum(map(any, inside)) / len(x),
+        "recall": sum(any(apart(b, a) < r for a, r in zip(x, balls_x, strict=True)) for b in y) / len(y),
+        "density": sum(map(sum, inside)) / (k * len(x)),
+        "coverage": sum(map(any, zip(*inside, strict=True))) / len(y),
+    }
+
+
+@pytest.fixture
+def clouds():
+    rng = np.random.default_rng(3)
+    return rng.normal(0.6, 1, (40, 4)).astype(np.float32), rng.normal(0, 1.2, (55, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("k", "rows"), [(1, 1024), (5, 7), (3, 40)])
+def test_precision_recall_density_coverage_equal_the_loops(clouds, k, rows, monkeypatch):
+    monkeypatch.setattr(prdc, "ROWS", rows)
+    expected = by_hand(*(part.astype(np.float64) for part in clouds), k)
+    assert 0 < expected["recall"] < 1 and 0 < expected["coverage"] < 1 and len(set(expected.values())) == 4
+    for kind in prdc.KINDS:
+        assert prdc.value(kind, prdc.held(kind, *clouds, k), k)[0] == pytest.approx(expected[kind], abs=1e-12), kind
+
+
+def test_sets_in_the_same_place_and_far_apart(clouds):
+    for kind in prdc.KINDS:
+        far = prdc.held(kind, clouds[0] + 100, clouds[1], 5)
+        assert prdc.value(kind, far, 5)[0] == 0
+        assert prdc.value(kind, prdc.held(kind, clouds[1], clouds[1], 5), 5)[0] == pytest.approx(1), kind
+
+
+@pytest.mark.parametrize("kind", prdc.KINDS)
+def test_weights_take_images_and_leave_them_out(clouds, kind):
+    inside = prdc.held(kind, *clouds, 5)
+    weights = np.zeros((2, 40))
+    weights[0, :10], weights[1] = 2, 1
+    part, whole = prdc.value(kind, inside, 5, weights)
+    assert part == pytest.approx(prdc.value(kind, inside[:, :10], 5)[0])
+    assert whole == pytest.approx(prdc.value(kind, inside, 5)[0])
+
+
+def test_cells_of_neighbours_have_their_number_and_an_interval(clouds):
+    words = ["metrics=[precision,recall,density,coverage]", "bootstrap.distance_samples=40"]
+    config = load_protocol("plain", words)
+    found = scored(40, features=clouds[0])
+    found.reference = References({"features": clouds[1]}, ("",) * 55)
+    expected = by_hand(*(part.astype(np.float64) for part in clouds), 5)
+    for name, cell in metric_scores(found, config, {}, "", None).items():
+        assert cell["title"] == f"{name} (k=5)" and cell["value"] == pytest.approx(expected[name]), name
+        assert cell["low"] <= cell["value"] <= cell["high"] and cell["low"] < cell["high"] and cell["n_reference"] == 55
+        assert "warning" not in cell and 0 <= cell["low"] and (cell["high"] <= 1 or name == "density")
+    few = scored(5, features=clouds[0][:5])
+    few.reference = found.reference
+    assert metric_scores(few, config, {}, "", None)["recall"]["reason"] == "5 images can't give recall"
+    assert title(metrics()["recall"], load_protocol("lite0")) == "recall (EfficientNet-Lite0, k=5)"
+
+
+def test_precision_and_recall_equal_torch_fidelity(clouds):
+    import torch
+    from torch_fidelity.metric_prc import calculate_precision_recall_full
+
+    expected = calculate_precision_recall_full(*(torch.from_numpy(part).double() for part in clouds), 3)
+    found = [prdc.value(kind, prdc.held(kind, *clouds, 3), 3)[0] for kind in ("precision", "recall")]
+    assert found == pytest.approx(expected, abs=1e-6)
