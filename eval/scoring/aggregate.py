@@ -129,12 +129,11 @@ def _distance(metric: Metric, scored: Scored, config: dict[str, Any]) -> dict[st
         estimate = mmd.interval(value, x, groups, y, options["level"], mmd.gaussian)
         return {**_plain(estimate), **counts}
     if metric.kind == "fid":
-        known = scored.reference.moments(metric.measure)
-        fitted = y if known.count <= dimension else known
-        value = fid.Frechet(fitted)(flat(x)) if config["features"] in OTHERS else fid.fid(x, known)
+        fitted = y if count(y) <= dimension else scored.reference.moments(metric.measure)
+        value = fid.Frechet(fitted)(flat(x)) if config["features"] in OTHERS else fid.fid(x, fitted)
         resampling = options["distance_samples"], options["level"], options["seed"]
         estimate = fid.interval(value, x, groups, fitted, *resampling)
-        few = min(x.size // dimension, known.count) < dimension
+        few = min(count(x), count(y)) < dimension
         warning = f"N={len(x)} is below the {dimension} dimensions of the features: biased upwards"
         return {**_plain(estimate), **counts, **({"warning": warning} if few else {})}
     size = mmd.subset_size(config["kid"]["subset_size"], x.size // dimension, y.size // dimension)

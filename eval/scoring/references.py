@@ -21,7 +21,7 @@ from sega.errors import RequestError
 from sega.store.files import atomic, file_sha, read_record
 from sega.store.rows import ROW_KEYS, read_rows
 
-from ..metrics.moments import Moments
+from ..metrics.moments import Moments, count
 from ..records import images
 from ..records.files import digest, file_digest, read_arrays, write_arrays, write_text
 from ..records.runs import Run, load_run
@@ -33,7 +33,7 @@ HELD_OUT_SEED = 1_000_000_000
 """The seed of a held-out render is this number plus the seed of its image."""
 SETS = ("features", "patches", "spectrum", "clip_features", "spatial")
 FITTED = ("features", "patches", "spatial")
-"""Arrays whose moments are stored too."""
+"""Arrays whose moments are stored too, if there are more rows than dimensions."""
 
 
 SCHEMA = 2
@@ -67,7 +67,9 @@ class References:
     prompts: tuple[str, ...]  # [R], "" for a folder
 
     def moments(self, name: str) -> Moments:
-        """Return the stored moments of an array."""
+        """Return the stored moments of an array, or those of its few rows."""
+        if f"{name}_outer" not in self.arrays:
+            return Moments.of(self.arrays[name])
         total, outer = self.arrays[f"{name}_sum"], self.arrays[f"{name}_outer"]
         return Moments(total, outer, self.arrays[name].size // len(total))
 
@@ -172,7 +174,7 @@ def make(plan: ReferencePlan, setting: Setting, cache: Path) -> References:
             rows = [v[name] for v in values if v[name] is not None]
             if rows and (same_size or name != "spectrum") and len({row.shape for row in rows}) == 1:
                 arrays[name] = np.stack(rows)
-        for name in (name for name in FITTED if name in arrays):
+        for name in (name for name in FITTED if name in arrays and count(arrays[name]) > arrays[name].shape[-1]):
             found = Moments.of(arrays[name])
             arrays |= {f"{name}_sum": found.sum, f"{name}_outer": found.outer}
         write_arrays(path, arrays)

@@ -11,6 +11,7 @@ from eval.metrics.statistics import mean_interval
 from eval.records.files import read_arrays
 from eval.records.scores import score_rows
 from eval.scoring.command import main
+from eval.scoring.references import References
 from sega.embedded import world
 
 QUICK = [
@@ -227,15 +228,17 @@ def test_images_from_elsewhere(place, capsys):
 
 
 def test_a_folder_of_references(place):
-    folder = make_run(place / "folder", "vanilla", (32, 32), noise=9)
-    words = ["reference.kind=folder", f"reference.path={next((place / 'runs').glob('tiny/vanilla/32x32/*'))}"]
-    assert run(place, *words, store="folder") == 0
-    found = block(place, "32x32", store="folder")[0]
+    folder = make_run(place / "folder", "vanilla", (64, 64), noise=9)
+    words = ["reference.kind=folder", f"reference.path={next((place / 'runs').glob('tiny/vanilla/64x64/*'))}"]
+    assert run(place, *words, "patch.count=16", store="folder") == 0
+    found = block(place, store="folder")[0]
     stored = read_arrays(place / "cache" / "references" / f"{found['reference']['identity']}.npz")
-    wide = stored["features"].astype(np.float64)
-    assert stored["features_sum"] == pytest.approx(wide.sum(0)) and stored["features_outer"] == pytest.approx(
-        wide.T @ wide
-    )
+    assert "features_outer" not in stored and "patches_outer" in stored  # 6 and 96 rows of 64 dimensions
+    for name, rows in (("features", 6), ("patches", 96)):
+        wide = stored[name].reshape(-1, 64).astype(np.float64)
+        moments = References(stored, ()).moments(name)
+        assert moments.count == len(wide) == rows
+        assert moments.sum == pytest.approx(wide.sum(0)) and moments.outer == pytest.approx(wide.T @ wide)
     cells = found["metrics"]
     assert cells["fid"]["n_reference"] == 6 and cells["spectrum_distance"]["value"] > 0
     assert folder.joinpath("features-embedded.npz").exists()
