@@ -95,10 +95,10 @@ def check_values(config: dict) -> None:
         "prdc.k",
         "spectrum.bands",
         "bootstrap.samples",
-        "bootstrap.distance_samples",
         "reference.least",
     ):
         _whole_number(config, key)
+    _whole_number(config, "bootstrap.distance_samples", least=2)
     for key in ("reference.count", "patch.resize"):
         if option(config, key) is not None:
             _whole_number(config, key)

@@ -1,4 +1,4 @@
-"""Compute FID with torchmetrics, a fast Frechet distance for resamples, and the interval of an FID."""
+"""Compute FID with torchmetrics, a fast Frechet distance for the jackknife, and the interval of an FID."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from .moments import Moments, blocks, count, flat, moments
-from .statistics import Estimate, quantiles, resampled_rows
+from .moments import Moments, count, flat, moments
+from .statistics import Estimate, folds, jackknife_interval
 
 
 def fid(features: np.ndarray | Moments, reference: np.ndarray | Moments) -> float:
@@ -31,7 +31,7 @@ def fid(features: np.ndarray | Moments, reference: np.ndarray | Moments) -> floa
 
 
 class Frechet:
-    """Frechet distance to a fixed reference [R, D] or its moments, fast for many resamples.
+    """Frechet distance to a fixed reference [R, D] or its moments, fast for many sets.
 
     The trace of (S R)^(1/2) is the sum of singular values of Xc R^(1/2) / sqrt(n-1), with Xc the centred features,
     taken from the Gram matrix of the shorter side. numpy's eigenvalues, independent of torchmetrics. R^(1/2) may be any
@@ -60,32 +60,26 @@ class Frechet:
         spread = float(x.var(0, ddof=1).sum())
         return float(((x.mean(0) - self.mean) ** 2).sum()) + spread + self.trace - 2 * nuclear
 
-    def resamples(self, features: np.ndarray, groups: Sequence[Hashable], samples: int, seed: int) -> np.ndarray:
-        """Return the distances [samples] of bootstrap resamples over groups.
+    def without_each(self, features: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Return the distances [folds] without the images of one fold each. `fold` [N] has the fold of each image.
 
-        With more rows than dimensions, features are read in blocks, and only [D, D] is in memory.
+        With more rows than dimensions, the moments of the fold are taken from those of all, and only [D, D] is in
+        memory.
         """
-        drawn = resampled_rows(groups, samples, seed)
+        names = np.unique(fold)
         if count(features) > features.shape[-1]:
-            return np.array([self.weighted(features, np.bincount(rows, minlength=len(features))) for rows in drawn])
+            whole = Moments.of(features)
+            return np.array([self.of_moments(whole.without(Moments.of(features[fold == k]))) for k in names])
         features = np.asarray(features, np.float64)
         projected = features @ self.root
-        return np.array([self(flat(features[rows]), flat(projected[rows])) for rows in drawn])
+        return np.array([self(flat(features[fold != k]), flat(projected[fold != k])) for k in names])
 
-    def weighted(self, features: np.ndarray, weights: np.ndarray) -> float:
-        """Return the distance of features [N, D] or [N, C, D] if image i is used weights[i] times."""
-        weights = np.repeat(weights, count(features) // len(features)).astype(float)
-        total, outer, start = np.zeros(len(self.mean)), np.zeros((len(self.mean),) * 2), 0
-        for block in blocks(features):
-            heavy = block * weights[start : start + len(block), None]
-            total += heavy.sum(0)
-            outer += heavy.T @ block
-            start += len(block)
-        n = weights.sum()
-        mean = total / n
-        covariance = (outer - np.outer(total, mean)) / (n - 1)
+    def of_moments(self, moments: Moments) -> float:
+        """Return the distance of a set from its moments."""
+        covariance = moments.covariance
         nuclear = float(np.sqrt(np.clip(np.linalg.eigvalsh(self.root.T @ covariance @ self.root), 0, None)).sum())
-        return float(((mean - self.mean) ** 2).sum()) + float(np.trace(covariance)) + self.trace - 2 * nuclear
+        apart = float(((moments.mean - self.mean) ** 2).sum())
+        return apart + float(np.trace(covariance)) + self.trace - 2 * nuclear
 
 
 def interval(
@@ -93,17 +87,16 @@ def interval(
     features: np.ndarray,
     groups: Sequence[Hashable],
     reference: np.ndarray | Moments,
-    samples: int = 200,
+    most: int = 200,
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Return the bootstrap interval of an FID over prompts, with fixed references.
+    """Return the jackknife interval of the logarithm of an FID over prompts, with fixed references; it is above 0.
 
-    A resample repeats images, which alone raises FID. So the interval has the quantiles of the deviations from the
-    mean of the resamples, around the value.
+    It is of the expected FID at this N, which is above that of many images. A bootstrap is not used, because a
+    resample repeats images, which alone raises FID. With more than `most` prompts, sets of them are left out.
     """
     if len(set(groups)) < 3:
         return Estimate(value, None, None, len(features))
-    sampled = Frechet(reference).resamples(features, groups, samples, seed)
-    low, high = quantiles(sampled - sampled.mean(), level)
-    return Estimate(value, value + low, value + high, len(features))
+    left_out = Frechet(reference).without_each(features, folds(groups, most, seed))
+    return jackknife_interval(value, left_out, level, len(features), positive=True)

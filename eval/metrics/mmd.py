@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import numpy as np
 
 from .moments import blocks, count
-from .statistics import Estimate, jackknife_error
+from .statistics import Estimate, jackknife_interval
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -86,12 +86,14 @@ def interval(
     level: float = 0.95,
     kernel: Kernel = polynomial,
 ) -> Estimate:
-    """Return the jackknife interval of a squared MMD (KID, CMMD) over prompts, with fixed references."""
+    """Return the jackknife interval of a squared MMD (KID, CMMD) over prompts, with fixed references.
+
+    The estimate is unbiased, so it and its interval may be negative where the distance is near 0.
+    """
     names = sorted(set(groups), key=str)
     if len(names) < 3:
         return Estimate(value, None, None, len(features))
-    error = jackknife_error(without_each(features, groups, reference, kernel), level)
-    return Estimate(value, value - error, value + error, len(features))
+    return jackknife_interval(value, without_each(features, groups, reference, kernel), level, len(features))
 
 
 def without_each(

@@ -34,6 +34,10 @@ class Moments:
             count += len(block)
         return cls(total, outer, count)
 
+    def without(self, part: Moments) -> Moments:
+        """Return the moments of the rows that are not in a part of the set."""
+        return Moments(self.sum - part.sum, self.outer - part.outer, self.count - part.count)
+
     @property
     def mean(self) -> np.ndarray:
         """[D]."""

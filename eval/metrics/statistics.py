@@ -6,13 +6,17 @@ the order of the input.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from functools import cache
 
 import numpy as np
 
 from ..records.runs import Key
+
+INTERVALS = 2
+"""Version of the intervals in `scores.json`. Raise it when one changes: stored measures are aggregated again."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,63 @@ def quantiles(values: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def jackknife_error(left_out: np.ndarray, level: float) -> float:
-    """Return half the width of a normal interval, from values [groups] without one group each (Efron 1982)."""
+def jackknife_error(left_out: np.ndarray) -> float:
+    """Return the standard error of a value, from values [groups] without one group each (Efron 1982)."""
     n = len(left_out)
-    error = float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
-    return NormalDist().inv_cdf((1 + level) / 2) * error
+    return float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
+
+
+def jackknife_interval(value: float, left_out: np.ndarray, level: float, n: int, positive: bool = False) -> Estimate:
+    """Return value +- t times its jackknife error, with Student's t for len(left_out) - 1 degrees of freedom.
+
+    With `positive`, for a quantity that can't be negative, the interval is one of its logarithm and is above 0; where a
+    value is 0, it is cut at 0. `n` is the number of images.
+    """
+    t = student_quantile(level, len(left_out) - 1)
+    if positive and value > 0 and (left_out > 0).all():
+        factor = math.exp(min(t * jackknife_error(np.log(left_out)), 700))
+        return Estimate(value, value / factor, value * factor, n)
+    error = t * jackknife_error(left_out)
+    return Estimate(value, max(value - error, 0) if positive else value - error, value + error, n)
+
+
+def student_tail(t: float, freedom: int) -> float:
+    """Return the probability that |T| > |t|, for Student's t with whole degrees of freedom (Abramowitz & Stegun 26.7.3
+    and 26.7.4)."""
+    angle = math.atan2(abs(t), math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term = total = 0.0
+    for k in range(odd, freedom - 1, 2):  # powers of the cosine: 1, 3, 5, ... or 0, 2, 4, ...
+        term = (cosine if odd else 1.0) if k == odd else term * cosine**2 * (k - 1) / k
+        total += term
+    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return max(1 - inside, 0.0)
+
+
+@cache
+def student_quantile(level: float, freedom: int) -> float:
+    """Return the t that |T| stays below with the given probability."""
+    low, high = 0.0, 1.0
+    while student_tail(high, freedom) > 1 - level:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_tail(middle, freedom) > 1 - level else (low, middle)
+    return high
+
+
+def folds(groups: Sequence[Hashable], most: int, seed: int = 0) -> np.ndarray:
+    """Return the fold [rows] of each row: its group, or with more than `most` groups one of `most` sets of groups.
+
+    The sets are drawn from the seed. Equal groups give equal folds.
+    """
+    names = sorted(set(groups), key=str)
+    order = np.arange(len(names))
+    if len(names) > most:
+        order = np.random.default_rng([seed, len(names)]).permutation(len(names)) % most
+    place = dict(zip(names, order, strict=True))
+    return np.array([place[group] for group in groups])
 
 
 def paired_difference(
@@ -116,14 +172,3 @@ def win_rate(
     sign = 1 if higher_is_better else -1
     scores = {key: float(np.sign(sign * (a[key] - b[key])) + 1) / 2 for key in set(a) & set(b)}
     return paired_difference(scores, dict.fromkeys(scores, 0.0), samples, level, seed)
-
-
-def resampled_rows(groups: Sequence[Hashable], samples: int, seed: int):
-    """Yield `samples` arrays of row numbers, made by drawing whole groups with replacement.
-
-    Equal `groups` give equal rows, so two methods on the same prompts are resampled together.
-    """
-    names = sorted(set(groups), key=str)
-    members = [np.array([i for i, group in enumerate(groups) if group == name]) for name in names]
-    for taken in draws(len(names), samples, seed):
-        yield np.concatenate([np.tile(members[k], count) for k, count in enumerate(taken) if count])

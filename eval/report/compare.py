@@ -14,7 +14,15 @@ import numpy as np
 from ..metrics import fid, mmd, sets
 from ..metrics.moments import count, flat
 from ..metrics.registry import metrics
-from ..metrics.statistics import Estimate, harmonic_difference, jackknife_error, paired_difference, quantiles, win_rate
+from ..metrics.statistics import (
+    Estimate,
+    folds,
+    harmonic_difference,
+    jackknife_interval,
+    paired_difference,
+    quantiles,
+    win_rate,
+)
 from ..metrics.types import Metric
 from ..output.markup import align, csv_text
 from ..output.numbers import measured
@@ -61,8 +69,8 @@ class Comparison:
     def __init__(self, cache: Path):
         self.cache = cache
         self._references: dict[str, dict[str, np.ndarray]] = {}
-        self._resampled: dict[tuple, tuple[float, np.ndarray]] = {}
         self._sets: dict[tuple, tuple[float, np.ndarray]] = {}
+        self._left: dict[tuple, tuple[float, np.ndarray]] = {}
 
     def pair(self, row: Row, base: Row, metric: str) -> Pair:
         """Compare two rows of one group on the images they share."""
@@ -87,34 +95,28 @@ class Comparison:
         reference = self._reference(identity).get(metric.measure) if identity and same else None
         if reference is None or len({key[0] for key in keys}) < 3:
             return None
-        a, b = (self._resample(item, metric, keys, reference) for item in (row, base))
-        value, differences, level = a[0] - b[0], a[1] - b[1], _options(row)["level"]
-        if metric.kind == "fid":
-            low, high = quantiles(differences - differences.mean(), level)
-        else:
-            high = jackknife_error(differences, level)
-            low = -high
-        return Estimate(value, value + low, value + high, len(keys))
+        a, b = (self._left_out(item, metric, keys, reference) for item in (row, base))
+        return jackknife_interval(a[0] - b[0], a[1] - b[1], _options(row)["level"], len(keys))
 
-    def _resample(
+    def _left_out(
         self, row: Row, metric: Metric, keys: tuple[Key, ...], reference: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """Return the distance on these images, and its resamples (FID) or values without each prompt (KID, CMMD)."""
+        """Return the distance on these images, and its values without each prompt (or set of prompts, if many)."""
         known = (id(row), metric.name, keys)
-        if known not in self._resampled:
+        if known not in self._left:
             place = {key: k for k, key in enumerate(_keys(row))}
             features = row.arrays[metric.measure][[place[key] for key in keys]].astype(np.float64)
-            groups = [key[0] for key in keys]
+            options = _options(row)
+            fold = folds([key[0] for key in keys], options["distance_samples"], options["seed"])
             if metric.kind == "fid":
-                frechet, options = fid.Frechet(reference), _options(row)
-                value = frechet(flat(features))
-                spread = frechet.resamples(features, groups, options["distance_samples"], options["seed"])
+                frechet = fid.Frechet(reference)
+                value, left_out = frechet(flat(features)), frechet.without_each(features, fold)
             else:
                 kernel = mmd.gaussian if metric.kind == "cmmd" else mmd.polynomial
                 value = mmd.mmd(features, reference, kernel)
-                spread = mmd.without_each(features, groups, reference, kernel)
-            self._resampled[known] = value, spread
-        return self._resampled[known]
+                left_out = mmd.without_each(features, fold.tolist(), reference, kernel)
+            self._left[known] = value, left_out
+        return self._left[known]
 
     def _of_set(self, row: Row, base: Row, metric: Metric) -> Estimate | None:
         """Compare two values of sets on the images that both rows have, resampled over prompts together."""

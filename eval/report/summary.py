@@ -50,13 +50,22 @@ def where_to_look(files: list[Path]) -> str:
 def _table(group: list[Row], marks: Marks) -> str:
     titles = _titles(group)
     names = [name for name in titles if any("value" in row.cell(name) for row in group)]
+    less, label = 0, 26
     while True:
         head = ["method", *(titles[name] for name in names), "s/image"]
-        body = [[_short(row.label), *(_cell(row, name, marks) for name in names), costs(row)[0]] for row in group]
+        body = [
+            [_short(row.label, label), *(_cell(row, name, marks, less) for name in names), costs(row)[0]]
+            for row in group
+        ]
         widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
-        if sum(widths) + 2 * len(widths) <= WIDTH or len(names) <= 1:
+        if sum(widths) + 2 * (len(widths) - 1) <= WIDTH or (less and label < 26 and len(names) <= 1):
             break
-        names.pop()
+        if not less:
+            less = 1
+        elif label == 26:
+            label = 18
+        else:
+            names.pop()
     first, scale = group[0], group[0].scale
     of = f", {scale:.3g}x the training side" if scale else ""
     counts = sorted({row.block["n"] for row in group if not row.is_reference}) or [first.block["n"]]
@@ -75,16 +84,16 @@ def _titles(group: list[Row]) -> dict[str, str]:
     return {name: f"{metrics()[name].general} {arrow}" for name, arrow in SETS.items()}
 
 
-def _cell(row: Row, name: str, marks: Marks) -> str:
+def _cell(row: Row, name: str, marks: Marks, less: int = 0) -> str:
     cell = row.cell(name)
     if "value" not in cell:
         return "–"
-    text = with_interval(cell, cell["digits"])
+    text = with_interval(cell, max(cell["digits"] - less, 1))
     return f"{text} *" if marks.of(row, name) == "best" else text
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 26 else label[:25] + "…"
+def _short(label: str, width: int) -> str:
+    return label if len(label) <= width else label[: width - 1] + "…"
 
 
 def _once(group: list[Row]) -> str:
@@ -110,4 +119,5 @@ def _intervals(rows: list[Row], marks: Marks) -> str:
         verdict = "no value is marked as the best: none differs from all others by its paired interval"
     fid = list(dict.fromkeys(_titles([row])["fid"][:-2] for row in rows if "warning" in row.cell("fid")))
     few = f"; {' or '.join(fid)} of so few images is biased upwards: compare it within its column only"
-    return f"± is half of a {options['level']:.0%} interval over prompts; {verdict}{few if fid else ''}."
+    ends = f"± is half of a {options['level']:.0%} interval over prompts, [low, high] an uneven one"
+    return f"{ends}; {verdict}{few if fid else ''}."

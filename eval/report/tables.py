@@ -105,7 +105,7 @@ def heading(name: str, rows: list[Row]) -> str:
 
 
 def cell_text(row: Row, name: str, notes: dict[str, int]) -> str:
-    """Return a cell as text: `41.2 ±3.4` (half the interval), FID with its N, a letter of a note for no value."""
+    """Return a cell as text: `41.2 ±3.4` or `0.7 [0.2, 2.6]`, FID with its N, a letter of a note for no value."""
     cell = row.cell(name)
     if "value" not in cell:
         return f"– ({_note(cell['reason'], notes)})"
@@ -180,10 +180,10 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
     level = f"{settings['bootstrap']['level']:.0%}"
     lines = [EMBEDDED + "\n"] if is_embedded(rows) else []
     lines.append(
-        f"± is half the width of a {level} interval over prompts: bootstrap for means "
-        f"({settings['bootstrap']['samples']} resamples) and FID ({settings['bootstrap']['distance_samples']}), "
-        "jackknife for KID and CMMD; references are held fixed. Seconds are the median of an image, memory is the "
-        "peak."
+        f"± is half the width of a {level} interval over prompts, or [low, high] its ends where ± would mislead: "
+        f"bootstrap for means ({settings['bootstrap']['samples']} resamples), jackknife for distances (of the "
+        "logarithm of FID, which can't be negative; KID and CMMD are unbiased and may be). References are held fixed. "
+        "Seconds are the median of an image, memory is the peak."
     )
     if marks and marks.found:
         lines.append(

@@ -14,6 +14,7 @@ from sega.store.files import file_sha
 
 from ..metrics.measures import base_period, crop_size, seam_period
 from ..metrics.registry import measures, metrics
+from ..metrics.statistics import INTERVALS
 from ..metrics.types import Metric, version
 from ..records.files import are_sound, digest
 from ..records.runs import Run
@@ -66,7 +67,8 @@ def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
     depends = {metric.name: _depends(metric, setting) for metric in wanted}
     images = [(*p.key, p.prompt, sha, p.sha) for p, sha in zip(run.images, shas, strict=True)]
     size = (run.width, run.height)
-    identity = digest([depends, images, size, plan.identity if plan else reason, config["bootstrap"], SCHEMA])
+    versions = SCHEMA, INTERVALS
+    identity = digest([depends, images, size, plan.identity if plan else reason, config["bootstrap"], *versions])
     same = old is not None and old.get("identity") == identity
     done = same and are_sound(run.folder / f"features-{config['name']}.npz")
     gone = bool(run.images) and not any(shas) and (run.folder / "scores.json").exists()

@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from eval.metrics.statistics import draws, mean_interval, paired_difference, resampled_rows, win_rate
+from eval.metrics.statistics import (
+    draws,
+    folds,
+    jackknife_error,
+    jackknife_interval,
+    mean_interval,
+    paired_difference,
+    student_quantile,
+    student_tail,
+    win_rate,
+)
 
 
 def test_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says():
@@ -58,10 +69,39 @@ def test_win_rate_respects_direction_and_ties():
     assert win_rate(a, b, False).value == 0.375
 
 
-def test_resamples_keep_groups_whole_and_are_seeded():
-    groups = ["a", "b", "a", "c"]
-    rows = list(resampled_rows(groups, 20, seed=7))
-    assert all((np.sum(r == 0) == np.sum(r == 2)) for r in rows)
-    assert all(np.array_equal(x, y) for x, y in zip(rows, resampled_rows(groups, 20, seed=7), strict=True))
-    assert any(not np.array_equal(x, y) for x, y in zip(rows, resampled_rows(groups, 20, seed=8), strict=True))
+def test_resamples_have_the_size_of_the_set():
     assert (draws(5, 9, 0).sum(1) == 5).all()
+
+
+def test_folds_keep_groups_whole_are_seeded_and_do_not_depend_on_order():
+    assert folds(["b", "a", "b", "c"], 3).tolist() == [1, 0, 1, 2]
+    groups = [f"p{k // 2}" for k in range(40)]
+    found = folds(groups, 6, seed=1)
+    assert set(found) == set(range(6)) and max(np.bincount(found)) - min(np.bincount(found)) <= 2
+    assert (found[::2] == found[1::2]).all() and (folds(groups[::-1], 6, seed=1) == found[::-1]).all()
+    assert (folds(groups, 6, seed=2) != found).any()
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 15, 16, 31, 200, 4999])
+def test_student_equals_scipy(freedom):
+    for t in (0.0, 0.3, -1.7, 2.5, 9.0):
+        assert student_tail(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-12)
+    for level in (0.5, 0.9, 0.95, 0.999):
+        assert student_quantile(level, freedom) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-8)
+
+
+def test_the_jackknife_of_a_mean_is_its_t_interval():
+    values = np.random.default_rng(5).normal(3, 1, 12)
+    left_out = (values.sum() - values) / 11
+    assert jackknife_error(left_out) == pytest.approx(stats.sem(values), rel=1e-12)
+    found = jackknife_interval(values.mean(), left_out, 0.95, 12)
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 11, values.mean(), stats.sem(values)))
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 50.0])
+def test_the_interval_of_what_can_not_be_negative_stays_above_zero(spread):
+    left_out = np.abs(np.random.default_rng(6).normal(2, spread, 10))
+    found = jackknife_interval(2.0, left_out, 0.95, 10, positive=True)
+    assert 0 < found.low < 2 < found.high
+    assert jackknife_interval(0.0, left_out, 0.95, 10, positive=True).low == 0
+    assert jackknife_interval(2.0, np.append(left_out, 0), 0.95, 11, positive=True).low >= 0

@@ -149,6 +149,19 @@ def test_only_new_images_and_metrics_are_measured(place, monkeypatch):
     assert both[0]["fid"]["value"] == pytest.approx(both[1]["fid"]["value"], rel=1e-4)
 
 
+def test_new_intervals_are_made_of_stored_values(place, monkeypatch):
+    """A store whose intervals are of another version is aggregated again, and no image is read and no network run."""
+    before, folder = block(place)
+    stamp = (folder / "scores.json").stat().st_mtime_ns
+    monkeypatch.setattr("eval.scoring.job.INTERVALS", 0)
+    monkeypatch.setattr("eval.records.images.read", lambda *_: pytest.fail("an image is read"))
+    monkeypatch.setattr("eval.metrics.networks.load", None)
+    assert run(place) == 0
+    after = block(place)[0]
+    assert (folder / "scores.json").stat().st_mtime_ns > stamp and after["identity"] != before["identity"]
+    assert after["metrics"] == before["metrics"]
+
+
 def test_a_run_has_one_short_line_and_its_scores_are_in_the_records(place, capsys):
     """No wall of scores: what they are stands in the report. Notes come once a command."""
     make_run(place / "short", "ntk", (64, 64), prompts=2)
