@@ -1,26 +1,30 @@
 """Compare methods on the same images: paired differences, win rates, and the methods that are significantly best.
 
-Images are paired by prompt and seed and resampled together, so an effect of the prompt on all methods cancels. Only
-records are read: numbers from `scores.jsonl`, distances from stored features and the cached reference arrays.
+Images are paired by prompt and seed and resampled together, so an effect of the prompt on all methods cancels. Verdicts
+are of p-values corrected for the comparisons of one model, protocol, size and metric (Holm). Only records are read:
+numbers from `scores.jsonl`, distances from stored features and the cached reference arrays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..metrics import fid, mmd, sets
+from ..metrics.inference import holm, least_pairs, sign_flip
 from ..metrics.moments import count, flat
 from ..metrics.registry import metrics
 from ..metrics.statistics import (
     Estimate,
     folds,
     harmonic_difference,
+    jackknife_error,
     jackknife_interval,
     paired_difference,
     quantiles,
+    student_tail,
     win_rate,
 )
 from ..metrics.types import Metric
@@ -31,19 +35,23 @@ from ..records.rows import EMBEDDED, Row, is_embedded
 from ..records.runs import Key
 from .tables import Marks, columns, short
 
-LEAST = 6
-"""Pairs below which there is no verdict: 2 (1/2)^5 > 0.05, so a sign test could not reach 5 % if all pairs agreed."""
-
 
 @dataclass(frozen=True)
 class Pair:
-    """Difference between a row and its base for one metric. `win` is the share of images on which the row is better."""
+    """Difference between a row and its base for one metric. `win` is the share of images on which the row is better.
+
+    `p` is that of this comparison alone, `corrected` the one for all `family` comparisons it belongs to.
+    """
 
     row: Row
     base: Row
     metric: str
-    difference: Estimate | None
-    win: Estimate | None
+    difference: Estimate | None = None
+    win: Estimate | None = None
+    p: float | None = None
+    prompts: int = 0
+    corrected: float | None = None
+    family: int = 0
 
     @property
     def is_equal(self) -> bool:
@@ -53,14 +61,40 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """ "better", "worse", "differs" for a metric without a better direction, or "" if the interval contains 0 or
-        there are fewer than `LEAST` pairs."""
+        """ "better", "worse", "differs" for a metric without a better direction, or "" if the corrected p is above the
+        level or there are too few prompts."""
         d = self.difference
-        if d is None or d.low is None or d.low <= 0 <= d.high or d.n < LEAST:
+        if d is None or self.corrected is None or self.corrected > _error(self.row) or self.is_short:
             return ""
         if not metrics()[self.metric].ranked:
             return "differs"
         return "better" if (d.value > 0) == metrics()[self.metric].higher_is_better else "worse"
+
+    @property
+    def least(self) -> int:
+        """Prompts below which there is no verdict in its family."""
+        return least_pairs(self.family, _error(self.row)) if self.family else 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there are too few prompts for a verdict."""
+        return self.prompts < self.least
+
+
+def judged(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs with p-values corrected for their family: all that differ of one size and one metric.
+
+    A comparison without any difference has p = 1 whatever its N, so it is no member of the family (Tarone 1990).
+    """
+    families: dict[tuple, list[int]] = {}
+    for k, pair in enumerate(pairs):
+        if pair.p is not None and not pair.is_equal:
+            families.setdefault((pair.row.group, pair.metric), []).append(k)
+    found = list(pairs)
+    for places in families.values():
+        for k, corrected in zip(places, holm([pairs[k].p or 0.0 for k in places]), strict=True):
+            found[k] = replace(pairs[k], corrected=corrected, family=len(places))
+    return found
 
 
 class Comparison:
@@ -76,27 +110,36 @@ class Comparison:
         """Compare two rows of one group on the images they share."""
         entry = metrics()[metric]
         if "value" not in row.cell(metric) or "value" not in base.cell(metric):
-            return Pair(row, base, metric, None, None)
+            return Pair(row, base, metric)
         if entry.is_distance:
-            return Pair(row, base, metric, self._distance(row, base, entry), None)
+            return self._distance(row, base, entry)
         if entry.is_of_set:
-            return Pair(row, base, metric, self._of_set(row, base, entry), None)
+            return self._of_set(row, base, entry)
         a, b = row.values(entry.value), base.values(entry.value)
         options = _options(row)
         sampling = options["samples"], options["level"], options["seed"]
         win = win_rate(a, b, entry.higher_is_better, *sampling)
         difference = harmonic_difference if entry.kind == "harmonic" else paired_difference
-        return Pair(row, base, metric, difference(a, b, *sampling), win)
+        common = sorted(set(a) & set(b), key=str)
+        if not common:
+            return Pair(row, base, metric)
+        prompts = [key[0] for key in common]
+        power = -1 if entry.kind == "harmonic" else 1
+        p = sign_flip([a[key] ** power - b[key] ** power for key in common], prompts, options["seed"])
+        return Pair(row, base, metric, difference(a, b, *sampling), win, p, len(set(prompts)))
 
-    def _distance(self, row: Row, base: Row, metric: Metric) -> Estimate | None:
+    def _distance(self, row: Row, base: Row, metric: Metric) -> Pair:
         keys = tuple(sorted(set(_keys(row)) & set(_keys(base))))
-        identity = (row.block.get("reference") or {}).get("identity")
-        same = identity == (base.block.get("reference") or {}).get("identity")
-        reference = self._reference(identity).get(metric.measure) if identity and same else None
-        if reference is None or len({key[0] for key in keys}) < 3:
-            return None
+        reference = self._shared_reference(row, base, metric)
+        prompts = len({key[0] for key in keys})
+        if reference is None or prompts < 3:
+            return Pair(row, base, metric.name)
         a, b = (self._left_out(item, metric, keys, reference) for item in (row, base))
-        return jackknife_interval(a[0] - b[0], a[1] - b[1], _options(row)["level"], len(keys))
+        value, left_out = a[0] - b[0], a[1] - b[1]
+        difference = jackknife_interval(value, left_out, _options(row)["level"], len(keys))
+        error = jackknife_error(left_out)
+        p = student_tail(value / error, len(left_out) - 1) if error else float(value == 0)
+        return Pair(row, base, metric.name, difference, None, p, prompts)
 
     def _left_out(
         self, row: Row, metric: Metric, keys: tuple[Key, ...], reference: np.ndarray
@@ -118,13 +161,18 @@ class Comparison:
             self._left[known] = value, left_out
         return self._left[known]
 
-    def _of_set(self, row: Row, base: Row, metric: Metric) -> Estimate | None:
-        """Compare two values of sets on the images that both rows have, resampled over prompts together."""
+    def _of_set(self, row: Row, base: Row, metric: Metric) -> Pair:
+        """Compare two values of sets on the images that both rows have, resampled over prompts together.
+
+        p is that of the value over the deviation of its resamples, by Student's t: so few resamples have no small
+        share.
+        """
         keys = sorted(set(_keys(row)) & set(_keys(base)))
         groups = [key[0] for key in keys]
+        prompts = len(set(groups))
         reference = self._shared_reference(row, base, metric) if metric.references else None
-        if len(set(groups)) < 3 or (metric.references and reference is None):
-            return None
+        if prompts < 3 or (metric.references and reference is None):
+            return Pair(row, base, metric.name)
         found = []
         for item in (row, base):
             place = {key: k for k, key in enumerate(_keys(item))}
@@ -132,12 +180,14 @@ class Comparison:
             if known not in self._sets:
                 features = item.arrays[metric.measure][[place[key] for key in keys]]
                 if count(features) < sets.least(metric.kind, settings):
-                    return None
+                    return Pair(row, base, metric.name)
                 self._sets[known] = sets.compute(metric.kind, features, reference, groups, settings)[:2]
             found.append(self._sets[known])
         value, apart = found[0][0] - found[1][0], found[0][1] - found[1][1]
         low, high = quantiles(apart - apart.mean(), _options(row)["level"])
-        return Estimate(value, value + low, value + high, len(keys))
+        difference, error = Estimate(value, value + low, value + high, len(keys)), float(apart.std(ddof=1))
+        p = student_tail(value / error, prompts - 1) if error else float(value == 0)
+        return Pair(row, base, metric.name, difference, None, p, prompts)
 
     def _shared_reference(self, row: Row, base: Row, metric: Metric) -> np.ndarray | None:
         """Return the array of the references of both rows, None if they have other ones."""
@@ -152,6 +202,11 @@ class Comparison:
 
 def _options(row: Row) -> dict:
     return row.block["settings"]["bootstrap"]
+
+
+def _error(row: Row) -> float:
+    """The share of wrong verdicts that is allowed: 1 minus the level of intervals."""
+    return round(1 - _options(row)["level"], 12)
 
 
 def _keys(row: Row) -> list[Key]:
@@ -177,11 +232,11 @@ def against_base(rows: list[Row], base: str, compare: Comparison) -> list[Pair]:
             others = [plain.get(base), plain.get(row.run.method)]
             for other in dict.fromkeys(other for other in others if other is not None and other is not row):
                 pairs += [compare.pair(row, other, name) for name in columns(group)]
-    return pairs
+    return judged(pairs)
 
 
 def mark(rows: list[Row], compare: Comparison) -> Marks:
-    """Mark best and second best of each group and metric, if no paired interval with a worse row contains 0."""
+    """Mark best and second best of each group and metric, if they are better than every row with a worse value."""
     found: dict[tuple[int, str], str] = {}
     for group in groups(rows):
         for name in columns(group):
@@ -191,14 +246,25 @@ def mark(rows: list[Row], compare: Comparison) -> Marks:
                 continue
             ranked.sort(key=lambda row, n=name: row.cell(n)["value"], reverse=metric.higher_is_better)
             for place, word in ((0, "best"), (1, "second")):
-                rest = ranked[place + 1 :]
-                if not rest or any(compare.pair(ranked[place], other, name).verdict != "better" for other in rest):
+                if not is_better(ranked[place], ranked[place + 1 :], name, compare):
                     break
                 found[id(ranked[place]), name] = word
     return Marks(found)
 
 
-HEADER = ["model", "protocol", "size", "method", "base", "metric", "difference", "low", "high", "n", "verdict"]
+def is_better(row: Row, others: list[Row], metric: str, compare: Comparison) -> bool:
+    """Return whether a row is better than each of the others, corrected for their number."""
+    pairs = []
+    for other in others:
+        pair = compare.pair(row, other, metric)
+        if pair.p is None or pair.p > _error(row):  # a correction raises p
+            return False
+        pairs.append(pair)
+    return bool(pairs) and all(pair.verdict == "better" for pair in judged(pairs))
+
+
+HEADER = ["model", "protocol", "size", "method", "base", "metric", "difference", "low", "high", "n"]
+VERDICT = ["p", "p_holm", "verdict"]
 WINS = ["win_rate", "win_low", "win_high"]
 
 
@@ -212,8 +278,9 @@ def to_csv(pairs: list[Pair]) -> str:
         if d is not None:
             about = [*pair.row.group, pair.row.label, pair.base.label, pair.metric]
             wins = [w.value, w.low, w.high] if w else [None] * 3
-            body.append([*about, d.value, d.low, d.high, d.n, pair.verdict, *wins])
-    return csv_text(pandas.DataFrame(body, columns=HEADER + WINS, dtype=object))
+            verdict = [pair.p, pair.corrected, pair.verdict]
+            body.append([*about, d.value, d.low, d.high, d.n, *verdict, *wins])
+    return csv_text(pandas.DataFrame(body, columns=HEADER + VERDICT + WINS, dtype=object))
 
 
 def to_markdown(pairs: list[Pair]) -> str:
@@ -237,15 +304,34 @@ def to_markdown(pairs: list[Pair]) -> str:
         head = ["method", "minus", "pairs", *titles]
         lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n", *([align(head, body)] if body else [])]
         lines += [f"Equal to {base} in every value: {', '.join(labels)}.\n" for base, labels in equal.items()]
+        lines += [few + "\n"] if (few := too_few(chosen)) else []
         lines += [EMBEDDED + "\n"] if is_embedded([chosen[0].row]) else []
         parts.append("\n".join(lines))
+    if not parts:
+        return ""
     text = (
-        "Differences on the same prompts and seeds, ± half the width of their interval (paired bootstrap over\n"
-        "prompts; jackknife for KID and CMMD). A verdict is given if the interval does not contain 0, without\n"
-        "correction for the number of comparisons, and there are at least 6 pairs. A percentage is the share of\n"
-        "images on which the method is better; a tie counts half.\n"
+        "Differences on the same prompts and seeds, ± half the width of their interval, or [low, high] its ends\n"
+        "(paired bootstrap over prompts; jackknife for distances). A verdict needs p of at most "
+        f"{_error(pairs[0].row):g} after Holm's\n"
+        "correction for the comparisons of its column, that is of one model, protocol, size and metric. p is that of\n"
+        "exchanging the two methods on each prompt (sign flips) for means, and of the jackknife for distances;\n"
+        "`paired.csv` has it with and without the correction. The intervals are not corrected. A percentage is the\n"
+        "share of images on which the method is better; a tie counts half.\n"
     )
-    return "\n".join(parts) + "\n" + text if parts else ""
+    return "\n".join(parts) + "\n" + text
+
+
+def too_few(pairs: list[Pair]) -> str:
+    """Return one sentence on the comparisons of a table that have too few prompts for a verdict, "" if none has."""
+    short = [pair for pair in pairs if pair.is_short]
+    if not short:
+        return ""
+    largest = max(short, key=lambda pair: pair.family)
+    who = "" if len(short) == sum(pair.family > 0 for pair in pairs) else f" for {len(short)} of the differences"
+    return (
+        f"N too small for a verdict{who} ({min(pair.prompts for pair in short)} pairs): at least {largest.least} pairs "
+        f"needed with {largest.family} comparisons."
+    )
 
 
 def _cell(pair: Pair) -> str:

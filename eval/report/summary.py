@@ -114,9 +114,9 @@ def _once(group: list[Row]) -> str:
 def _intervals(rows: list[Row], marks: Marks) -> str:
     options = rows[0].block["settings"]["bootstrap"]
     best = {id(row) for row in rows if any(marks.of(row, name) == "best" for name in _titles([row]))}
-    verdict = "* is the best of its column: no paired interval with another method contains 0"
+    verdict = "* is the best of its column: better than every other method in a paired test (Holm)"
     if not best:
-        verdict = "no value is marked as the best: none differs from all others by its paired interval"
+        verdict = "no value is marked as the best: none is better than all others in a paired test (Holm)"
     fid = list(dict.fromkeys(_titles([row])["fid"][:-2] for row in rows if "warning" in row.cell("fid")))
     few = f"; {' or '.join(fid)} of so few images is biased upwards: compare it within its column only"
     ends = f"± is half of a {options['level']:.0%} interval over prompts, [low, high] an uneven one"

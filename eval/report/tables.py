@@ -187,8 +187,8 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
     )
     if marks and marks.found:
         lines.append(
-            "Bold is the best and underlined the second best of a size, if its paired interval with every worse method "
-            "leaves out 0."
+            "Bold is the best and underlined the second best of a size, if it is better than every method with a worse "
+            "value in a paired test, corrected for their number (Holm)."
         )
     for row in rows:
         reference = row.block.get("reference")
