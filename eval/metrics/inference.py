@@ -1,4 +1,4 @@
-"""Compute p-values of paired differences, their correction for many comparisons, and the pairs that a test needs."""
+"""Compute p-values of paired differences, their correction, the pairs that a test needs, and parts of variance."""
 
 from __future__ import annotations
 
@@ -82,3 +82,22 @@ def difference_seen(pairs: int, deviation: float, level: float = 0.05, power: fl
     if pairs < least_pairs(1, level) or pairs <= z**2 / 2:
         return None
     return (z + normal.inv_cdf(power)) * deviation / math.sqrt(pairs - z**2 / 2)
+
+
+def variance_parts(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[float, float] | None:
+    """Return the variance between groups (prompts) and within them (seeds), of a random-effects analysis of variance.
+
+    Both are unbiased for any number of values in a group (Searle 1971), but the first is cut at 0. None if no group
+    has two values or there is one group only.
+    """
+    names = {name: k for k, name in enumerate(sorted(set(groups), key=str))}
+    if len(names) < 2 or len(names) == len(groups):
+        return None
+    place, x = np.array([names[group] for group in groups]), np.asarray(values, np.float64)
+    counts = np.bincount(place)
+    total, k = len(x), len(counts)
+    means = np.bincount(place, x) / counts
+    within = float(((x - means[place]) ** 2).sum() / (total - k))
+    between = float((counts * (means - x.mean()) ** 2).sum() / (k - 1))
+    each = (total - (counts**2).sum() / total) / (k - 1)
+    return max((between - within) / float(each), 0.0), within

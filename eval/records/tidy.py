@@ -60,6 +60,22 @@ def tidy(rows: list[Row]) -> pandas.DataFrame:
     return table.astype(kinds)
 
 
+def by_image(rows: list[Row], measure: str) -> pandas.DataFrame:
+    """Return the values of one measure: a row per image, by prompt_id and seed, and a column per run, by its number.
+
+    Images are sorted, and a run that has not made one has no value for it.
+    """
+    import pandas
+
+    names = pandas.MultiIndex.from_tuples([], names=["prompt_id", "seed"])
+    found = {k: row.values(measure) for k, row in enumerate(rows)}
+    series = {
+        k: pandas.Series(values, dtype=float) if values else pandas.Series(index=names, dtype=float)
+        for k, values in found.items()
+    }
+    return pandas.DataFrame(series).rename_axis(names.names).sort_index()
+
+
 def cells(rows: list[Row]) -> pandas.DataFrame:
     """Return one row per run and protocol, in the order of the table.
 

@@ -12,7 +12,7 @@ from ..gallery import page as gallery
 from ..output.manifest import Made, inputs, part
 from ..published import text, values
 from ..records.rows import Row
-from . import compare, tables
+from . import compare, power, ranks, seeds, tables
 from .summary import summary, where_to_look
 
 PARTS = ("tables", "figures", "gallery")
@@ -90,10 +90,15 @@ def write_tables(rows: list[Row], out: Path, cache: Path, base: str, made: Made)
     """Write the table, the comparisons, and the published values of these models and sizes if there are any."""
     comparison = compare.Comparison(cache)
     marks = compare.mark(rows, comparison)
+    ranked = ranks.rank(rows, comparison)
+    marks.ranks = {key: text for item in ranked for key, text in item.text().items()}
     made.text(out / "summary.txt", summary(rows, marks))
     made.text(out / "table.csv", tables.to_csv(rows))
     made.text(out / "table.md", tables.to_markdown(rows, marks))
     made.text(out / "table.tex", tables.to_latex(rows, marks))
+    if ranked:
+        made.text(out / "ranks.csv", ranks.to_csv(ranked))
+        made.text(out / "ranks.md", ranks.to_markdown(ranked))
     pairs = compare.against_base(rows, base, comparison)
     if differences := compare.to_markdown(pairs):
         made.text(out / "paired.csv", compare.to_csv(pairs))
@@ -101,6 +106,12 @@ def write_tables(rows: list[Row], out: Path, cache: Path, base: str, made: Made)
     else:
         why = f"no size has {base} and another method with common prompts; base=<method> selects another base"
         made.skipped["paired.md"] = why
+    if len(needed := power.power(rows, base)):
+        made.text(out / "power.csv", power.to_csv(needed))
+        made.text(out / "power.md", power.to_markdown(needed, rows))
+    if len(spread := seeds.seeds(rows)):
+        made.text(out / "seeds.csv", seeds.to_csv(spread))
+        made.text(out / "seeds.md", seeds.to_markdown(spread, rows))
     known = {(row.run.model, row.size) for row in rows if row.run.model in values.FAMILIES.values()}
     joined = [j for j in values.join(rows) if (j.model, j.size) in known] if known else []
     if joined:

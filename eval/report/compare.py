@@ -130,21 +130,26 @@ class Comparison:
 
     def _distance(self, row: Row, base: Row, metric: Metric) -> Pair:
         keys = tuple(sorted(set(_keys(row)) & set(_keys(base))))
-        reference = self._shared_reference(row, base, metric)
         prompts = len({key[0] for key in keys})
-        if reference is None or prompts < 3:
+        same = self.reference_name(row) == self.reference_name(base)
+        a, b = (self.left_out(item, metric, keys) if same and prompts > 2 else None for item in (row, base))
+        if a is None or b is None:
             return Pair(row, base, metric.name)
-        a, b = (self._left_out(item, metric, keys, reference) for item in (row, base))
         value, left_out = a[0] - b[0], a[1] - b[1]
         difference = jackknife_interval(value, left_out, _options(row)["level"], len(keys))
         error = jackknife_error(left_out)
         p = student_tail(value / error, len(left_out) - 1) if error else float(value == 0)
         return Pair(row, base, metric.name, difference, None, p, prompts)
 
-    def _left_out(
-        self, row: Row, metric: Metric, keys: tuple[Key, ...], reference: np.ndarray
-    ) -> tuple[float, np.ndarray]:
-        """Return the distance on these images, and its values without each prompt (or set of prompts, if many)."""
+    def left_out(self, row: Row, metric: Metric, keys: tuple[Key, ...]) -> tuple[float, np.ndarray] | None:
+        """Return the distance on these images, and its values without each prompt (or set of prompts, if many).
+
+        None if the features of the row or of its references are not there.
+        """
+        name = self.reference_name(row)
+        reference = self._reference(name).get(metric.measure) if name else None
+        if reference is None or metric.measure not in row.arrays:
+            return None
         known = (id(row), metric.name, keys)
         if known not in self._left:
             place = {key: k for k, key in enumerate(_keys(row))}
@@ -191,8 +196,12 @@ class Comparison:
 
     def _shared_reference(self, row: Row, base: Row, metric: Metric) -> np.ndarray | None:
         """Return the array of the references of both rows, None if they have other ones."""
-        identity, other = ((item.block.get("reference") or {}).get("identity") for item in (row, base))
+        identity, other = self.reference_name(row), self.reference_name(base)
         return self._reference(identity).get(metric.measure) if identity and identity == other else None
+
+    def reference_name(self, row: Row) -> str:
+        """Return the identity of the references of a row, "" if it has none."""
+        return (row.block.get("reference") or {}).get("identity", "")
 
     def _reference(self, identity: str) -> dict[str, np.ndarray]:
         if identity not in self._references:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..metrics.registry import metrics
@@ -21,9 +21,10 @@ COSTS = (("seconds", "s/image", 2), ("calls", "calls", 0), ("peak_memory_mb", "p
 
 @dataclass
 class Marks:
-    """Cells that are significantly best or second best: {(id of row, metric): "best" | "second"}."""
+    """What comparisons say of rows: the cells that are best or second best, and the mean rank of each row, as text."""
 
-    found: dict[tuple[int, str], str]
+    found: dict[tuple[int, str], str]  # (id of row, metric) -> "best" | "second"
+    ranks: dict[int, str] = field(default_factory=dict)  # id of row -> mean rank with its interval
 
     def of(self, row: Row, metric: str) -> str:
         """ "best", "second" or ""."""
@@ -130,14 +131,17 @@ def text_table(
     import pandas
 
     names = columns(rows)
-    head = ["size", "method", "N", *(heading(name, rows) for name in names), *(title for _, title, _ in COSTS)]
+    ranks = [marks.ranks.get(id(row), "") for row in rows] if marks else []
+    rank = ["mean rank ↓"] if any(ranks) else []
+    head = ["size", "method", "N", *(heading(name, rows) for name in names), *rank, *(title for _, title, _ in COSTS)]
     body = []
-    for row in rows:
+    for k, row in enumerate(rows):
         cells = [style.sign(cell_text(row, name, notes)) for name in names]
         if marks:
             cells = [style.mark(text, marks.of(row, name)) for name, text in zip(names, cells, strict=True)]
         if row.notes and style.row_notes:
             cells[0] += f" ({_note('; '.join(row.notes), notes)})"
+        cells += [style.sign(ranks[k])] if rank else []
         body.append([style.sign(row.size), style.sign(row.label), str(row.block["n"]), *cells, *costs(row)])
     return pandas.DataFrame(body, columns=head)
 
@@ -190,6 +194,8 @@ def explanation(rows: list[Row], marks: Marks | None) -> str:
             "Bold is the best and underlined the second best of a size, if it is better than every method with a worse "
             "value in a paired test, corrected for their number (Holm)."
         )
+    if marks and any(id(row) in marks.ranks for row in rows):
+        lines.append("The mean rank is over the metrics with a better direction that every method has (`ranks.md`).")
     for row in rows:
         reference = row.block.get("reference")
         if reference:
