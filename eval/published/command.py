@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 from sega.errors import RequestError, near
+from sega.store.screen import room
 
 from .. import options
 from ..output.manifest import Made, inputs, part
@@ -43,12 +45,14 @@ def main(words: list[str]) -> int:
 def published(words: list[str]) -> int:
     """Print every published value, or what runs each row; or write the table of one paper."""
     if words == ["presets"]:
-        sys.stdout.write(listing())
+        sys.stdout.write(listing(room(sys.stdout)))
         return 0
     found = options.parse(words, KEYS)
     name, known = found["paper"], papers()
     if name is None:
-        sys.stdout.write(text.to_markdown(join([])) + "\n" + text.READ_WITH_CARE)
+        width = room(sys.stdout)
+        care = textwrap.fill(" ".join(text.READ_WITH_CARE.split()), width) + "\n" if width else text.READ_WITH_CARE
+        sys.stdout.write(text.to_markdown(join([]), width=width) + "\n" + care)
         return 0
     if name not in known:
         raise RequestError(f"unknown paper={name}{near(name, known)}")

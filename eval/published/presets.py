@@ -26,24 +26,36 @@ def rows() -> dict[tuple[str, str, str], dict[str, Value]]:
     return found
 
 
-def listing() -> str:
-    """Return every table with its presets and their costs, the rows they run, and the others with the reason."""
+def listing(width: int | None = None) -> str:
+    """Return every table with its presets and their costs, the rows they run, and the others with the reason.
+
+    Every line is wrapped to `width`, the columns of a terminal; without it, reasons to 112 and nothing else.
+    """
+
+    def item(name: str, text: str) -> list[str]:
+        if width is None:
+            return [(name + text).rstrip()]
+        more = " " * (len(name) if len(name) < width // 2 else 6)
+        return textwrap.wrap(text, width, initial_indent=name, subsequent_indent=more) or [name.rstrip()]
+
     parts, run, all_rows = [], 0, 0
     for (paper, table, model), group in rows().items():
         answers = {name: value.answer for name, value in group.items()}
         title = ", ".join([paper, *([] if table == "unknown" else [f"table {table}"]), model])
         lines = []
-        for preset in dict.fromkeys(answer.preset for answer in answers.values() if answer.preset):
-            for name in family(preset):
-                cost = COST.search((CONF / "experiment" / f"{name}.yaml").read_text())
-                lines.append(f"    {name:30} {cost[1] if cost else ''}")
+        presets = dict.fromkeys(answer.preset for answer in answers.values() if answer.preset)
+        names = [name for preset in presets for name in family(preset)]
+        space = 30 if width is None else max(map(len, names), default=0)
+        for name in names:
+            cost = COST.search((CONF / "experiment" / f"{name}.yaml").read_text())
+            lines += item(f"    {name:{space}} ", cost[1] if cost else "")
         for name, answer in answers.items():
             if answer.run:
                 give = "  (give these weights)" if "weights=" in answer.run else ""
-                lines.append(f"  + {name:24} {answer.words}{give}")
+                lines += item(f"  + {name:24} ", f"{answer.words}{give}")
         for why in dict.fromkeys(answer.why for answer in answers.values() if answer.why):
-            names = ", ".join(name for name, answer in answers.items() if answer.why == why)
-            lines += textwrap.wrap(f"{names}: {why}", 112, initial_indent="  - ", subsequent_indent="    ")
+            these = ", ".join(name for name, answer in answers.items() if answer.why == why)
+            lines += textwrap.wrap(f"{these}: {why}", width or 112, initial_indent="  - ", subsequent_indent="    ")
         run += sum(bool(answer.run) for answer in answers.values())
         all_rows += len(answers)
         parts.append("\n".join([title, *lines]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import cast
+
+from sega.store.screen import table
 
 from ..metrics.registry import metrics
 from ..output.markup import BOOKTABS, align, booktabs, csv_text, tex
@@ -24,16 +27,21 @@ HEADER = [
 ]
 
 
-def to_markdown(joined: list[Joined], paper: str = "") -> str:
+def to_markdown(joined: list[Joined], paper: str = "", width: int | None = None) -> str:
     """Return a table for each model and size: our value, the papers' values, differences, and the spread of papers.
 
-    With `paper`, its values are first and only they are used for differences.
+    With `paper`, its values are first and only they are used for differences. With `width`, the columns of a terminal,
+    the table is plain text that fits.
     """
     parts = []
     for model, size in dict.fromkeys((j.model, j.size) for j in joined):
         chosen = [j for j in joined if (j.model, j.size) == (model, size)]
         head, body = _table(chosen, paper)
-        parts.append(f"## {model}, {size}\n\n{align(head, body)}\n{_sources(chosen)}")
+        sources = _sources(chosen)
+        if width:
+            sources = "".join(textwrap.fill(s, width, subsequent_indent="  ") + "\n" for s in sources.splitlines())
+        shown = table(head, body, width, keys=2) if width else align(head, body)
+        parts.append(f"## {model}, {size}\n\n{shown}\n{sources}")
     return "\n".join(parts)
 
 

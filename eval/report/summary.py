@@ -74,7 +74,7 @@ def _table(group: list[Row], marks: Marks) -> str:
     under = f"protocol {first.protocol}{f', features of {network}' if network else ''}"
     title = textwrap.fill(f"{first.run.model} at {first.size}{of}: {n} images per method ({under})", WIDTH)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]]
-    return "\n".join([title, "", *(line.rstrip() for line in lines), ""])
+    return "\n".join([textwrap.fill(title, WIDTH), "", *(line.rstrip() for line in lines), ""])
 
 
 def _titles(group: list[Row]) -> dict[str, str]:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import unicodedata
 from typing import TextIO
 
-
-def columns(text: str) -> int:
-    """Columns a text takes: two for a wide character, none for a mark that combines."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+from sega.store.screen import columns, size
 
 
 def cut(text: str, width: int) -> str:
@@ -42,12 +36,8 @@ class Line:
         self.drawn = 0  # columns that are on the screen
 
     def width(self) -> int:
-        """Columns of the terminal as it is now, of any size it may have been brought to."""
-        try:
-            found = os.get_terminal_size(self.stream.fileno()).columns
-        except (OSError, ValueError, AttributeError):  # no terminal behind it, as in tests
-            found = 0
-        return found or shutil.get_terminal_size().columns
+        """Columns of the terminal as it is now."""
+        return size(self.stream)
 
     def show(self, label: str, parts: list[tuple[int, str]]) -> None:
         """Write over what is there; one column stays free, since some terminals go on when the last one is filled."""

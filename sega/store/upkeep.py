@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +18,7 @@ from sega.store.mending import FAILED, ROWS, Finding, append_row, busy_files, dr
 from sega.store.png import agrees, own_row
 from sega.store.rows import FAILED_KEYS, ROW_KEYS, read_rows
 from sega.store.schema import ImageRow
+from sega.store.screen import room, table
 
 HELP = """usage: python -m sega.store verify|ls|gc [store=results/runs] [apply=true]
 
@@ -93,7 +95,7 @@ def _report(findings: Iterator[Finding], apply: bool) -> int:
 
 
 def _list(store: Path) -> int:
-    rows = []
+    rows, width = [], room(sys.stdout)
     for cell in run_folders(store):
         model, method, size, name = cell.parts[-4:]
         done, failed = read_rows(cell / ROWS, ROW_KEYS)[0], read_rows(cell / FAILED, FAILED_KEYS)[0]
@@ -112,14 +114,12 @@ def _list(store: Path) -> int:
                 str(len(latest)),
                 str(len(left)),
                 f"{megabytes:.1f}",
-                last,
+                last if width is None else last[:16].replace("T", " "),
                 " ".join(sorted(workers)),
             )
         )
     head = ("model", "method", "size", "hash", "images", "failed", "MB", "last", "workers")
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
+    print(table(head, rows, width, keys=4, least=("MB", "last")), end="")
     return 0
 
 
