@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +35,9 @@ from ..records.files import read_arrays
 from ..records.rows import EMBEDDED, Row, is_embedded
 from ..records.runs import Key
 from .tables import Marks, columns, short
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -272,13 +276,12 @@ def is_better(row: Row, others: list[Row], metric: str, compare: Comparison) -> 
     return bool(pairs) and all(pair.verdict == "better" for pair in judged(pairs))
 
 
-HEADER = ["model", "protocol", "size", "method", "base", "metric", "difference", "low", "high", "n"]
-VERDICT = ["p", "p_holm", "verdict"]
-WINS = ["win_rate", "win_low", "win_high"]
+ABOUT = ["model", "protocol", "size", "method", "base", "metric"]
+NUMBERS = ["difference", "low", "high", "n", "p", "p_holm", "verdict", "win_rate", "win_low", "win_high"]
 
 
-def to_csv(pairs: list[Pair]) -> str:
-    """Return one row per pair and metric."""
+def frame(pairs: list[Pair]) -> pandas.DataFrame:
+    """Return one row per comparison that has a difference: its columns of the CSV, `text` for a cell, and `equal`."""
     import pandas
 
     body = []
@@ -287,34 +290,34 @@ def to_csv(pairs: list[Pair]) -> str:
         if d is not None:
             about = [*pair.row.group, pair.row.label, pair.base.label, pair.metric]
             wins = [w.value, w.low, w.high] if w else [None] * 3
-            verdict = [pair.p, pair.corrected, pair.verdict]
-            body.append([*about, d.value, d.low, d.high, d.n, *verdict, *wins])
-    return csv_text(pandas.DataFrame(body, columns=HEADER + VERDICT + WINS, dtype=object))
+            numbers = [d.value, d.low, d.high, d.n, pair.p, pair.corrected, pair.verdict, *wins]
+            body.append([*about, *numbers, _cell(pair, d), pair.is_equal])
+    return pandas.DataFrame(body, columns=[*ABOUT, *NUMBERS, "text", "equal"], dtype=object)
+
+
+def to_csv(pairs: list[Pair]) -> str:
+    """Return one row per pair and metric."""
+    return csv_text(frame(pairs)[ABOUT + NUMBERS])
 
 
 def to_markdown(pairs: list[Pair]) -> str:
     """Return a table for each model, protocol and size: differences with intervals, and win rates."""
     parts = []
-    for group in dict.fromkeys(pair.row.group for pair in pairs):
-        chosen = [pair for pair in pairs if pair.row.group == group]
-        names = list(dict.fromkeys(pair.metric for pair in chosen if pair.difference))
-        if not names:
-            continue
-        body: list[list[str]] = []
-        equal: dict[str, list[str]] = {}
-        for row, base in dict.fromkeys((pair.row, pair.base) for pair in chosen):
-            own = {pair.metric: pair for pair in chosen if pair.row is row and pair.base is base}
-            if all(pair.is_equal for pair in own.values()):
-                equal.setdefault(base.label, []).append(row.label)
-                continue
-            counts = [pair.difference.n for pair in own.values() if pair.difference]
-            body.append([row.label, base.label, str(max(counts, default=0)), *(_cell(own[name]) for name in names)])
-        titles = [f"{short(n, [chosen[0].row])} {'↑' if metrics()[n].higher_is_better else '↓'}" for n in names]
-        head = ["method", "minus", "pairs", *titles]
-        lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n", *([align(head, body)] if body else [])]
-        lines += [f"Equal to {base} in every value: {', '.join(labels)}.\n" for base, labels in equal.items()]
-        lines += [few + "\n"] if (few := too_few(chosen)) else []
-        lines += [EMBEDDED + "\n"] if is_embedded([chosen[0].row]) else []
+    for group, chosen in frame(pairs).groupby(ABOUT[:3], sort=False):
+        names, compared = chosen["metric"].unique(), chosen.groupby(["method", "base"], sort=False)
+        equal = compared["equal"].all()
+        cells = chosen.pivot(index=["method", "base"], columns="metric", values="text")
+        cells = cells.reindex(index=equal.index[~equal], columns=names).fillna("")
+        cells.insert(0, "pairs", compared["n"].max().astype(str))
+        own = [pair for pair in pairs if pair.row.group == group]
+        titles = [f"{short(n, [own[0].row])} {'↑' if metrics()[n].higher_is_better else '↓'}" for n in names]
+        body = cells.reset_index().to_numpy().tolist()
+        lines = [f"## {group[0]}, protocol {group[1]}, {group[2]}\n"]
+        lines += [align(["method", "minus", "pairs", *titles], body)] if body else []
+        for base, same in equal.index[equal].to_frame(index=False).groupby("base", sort=False)["method"]:
+            lines.append(f"Equal to {base} in every value: {', '.join(same)}.\n")
+        lines += [few + "\n"] if (few := too_few(own)) else []
+        lines += [EMBEDDED + "\n"] if is_embedded([own[0].row]) else []
         parts.append("\n".join(lines))
     if not parts:
         return ""
@@ -343,10 +346,7 @@ def too_few(pairs: list[Pair]) -> str:
     )
 
 
-def _cell(pair: Pair) -> str:
-    d = pair.difference
-    if d is None:
-        return ""
+def _cell(pair: Pair, d: Estimate) -> str:
     text = measured(d.value, d.low, d.high, metrics()[pair.metric].digits)
     text = text if d.value < 0 else f"+{text}"
     if pair.win:

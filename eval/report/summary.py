@@ -35,7 +35,9 @@ def summary(rows: list[Row], marks: Marks) -> str:
     shown = [group for key, group in groups.items() if key in large or key[:2] not in families]
     parts = [_table(group, marks) for group in shown]
     notes = [_once(group) for key, group in groups.items() if key not in large and key[:2] in families]
-    words = [*filter(None, notes), _intervals(rows, marks)] + ([EMBEDDED] if is_embedded(rows) else [])
+    words = [*filter(None, notes), _intervals(rows, any(" *" in part for part in parts))] + (
+        [EMBEDDED] if is_embedded(rows) else []
+    )
     return "\n".join([*parts, *(textwrap.fill(text, WIDTH) for text in words)]) + "\n"
 
 
@@ -111,11 +113,10 @@ def _once(group: list[Row]) -> str:
     )
 
 
-def _intervals(rows: list[Row], marks: Marks) -> str:
+def _intervals(rows: list[Row], starred: bool) -> str:
     options = rows[0].block["settings"]["bootstrap"]
-    best = {id(row) for row in rows if any(marks.of(row, name) == "best" for name in _titles([row]))}
     verdict = "* is the best of its column: better than every other method in a paired test (Holm)"
-    if not best:
+    if not starred:
         verdict = "no value is marked as the best: none is better than all others in a paired test (Holm)"
     fid = list(dict.fromkeys(_titles([row])["fid"][:-2] for row in rows if "warning" in row.cell("fid")))
     few = f"; {' or '.join(fid)} of so few images is biased upwards: compare it within its column only"
