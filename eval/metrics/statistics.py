@@ -92,7 +92,7 @@ def jackknife_interval(value: float, left_out: np.ndarray, level: float, n: int,
 
 def student_tail(t: float, freedom: int) -> float:
     """Return the probability that |T| > |t|, for Student's t with whole degrees of freedom (Abramowitz & Stegun 26.7.3
-    and 26.7.4)."""
+    and 26.7.4). It is never below 1e-16, the precision of the sum."""
     angle = math.atan2(abs(t), math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = freedom % 2
@@ -101,7 +101,7 @@ def student_tail(t: float, freedom: int) -> float:
         term = (cosine if odd else 1.0) if k == odd else term * cosine**2 * (k - 1) / k
         total += term
     inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
-    return max(1 - inside, 0.0)
+    return max(1 - inside, 1e-16)
 
 
 @cache
