@@ -13,7 +13,7 @@ REFERENCE := results/embedded
 DIRECT    := vanilla pi ntk yarn dype sigma tasr vision_yarn sega window resdit area
 STAGED    := upsample ultraimage imax hiflow scalediff freescale hrdit pixelrush
 
-.PHONY: help install demo tables figures gallery papers test train-embedded reference card clean
+.PHONY: help install demo tables figures gallery answer papers test train-embedded reference card clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,7 +54,7 @@ MODEL   ?= tiny
 SIZES   ?= 192x192 384x384
 LARGE   := $(lastword $(SIZES))
 PAPERS  := sega area dype ultraimage hiflow scalediff resdit
-SOURCES := $(wildcard eval/*.py eval/*/*.py eval/gallery/web/* eval/published/*.csv $(STORE)/votes/*)
+SOURCES := $(wildcard eval/*.py eval/*/*.py eval/gallery/web/* eval/answer/web/* eval/published/*.csv $(STORE)/votes/*)
 TABLES  := $(addprefix $(OUT)/table.,md csv tex)
 STEPWISE := $(foreach name,scaling attention spectra,$(OUT)/$(name)-$(MODEL)-$(LARGE).png)
 FIGURES := $(SIZES:%=$(OUT)/grid-$(MODEL)-%.png) $(SIZES:%=$(OUT)/methods-$(MODEL)-%.png) $(OUT)/scores-$(MODEL).png $(OUT)/cost-$(MODEL).png $(STEPWISE)
@@ -112,6 +112,17 @@ $(STEPWISE): $(OUT)/%-$(MODEL)-$(LARGE).png: $(RECORDED) $(SOURCES)
 
 $(OUT)/gallery/index.html: $(SCORED) $(SOURCES)
 	$(RUN) -m eval.gallery store=$(STORE) out=$(OUT)/gallery
+	@touch -c $@
+
+# The page of the reference, which is committed: without its runs it is made again from answer.json. The caption of the
+# images is the second of the reference.
+ANSWER        := results/answer
+ANSWER_STORE  ?= $(REFERENCE)/runs
+ANSWER_PROMPT ?= a-red-checkered-ring-85a7e9da
+answer: $(ANSWER)/index.html ## the page that says which method to take at which cost, from the reference or ANSWER_STORE=
+
+$(ANSWER)/index.html: $(wildcard $(ANSWER_STORE)/*/*/*/*/scores.json) $(SOURCES) | $(STAMP)
+	$(RUN) -m eval.answer store=$(ANSWER_STORE) out=$(ANSWER) prompt=$(ANSWER_PROMPT)
 	@touch -c $@
 
 # Without its dependencies, which are for clusters on AWS: boto3, and a cloudpickle that joblib can't use.

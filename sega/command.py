@@ -19,6 +19,7 @@ COMMANDS = {
     "figures": ("eval.figures.command", "one figure"),
     "gallery": ("eval.gallery.page", "a folder of HTML that opens from disk"),
     "votes": ("eval.votes.command", "win rates and scores from votes on pairs of images"),
+    "answer": ("eval.answer.command", "a page: which method at which cost, with sentences from the records"),
     "published": ("eval.published.command", "the values of the papers beside ours"),
     "export": ("eval.export", "all images and all cells as two Parquet files"),
     "track": ("eval.track", "send scores to a dashboard"),

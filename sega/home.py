@@ -30,6 +30,7 @@ IN_CLONE = {
     "figures": "python -m eval.figures",
     "gallery": "python -m eval.gallery",
     "votes": "python -m eval.votes",
+    "answer": "python -m eval.answer",
     "published": "python -m eval.published",
     "track": "python -m eval.track",
     "catalogue": "python -m eval.catalogue",

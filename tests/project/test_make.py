@@ -70,6 +70,22 @@ def test_each_file_has_its_rule_and_a_second_call_does_nothing(store):
     ]
 
 
+def test_the_answer_page_is_made_of_any_store_and_only_when_it_changed(store):
+    (store / "installed").touch()
+    places = [f"ANSWER={store / 'answer'}", f"ANSWER_STORE={store / 'runs'}", f"STAMP={store / 'installed'}"]
+    command = ["make", "--no-print-directory", "answer", *places]
+    planned = subprocess.run([*command, "-n"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert (
+        f"-m eval.answer store={store / 'runs'} out={store / 'answer'} prompt=" in planned and "run.py" not in planned
+    )
+    (store / "answer").mkdir()
+    (store / "answer" / "index.html").touch()
+    assert subprocess.run([*command, "-q"], cwd=ROOT).returncode == 0
+    later = (store / "answer" / "index.html").stat().st_mtime + 10
+    os.utime(next(store.rglob("scores.json")), (later, later))
+    assert subprocess.run([*command, "-q"], cwd=ROOT).returncode == 1
+
+
 def test_new_scores_or_steps_make_what_depends_on_them_again(store):
     touch(store)
     later = (store / "out" / "table.md").stat().st_mtime + 10
