@@ -14,7 +14,7 @@ from sega.store.files import read_record
 from ..metrics.registry import metrics
 from ..records.rows import Row, is_embedded
 from ..records.runs import Key, Run
-from ..report.compare import LEAST, Comparison
+from ..report.compare import LEAST, Comparison, Pair
 from ..report.tables import columns
 from .command_of import command_of
 from .types import COSTS, Answer, Method, Quality, Section
@@ -50,10 +50,7 @@ def collect(rows: list[Row], cache: Path, chosen: Options) -> Answer:
 
 def _section(group: list[Row], rows: list[Row], comparison: Comparison, wanted: Options, busy: bool) -> Section:
     chosen = quality(group, wanted.names)
-    known = [i for i, row in enumerate(group) if not row.is_reference]
-    verdicts = {
-        f"{i} {j}": _pair(group[i], group[j], [q.name for q in chosen], comparison) for i, j in combinations(known, 2)
-    }
+    pairs = compared(group, [q.name for q in chosen], comparison)
     key = shown(group, rows, wanted.prompt)
     first = group[0]
     prompts = [row.images[key].prompt or key[0] for row in group if key and key in row.images]
@@ -71,7 +68,8 @@ def _section(group: list[Row], rows: list[Row], comparison: Comparison, wanted: 
         prompt=prompts[0] if prompts else "",
         quality=chosen,
         methods=methods,
-        verdicts=verdicts,
+        least=LEAST,
+        verdicts={f"{i} {j}": _verdict(own) for (i, j), own in pairs.items()},
     )
 
 
@@ -87,14 +85,24 @@ def quality(group: list[Row], names: tuple[str, ...]) -> tuple[Quality, ...]:
     return tuple(found)
 
 
-def _pair(a: Row, b: Row, names: list[str], comparison: Comparison) -> dict[str, Any]:
-    pairs = [comparison.pair(a, b, name) for name in names]
-    known = [pair for pair in pairs if pair.difference is not None]
-    enough = [pair for pair in known if pair.difference is not None and pair.difference.n >= LEAST]
+def compared(group: list[Row], names: list[str], comparison: Comparison) -> dict[tuple[int, int], list[Pair]]:
+    """Compare every two methods of a size by every metric."""
+    known = [k for k, row in enumerate(group) if not row.is_reference]
+    places = [(i, j, name) for i, j in combinations(known, 2) for name in names]
+    pairs = [comparison.pair(group[i], group[j], name) for i, j, name in places]
+    found: dict[tuple[int, int], list[Pair]] = {}
+    for (i, j, _), pair in zip(places, pairs, strict=True):
+        found.setdefault((i, j), []).append(pair)
+    return found
+
+
+def _verdict(pairs: list[Pair]) -> dict[str, Any]:
+    """What the page keeps of the comparisons of two methods."""
+    counts = {pair.metric: pair.difference.n for pair in pairs if pair.difference is not None}
     return {
-        "n": max((pair.difference.n for pair in known if pair.difference is not None), default=0),
-        "equal": bool(known) and all(pair.is_equal for pair in pairs),
-        "by": {pair.metric: pair.verdict for pair in enough if metrics()[pair.metric].ranked},
+        "n": max(counts.values(), default=0),
+        "equal": bool(counts) and all(pair.is_equal for pair in pairs),
+        "by": {pair.metric: pair.verdict for pair in pairs if counts.get(pair.metric, 0) >= LEAST},
     }
 
 

@@ -10,7 +10,6 @@ from typing import cast
 
 from ..output.numbers import with_interval
 from ..records.schema import Interval
-from ..report.compare import LEAST
 from .rules import able, best, budgets, cheapest, for_metric, places
 from .types import COSTS, Section
 
@@ -74,7 +73,11 @@ def of_method(section: Section, k: int) -> str:
     place = places(section).get(k)
     if place is None:
         shared = max((pair["n"] for key, pair in section.verdicts.items() if str(k) in key.split()), default=0)
-        why = f"only {shared} common images, at least {LEAST} are needed" if shared else "no common images with scores"
+        why = (
+            f"only {shared} common images, at least {section.least} are needed"
+            if shared
+            else "no common images with scores"
+        )
         return f"Not compared: {why}."
     if place.won == place.lost == 0:
         return f"Not distinguishable from any other method in any metric (N = {section.n})."
@@ -145,7 +148,7 @@ def amount(cost: float) -> str:
 
 
 def _too_few(section: Section) -> str:
-    return f"No verdict: N = {section.n} common images are too few, at least {LEAST} are needed."
+    return f"No verdict: N = {section.n} common images are too few, at least {section.least} are needed."
 
 
 def _twin(section: Section, k: int) -> int | None:

@@ -10,7 +10,6 @@ from typing import Any
 from sega.errors import RequestError
 
 from ..records.files import read_json
-from ..report.compare import LEAST
 
 SCHEMA = 1
 COSTS = {"seconds": "seconds", "calls": "full-size calls", "memory": "MB of peak memory"}
@@ -61,6 +60,7 @@ class Section:
     prompt: str  # of the images
     quality: tuple[Quality, ...]
     methods: tuple[Method, ...]
+    least: int  # images in common that a verdict needs
     # "i j" with i < j: n (images in common), equal, and by metric "better", "worse" or "" of i, with enough images only
     verdicts: dict[str, dict[str, Any]]
 
@@ -83,7 +83,7 @@ class Section:
     @property
     def decides(self) -> bool:
         """Whether any two methods share enough images for a verdict."""
-        return self.n >= LEAST
+        return self.n >= self.least
 
     def verdict(self, a: int, b: int, metric: str) -> str | None:
         """ "better", "worse" or "" (not distinguishable) of a against b; None if they can't be compared."""

@@ -29,5 +29,5 @@ def section(methods: list[Method], better: set[tuple[str, str, str]] = frozenset
                 by[name] = "better" if won else "worse" if lost else ""
             verdicts[f"{i} {j}"] = {"n": n, "equal": False, "by": by}
     about = {"model": "tiny", "protocol": "plain", "size": "384x384", "store": "", "scale": 2.0, "level": 0.95}
-    about |= {"is_embedded": False, "busy": False, "cost": "calls", "prompt": "a ball"}
+    about |= {"is_embedded": False, "least": 6, "busy": False, "cost": "calls", "prompt": "a ball"}
     return Section(**(about | {"quality": (FID, CLIP), "methods": tuple(methods), "verdicts": verdicts} | other))

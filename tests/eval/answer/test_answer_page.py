@@ -141,6 +141,7 @@ def test_nothing_is_loaded_from_elsewhere(place):
     assert not re.search(r"(src|href)=\"(?!images/|#)", source) and "url(" not in source and "@import" not in source
     for tag, attributes in Parsed(source).tags:
         assert "style" not in attributes, tag
+        assert tag != "img" or re.fullmatch(r"images/[0-9a-f]{16}(-part)?\.jpg", attributes["src"])
 
 
 def test_a_busy_machine_is_compared_by_calls(tmp_path):
