@@ -48,8 +48,12 @@ def is_no_worse(section: Section, a: int, b: int) -> bool:
 
 
 def cheapest(section: Section, among: list[int] | None = None) -> int | None:
-    """Return the cheapest method that is worse than the best in no metric; None without verdicts or costs."""
-    return min(able(section, among), key=lambda k: (_price(section, k), k), default=None)
+    """Return the cheapest method that is worse than the best in no metric, of several the one of the better rank.
+
+    None without verdicts or costs.
+    """
+    found = places(section)
+    return min(able(section, among), key=lambda k: (_price(section, k), found[k].rank, k), default=None)
 
 
 def able(section: Section, among: list[int] | None = None) -> list[int]:
@@ -61,18 +65,23 @@ def able(section: Section, among: list[int] | None = None) -> list[int]:
     return [k for k in known if section.cost_of(k) is not None and is_no_worse(section, k, top)]
 
 
-def budgets(section: Section) -> list[tuple[float, int, int]]:
-    """Return (least cost, choice, best method within it), one for each cost from which the choice is another one.
+def budgets(section: Section) -> list[tuple[int, int]]:
+    """Return (choice, best), from the cheapest choice: what to take from the cost of the choice on.
 
-    The choice is the cheapest method that is worse in no metric than the best one that the budget allows.
+    For each budget the choice is the cheapest method that is worse in no metric than the best one within it. A choice
+    of a smaller budget that costs as much or more than that of a larger one is left out.
     """
-    found: list[tuple[float, int, int]] = []
+    found: list[tuple[int, int]] = []
     costs = {k: cost for k in section.ranked if (cost := section.cost_of(k)) is not None}
     for budget in sorted(set(costs.values())):
         among = [k for k in costs if costs[k] <= budget]
         choice, top = cheapest(section, among), best(section, among)
-        if choice is not None and top is not None and (not found or found[-1][1] != choice):
-            found.append((budget, choice, top))
+        if choice is None or top is None or (found and found[-1][0] == choice):
+            continue
+        while found and costs[found[-1][0]] >= costs[choice]:
+            found.pop()
+        if not found or found[-1][0] != choice:
+            found.append((choice, top))
     return found
 
 
@@ -90,7 +99,7 @@ def for_metric(section: Section, metric: str, higher_is_better: bool) -> tuple[i
     fit = [k for k in known if section.cost_of(k) is not None and (k == top or verdicts[k] in ("", "better"))]
     if not fit or all(verdict is None for verdict in verdicts.values()):
         return None
-    return top, min(fit, key=lambda k: (_price(section, k), k))
+    return top, min(fit, key=lambda k: (_price(section, k), sign * section.methods[k].scores[metric]["value"], k))
 
 
 def front(section: Section, metric: str, higher_is_better: bool) -> list[int]:

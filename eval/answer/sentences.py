@@ -103,14 +103,16 @@ def of_method(section: Section, k: int) -> str:
 def of_budgets(section: Section) -> list[tuple[str, str, str, str]]:
     """Return the table of budgets: least cost, the seconds an image took (middle 80 %), the choice, and why."""
     found, before = [], None
-    for cost, choice, top in budgets(section):
+    for choice, top in budgets(section):
+        cost, limit = section.cost_of(choice) or 0.0, section.cost_of(top) or 0.0
         least, most = (section.methods[choice].cost[end] for end in ("least", "most"))
         took = "" if least is None or most is None else f"{amount(least)} to {amount(most)}"
-        why = "the best of what this allows"
-        if choice != top:
-            why = f"{_indistinct(section, choice, top)}, the best of what this allows"
-        elif before is not None and (said := _differences(section, choice, before)):
-            why += f": {said}"
+        if choice == top:
+            said = _differences(section, choice, before) if before is not None else ""
+            why = f"the best rank up to this cost{': ' if said else ''}{said}"
+        else:
+            name = section.methods[top].label
+            why = f"{_indistinct(section, choice, top)}; {name}, at {amount(limit)}, has the best rank up to that cost"
         found.append((amount(cost), took, section.methods[choice].label, why))
         before = choice
     return found

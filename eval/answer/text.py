@@ -12,7 +12,7 @@ from .types import COSTS, Answer, Method, Section
 
 NOTE = (
     'Every sentence is made by a rule from paired comparisons on common captions and seeds. "Not distinguishable"\n'
-    "says that the interval of the difference contains 0 at this N; it does not say that two methods are equal.\n"
+    "says that the paired test gives no verdict at this N; it does not say that two methods are equal.\n"
 )
 RANK = (
     "Methods are ranked by comparisons won minus comparisons lost, over all other methods and the metrics shown; a\n"

@@ -113,9 +113,19 @@ def test_budgets_take_the_cheapest_that_keeps_up_with_the_best_within_them():
         methods, better("mid", "low") | better("twin", "low", by=("fid",)) | better("high", "low", "mid", "twin")
     )
     assert [(cost, choice, why) for cost, _, choice, why in sentences.of_budgets(made)] == [
-        ("5", "low", "the best of what this allows"),
-        ("10", "mid", "the best of what this allows: better than low in FID and CLIP"),
-        ("30", "high", "the best of what this allows: better than mid in FID and CLIP"),
+        ("5", "low", "the best rank up to this cost"),
+        ("10", "mid", "the best rank up to this cost: better than low in FID and CLIP"),
+        ("30", "high", "the best rank up to this cost: better than mid in FID and CLIP"),
+    ]
+
+
+def test_a_choice_counts_from_its_own_cost_on_and_dearer_ones_below_it_are_left_out():
+    """`odd` is the choice up to 30; `mid` is cheaper and keeps up with `high`, which `odd` does not."""
+    methods = [method("low", 5), method("mid", 10), method("odd", 12), method("high", 30)]
+    won = better("high", "low", "odd") | better("odd", "low") | better("odd", "mid", by=("clip_score",))
+    assert [(cost, choice, why) for cost, _, choice, why in sentences.of_budgets(section(methods, won))] == [
+        ("5", "low", "the best rank up to this cost"),
+        ("10", "mid", "not distinguishable from high in FID and CLIP; high, at 30, has the best rank up to that cost"),
     ]
 
 
