@@ -110,10 +110,12 @@ def _front_of(svg: str) -> str:
 
 def _table(caption: str, head: tuple[str, ...], body: Sequence[Sequence[str]]) -> str:
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in body)
+    rows = "".join(
+        "<tr>" + "".join(_cell(name, cell) for name, cell in zip(head, line, strict=True)) + "</tr>" for line in body
+    )
     return (
-        f'<div class="scroll"><table class="plain"><caption>{escape(caption)}</caption><thead><tr>{names}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<table class="plain"><caption>{escape(caption)}</caption><thead><tr>{names}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
     )
 
 
@@ -155,7 +157,8 @@ def _board(section: Section, there: set[str]) -> str:
     )
 
 
-def _cell(name: str, shown: str, value: float | None) -> str:
+def _cell(name: str, shown: str, value: float | None = None) -> str:
+    """Return a cell with the name of its column, which stands beside it on a narrow screen, and its key for sorting."""
     key = "" if value is None else f"{value:.9g}"
     return f'<td data-name="{escape(name)}" data-key="{key}">{escape(shown)}</td>'
 

@@ -58,7 +58,12 @@ def html(joined: list[Joined] | None = None) -> str:
             drawn = spread(f"{name}, {model} at {size}", rows, papers)
             plots.append(f"<figure>{drawn}<figcaption>{escape(name)}</figcaption></figure>")
         cells = [(title_of(j), j.method, extent(j), sources(j)) for j in group]
-        body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in cells)
+        body = "\n".join(
+            "<tr>"
+            + "".join(f'<td data-name="{name}">{escape(cell)}</td>' for name, cell in zip(HEAD, line, strict=True))
+            + "</tr>"
+            for line in cells
+        )
         head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
         here = names_of(v.paper for j in group for v in j.values)
         keys = " ".join(

@@ -67,9 +67,16 @@ def test_images_scores_and_a_report_from_any_folder(installed, elsewhere):
         run(installed, *words, cwd=elsewhere, env=environment)
     assert len(list(elsewhere.glob("results/runs/tiny/sega/192x192/*/*.png"))) == 1
     assert "sega" in (elsewhere / "results" / "report" / "table.csv").read_text()
-    for words in (("figures", "grid"), ("gallery",), ("published", "paper=sega"), ("fetch",), ("catalogue",)):
+    for words in (
+        ("figures", "grid"),
+        ("gallery",),
+        ("answer",),
+        ("published", "paper=sega"),
+        ("fetch",),
+        ("catalogue",),
+    ):
         run(installed, *words, cwd=elsewhere, env=environment)
-    assert (elsewhere / "results" / "gallery" / "index.html").is_file()
+    assert all((elsewhere / "results" / name / "index.html").is_file() for name in ("gallery", "answer"))
     assert list(elsewhere.glob("results/report/grid-*.png"))
     python = installed.parent / "python"
     where = run(python, "-c", "import sega, sega.home; print(sega.__file__, sega.home.CONF)", cwd=elsewhere).stdout
@@ -93,8 +100,8 @@ def test_a_wheel_names_no_command_of_a_clone(installed, elsewhere):
 
 @pytest.mark.slow
 def test_a_command_that_is_not_there_is_one_line(installed, tmp_path):
-    done = run(installed, "galery", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and done.stderr == "sega-bench: unknown command 'galery'; did you mean 'gallery'?\n"
+    done = run(installed, "gallry", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stderr == "sega-bench: unknown command 'gallry'; did you mean 'gallery'?\n"
     done = run(installed, "run", "model=tiny", "method=sgea", cwd=tmp_path, check=False)
     assert done.returncode == 2 and done.stderr.startswith("sega-bench run: unknown method 'sgea'; did you mean 'sega'")
 
