@@ -14,7 +14,7 @@ from sega.store.files import read_record
 from ..metrics.registry import metrics
 from ..records.rows import Row, is_embedded
 from ..records.runs import Key, Run
-from ..report.compare import LEAST, Comparison, Pair
+from ..report.compare import Comparison, Pair, judged
 from ..report.tables import columns
 from .command_of import command_of
 from .types import COSTS, Answer, Method, Quality, Section
@@ -68,7 +68,7 @@ def _section(group: list[Row], rows: list[Row], comparison: Comparison, wanted: 
         prompt=prompts[0] if prompts else "",
         quality=chosen,
         methods=methods,
-        least=LEAST,
+        least=max((pair.least for own in pairs.values() for pair in own), default=0),
         verdicts={f"{i} {j}": _verdict(own) for (i, j), own in pairs.items()},
     )
 
@@ -86,10 +86,10 @@ def quality(group: list[Row], names: tuple[str, ...]) -> tuple[Quality, ...]:
 
 
 def compared(group: list[Row], names: list[str], comparison: Comparison) -> dict[tuple[int, int], list[Pair]]:
-    """Compare every two methods of a size by every metric."""
+    """Compare every two methods of a size by every metric, with verdicts corrected for the pairs of a metric."""
     known = [k for k, row in enumerate(group) if not row.is_reference]
     places = [(i, j, name) for i, j in combinations(known, 2) for name in names]
-    pairs = [comparison.pair(group[i], group[j], name) for i, j, name in places]
+    pairs = judged([comparison.pair(group[i], group[j], name) for i, j, name in places])
     found: dict[tuple[int, int], list[Pair]] = {}
     for (i, j, _), pair in zip(places, pairs, strict=True):
         found.setdefault((i, j), []).append(pair)
@@ -102,7 +102,7 @@ def _verdict(pairs: list[Pair]) -> dict[str, Any]:
     return {
         "n": max(counts.values(), default=0),
         "equal": bool(counts) and all(pair.is_equal for pair in pairs),
-        "by": {pair.metric: pair.verdict for pair in pairs if counts.get(pair.metric, 0) >= LEAST},
+        "by": {pair.metric: pair.verdict for pair in pairs if pair.metric in counts and not pair.is_short},
     }
 
 
