@@ -68,6 +68,7 @@ def data(rows: list[Row], missing: set[Path]) -> dict[str, Any]:
         "runs": runs,
         "images": images,
         "opening": _openings(rows, labels, {key[:2]: place for key, place in prompts.items()}),
+        "sizes": _sizes(rows),
     }
 
 
@@ -126,6 +127,16 @@ def _openings(rows: list[Row], labels: dict[int, str], places: dict[Key, int]) -
         if pair is not None and pair[2] in places:
             found[" ".join(group)] = {"methods": [labels[id(row)] for row in pair[:2]], "prompt": places[pair[2]]}
     return found
+
+
+def _sizes(rows: list[Row]) -> dict[str, str]:
+    """The size to open on, by model: of those above the training side the one with most images, then the largest."""
+    found: dict[str, tuple[tuple[bool, int], str]] = {}
+    for row in rows:
+        place = ((row.scale or 2) > 1, len(row.run.images))
+        if not row.is_reference and place >= found.get(row.run.model, (place, ""))[0]:
+            found[row.run.model] = (place, row.size)
+    return {model: size for model, (_, size) in found.items()}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -71,7 +71,7 @@ def write_extras(rows: list[Row], content: dict[str, Any], out: Path) -> bool:
 def _pair(rows: list[Row], content: dict[str, Any]) -> list[tuple[str, RunImage]]:
     """The labels and images that the page opens on, as `model.js` chooses them."""
     runs, model = content["runs"], content["runs"][0]["model"]
-    size = [run["size"] for run in runs if run["model"] == model][-1]
+    size = [int(side) for side in content["sizes"][model].split("x")]
     group = [k for k, run in enumerate(runs) if run["model"] == model and run["size"] == size]
     found = content["opening"].get(f"{model} {size[0]}x{size[1]}")
     chosen = found or {"methods": [runs[k]["label"] for k in group[:2]], "prompt": content["images"][0]["prompt"]}

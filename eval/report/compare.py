@@ -341,7 +341,7 @@ def too_few(pairs: list[Pair]) -> str:
     largest = max(short, key=lambda pair: pair.family)
     who = "" if len(short) == sum(pair.family > 0 for pair in pairs) else f" for {len(short)} of the differences"
     return (
-        f"N too small for a verdict{who} ({min(pair.prompts for pair in short)} pairs): at least {largest.least} pairs "
+        f"N too small for a verdict{who} ({min(pair.prompts for pair in short)} prompts): at least {largest.least} "
         f"needed with {largest.family} comparisons."
     )
 

@@ -145,8 +145,9 @@ def to_markdown(found: list[Ranks]) -> str:
         lines += [EMBEDDED + "\n"] if is_embedded(item.rows) else []
         parts.append("\n".join(lines))
     text = (
-        "The mean rank is over the columns, which are all metrics with a better direction that every method has; 1 is\n"
-        "the best, and equal values share their rank. Metrics that measure much the same (FID and KID) count each.\n"
+        "The mean rank is over the columns, which are all metrics with a better direction that every method has, but\n"
+        "for those of a whole set that are no distance (IS, precision and so on); 1 is the best, and equal values\n"
+        "share their rank. Metrics that measure much the same (FID and KID) count each.\n"
         "The interval is of a bootstrap over prompts, of all methods and metrics together, and absent where prompts\n"
         "are too few for any verdict; distances are resampled to first order, by their jackknife.\n"
     )

@@ -103,7 +103,7 @@ $("strip").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-$("model").addEventListener("change", () => { state.model = $("model").value; setSize(sizesOf().at(-1)); });
+$("model").addEventListener("change", () => { state.model = $("model").value; setSize(firstSize()); });
 $("size").addEventListener("change", () => setSize($("size").value));
 for (const id of ["score", "of", "order"]) {
   $(id).addEventListener("change", () => {

@@ -10,6 +10,7 @@ const state = {
 const byRun = DATA.runs.map(() => new Map()); // run index -> Map(prompt index -> image)
 for (const image of DATA.images) byRun[image.run].set(image.prompt, image);
 const unique = (list) => [...new Set(list)];
+const firstSize = () => DATA.sizes[state.model] || sizesOf().at(-1);
 const sizesOf = () => unique(DATA.runs.filter((r) => r.model === state.model).map((r) => r.size.join("x")));
 
 function element(tag, attributes = {}, ...content) {
@@ -133,7 +134,7 @@ function restore() {
   const models = unique(DATA.runs.map((r) => r.model));
   state.model = models.includes(hash.get("model")) ? hash.get("model") : models[0];
   const sizes = sizesOf();
-  state.size = sizes.includes(hash.get("size")) ? hash.get("size") : sizes[sizes.length - 1];
+  state.size = sizes.includes(hash.get("size")) ? hash.get("size") : firstSize();
   const first = opening();
   state.methods = hash.getAll("method").filter(runOf).slice(0, MOST);
   const found = DATA.prompts.findIndex((p) => p.key === hash.get("prompt"));

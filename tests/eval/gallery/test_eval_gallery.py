@@ -94,6 +94,13 @@ def test_wrong_requests(place, capsys):
 def test_it_opens_on_the_best_against_the_plain_model(telling, place):
     assert content(telling)["opening"] == {"flux 64x48": {"methods": ["vanilla", "sega"], "prompt": 1}}
     assert content(place)["opening"] == {}  # no metric tells them apart
+    assert content(place)["sizes"] == {"flux": "2100x1500"}
+
+
+def test_it_opens_on_the_size_with_most_images(tmp_path):
+    make_store(tmp_path / "runs", sizes=((64, 48),), methods={"vanilla": (25.0, 26.0)})
+    make_store(tmp_path / "runs", sizes=((96, 48),), prompts=("a lighthouse",), methods={"vanilla": (25.0,)})
+    assert build(tmp_path) == 0 and content(tmp_path)["sizes"] == {"flux": "64x48"}
 
 
 def test_the_page_names_files_that_exist():

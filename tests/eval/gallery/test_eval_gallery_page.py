@@ -248,7 +248,7 @@ def test_5000_images_load_what_is_in_sight(browser, tmp_path):
         for k in range(500)
     ]
     content = {"tile": 1024, "title": "t", "note": "", "prompts": prompts, "scores": scores, "runs": runs}
-    write_page(content | {"images": images, "opening": {}, "licence": "", "paper": ""}, tmp_path / "out")
+    write_page(content | {"images": images, "opening": {}, "sizes": {}, "licence": "", "paper": ""}, tmp_path / "out")
     assert (tmp_path / "out" / "data.js").stat().st_size < 1.5e6
     where = "#prompt=0499-0&view=grid&method=m3&method=m7&method=m9&method=m0&of=spread&order=low"
     browser.open((tmp_path / "out" / "index.html").as_uri() + where)

@@ -105,7 +105,7 @@ def test_too_few_pairs_are_said_once(tmp_path):
         del item.block["metrics"]["cmmd"]
     pairs = compare.against_base(rows, "vanilla", compare.Comparison(tmp_path))
     text = compare.to_markdown(pairs)
-    assert text.count("N too small for a verdict (12 pairs): at least 13 pairs needed with 200 comparisons.") == 1
+    assert text.count("N too small for a verdict (12 prompts): at least 13 needed with 200 comparisons.") == 1
     assert not {"differs", "better", "worse"} & {word for pair in pairs for word in pair.verdict.split()}
     head, first = compare.to_csv(pairs).splitlines()[:2]
     cells = dict(zip(head.split(","), first.split(","), strict=True))
