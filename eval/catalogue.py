@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .metrics import weights
-from .metrics.networks import find
+from .metrics.learned import weights
+from .metrics.learned.networks import find
 from .metrics.registry import is_voted, measures, metrics
 from .metrics.types import Measure, title, version
 from .options import command, split_words

@@ -22,7 +22,7 @@ from sega.home import as_typed
 from sega.loading import esrgan
 from sega.store.files import file_sha
 
-from .metrics import weights
+from .metrics.learned import weights
 from .records.files import write_text
 
 TIMEOUT = 30

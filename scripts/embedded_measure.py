@@ -66,8 +66,8 @@ def accuracies(scorer: Scorer, prompts: list[str], images: torch.Tensor) -> dict
 
 def fid(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return FID with the embedded features, as `python -m eval` computes it."""
-    from eval.metrics import networks
-    from eval.metrics.fid import fid as distance
+    from eval.metrics.distances.fid import fid as distance
+    from eval.metrics.learned import networks
 
     network = networks.load(networks.find("embedded", {"clip": {"path": None}}), "cpu")
     sets = [torch.cat([network.image(x[i : i + 64]) for i in range(0, len(x), 64)]).double().numpy() for x in (a, b)]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..records import images
-from . import artefacts, networks
+from .learned import networks
+from .pixels import artefacts
 
 
 @dataclass

@@ -75,7 +75,7 @@ def _misfit(item: Measure | Metric, measures: dict[str, Measure]) -> str:
     module, colon, function = item.compute.partition(":")
     if not module or module.startswith(".") or not colon or not function:
         return f"has compute={item.compute}, which must have the form package.module:function"
-    from .weights import WEIGHTS
+    from .learned.weights import WEIGHTS
 
     unknown = [name for name in item.weights if "{" not in name and name not in WEIGHTS]
     return f"has unknown weights {unknown[0]}; a measure may load its own" if unknown else ""

@@ -34,7 +34,7 @@ class Measure:
     compute: str  # "package.module:function", or ".module:function" beside this file: see `function`
     array: bool = False
     network: str = ""  # the network it runs: config key "features" | "clip.model", or an open_clip name
-    weights: tuple[str, ...] = ()  # entries of `eval.metrics.weights` it loads; {key} stands for an option
+    weights: tuple[str, ...] = ()  # entries of `eval.metrics.learned.weights` it loads; {key} stands for an option
     settings: tuple[str, ...] = ()  # config keys that change its value
     # settings that came later, with the defaults that leave its identity as it was
     later: tuple[tuple[str, Any], ...] = ()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics import fid, mmd, sets
+from ..metrics.distances import fid, mmd, sets
+from ..metrics.distances.moments import count, flat
 from ..metrics.inference import holm, least_pairs, sign_flip
-from ..metrics.moments import count, flat
 from ..metrics.registry import metrics
 from ..metrics.statistics import (
     Estimate,

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..metrics import artefacts, fid, mmd, sets
-from ..metrics.inception_score import LEAST
+from ..metrics.distances import fid, mmd, sets
+from ..metrics.distances.inception_score import LEAST
+from ..metrics.distances.moments import count, flat
 from ..metrics.measures import crop_size
-from ..metrics.moments import count, flat
+from ..metrics.pixels import artefacts
 from ..metrics.registry import measures, metrics
 from ..metrics.statistics import Estimate, harmonic_interval, mean_interval
 from ..metrics.types import OTHERS, Metric, short_title, title, version

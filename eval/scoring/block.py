@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics import lengths
+from ..metrics.learned import lengths
 from ..metrics.registry import measures
 from ..records.runs import RunImage
 from ..records.schema import Cost, CutPrompts, ScoreBlock, ScoreRow

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import weights
+from ..metrics.learned import weights
+from ..metrics.learned.networks import Source, find
+from ..metrics.learned.weights import MissingWeightsError
 from ..metrics.measures import Batch, Context, base_period, crop_size, seam_period
-from ..metrics.networks import Source, find
 from ..metrics.registry import measures
 from ..metrics.types import Measure, filled, option, version
-from ..metrics.weights import MissingWeightsError
 from ..options import usable_device
 from ..records import images
 from ..records.files import digest
@@ -41,7 +41,9 @@ class Setting:
     sources: dict[str, Source]
     reasons: dict[str, str]  # measure -> why it is not available
     identities: dict[str, str]  # measure -> hash of everything its values depend on besides the image
-    files: dict[str, str]  # sha256 of files that measures load besides networks, by name in `eval.metrics.weights`
+    files: dict[
+        str, str
+    ]  # sha256 of files that measures load besides networks, by name in `eval.metrics.learned.weights`
 
     def context(self) -> Context:
         """Return a context that loads networks at first use, on the device that `device=auto` selects."""
@@ -87,7 +89,7 @@ def network_of(measure: Measure, config: dict[str, Any]) -> str:
 
 
 def weight_names(measure: Measure, config: dict[str, Any]) -> list[str]:
-    """Return the entries of `eval.metrics.weights` that a measure loads."""
+    """Return the entries of `eval.metrics.learned.weights` that a measure loads."""
     return [filled(name, config) for name in measure.weights]
 
 

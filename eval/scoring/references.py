@@ -21,7 +21,7 @@ from sega.errors import RequestError
 from sega.store.files import atomic, file_sha, read_record
 from sega.store.rows import ROW_KEYS, read_rows
 
-from ..metrics.moments import Moments, count
+from ..metrics.distances.moments import Moments, count
 from ..records import images
 from ..records.files import digest, file_digest, read_arrays, write_arrays, write_text
 from ..records.runs import Run, load_run

@@ -37,7 +37,7 @@ TINY_CLIP = {
 
 def unpinned(monkeypatch):
     """Take the published checksums away, which random files can't have."""
-    from eval.metrics import weights
+    from eval.metrics.learned import weights
 
     free = {name: replace(item, sha256="") for name, item in weights.WEIGHTS.items()}
     monkeypatch.setattr(weights, "WEIGHTS", free)
@@ -54,7 +54,7 @@ def make_all(folder: Path) -> Path:
 
 
 def _path(folder: Path, name: str) -> Path:
-    from eval.metrics.weights import WEIGHTS
+    from eval.metrics.learned.weights import WEIGHTS
 
     return folder / WEIGHTS[name].file
 
@@ -139,7 +139,7 @@ def qalign_model(path: Path):
     """mPLUG-Owl2 of the config in a folder as its class builds it, in float32."""
     from pyiqa.archs.q_align.configuration_mplug_owl2 import MPLUGOwl2Config
 
-    from eval.metrics import iqa
+    from eval.metrics.learned import iqa
 
     with iqa.local_owl(str(path)) as owl:
         return owl.MPLUGOwl2LlamaForCausalLM(MPLUGOwl2Config.from_pretrained(path)).eval()

@@ -94,7 +94,7 @@ def qwen(folder: Path, name: str) -> Path:
     """A model of the family of `vqascore.model`, as transformers saves it."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from eval.metrics.weights import WEIGHTS
+    from eval.metrics.learned.weights import WEIGHTS
 
     path = folder / WEIGHTS[name].file
     tokens = processor_files(path)

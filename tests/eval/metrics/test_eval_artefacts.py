@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.metrics.artefacts import radial_spectrum, seam_energy, upper_octave
+from eval.metrics.pixels.artefacts import radial_spectrum, seam_energy, upper_octave
 from eval.records.runs import RunImage
 from eval.scoring.aggregate import Scored
 from eval.scoring.references import References

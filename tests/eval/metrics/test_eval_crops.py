@@ -9,7 +9,7 @@ import pytest
 from eval_store import make_run, make_scorer
 
 from eval.metrics import measures
-from eval.metrics.networks import Network
+from eval.metrics.learned.networks import Network
 from eval.metrics.registry import measures as declared
 from eval.protocols import load_protocol
 from eval.records import images

@@ -7,7 +7,7 @@ import pytest
 import random_weights
 import torch
 
-from eval.metrics import dinov2, networks, weights
+from eval.metrics.learned import dinov2, networks, weights
 from eval.metrics.registry import metrics
 from eval.metrics.types import title
 from eval.protocols import load_protocol

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from eval.metrics import fid, mmd, moments
+from eval.metrics.distances import fid, mmd, moments
 
 
 @pytest.fixture(scope="module")

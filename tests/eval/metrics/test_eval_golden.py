@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.metrics import fid, mmd
+from eval.metrics.distances import fid, mmd
 from eval.protocols import load_protocol
 from eval.records import images
 from eval.scoring.collect import Item, collect, resolve

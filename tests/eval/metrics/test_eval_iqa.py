@@ -13,7 +13,7 @@ import tiny_judges
 import torch
 from eval_store import make_run
 
-from eval.metrics import iqa, weights
+from eval.metrics.learned import iqa, weights
 from eval.metrics.measures import Batch, Context
 from eval.protocols import load_protocol
 from eval.scoring.command import main
@@ -129,7 +129,7 @@ def test_inception_is_the_file_with_and_without_antialiasing(tmp_path, monkeypat
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     from torchmetrics.image.fid import NoTrainInceptionV3
 
-    from eval.metrics import networks
+    from eval.metrics.learned import networks
 
     path = tmp_path / weights.WEIGHTS["inception"].file
     torch.save({}, path)
@@ -156,7 +156,7 @@ def test_inception_is_the_file_with_and_without_antialiasing(tmp_path, monkeypat
 def test_every_learned_metric_has_a_value_in_a_run(folder, tmp_path, monkeypatch, no_network, capsys):
     import open_clip
 
-    from eval.metrics import rewards
+    from eval.metrics.learned import rewards
 
     random_weights.unpinned(monkeypatch)
     tiny_judges.hpsv3(folder)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from eval.metrics import judges, weights
+from eval.metrics.learned import judges, weights
+from eval.metrics.learned.questions import HPSV3
 from eval.metrics.measures import Batch, Context
-from eval.metrics.questions import HPSV3
 from eval.protocols import load_protocol
 from sega.errors import RequestError
 

@@ -10,10 +10,11 @@ import torch
 from eval_store import make_run
 
 from eval.gallery.page import data as gallery_data
-from eval.metrics import fid, lite0, networks
+from eval.metrics.distances import fid
+from eval.metrics.learned import lite0, networks
+from eval.metrics.learned.weights import MissingWeightsError
 from eval.metrics.registry import metrics
 from eval.metrics.types import short_title, title
-from eval.metrics.weights import MissingWeightsError
 from eval.protocols import load_protocol
 from eval.records.rows import load_rows, richest
 from eval.report.command import main as report

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.metrics.artefacts import radial_spectrum, repetition_at
+from eval.metrics.pixels.artefacts import radial_spectrum, repetition_at
 from eval.records import images
 from sega.embedded import world
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.metrics.piqe import piqe
+from eval.metrics.pixels.piqe import piqe
 from sega.embedded import world
 
 

@@ -8,9 +8,9 @@ import random_weights
 import torch
 import torch.nn.functional as F
 
-from eval.metrics import rewards, weights
+from eval.metrics.learned import rewards, weights
+from eval.metrics.learned.networks import find, reduced
 from eval.metrics.measures import Batch, Context
-from eval.metrics.networks import find, reduced
 from eval.protocols import load_protocol
 
 PROMPTS = ["a red house under the sky", None, "two cats on a boat, at dawn", "a lighthouse"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.metrics import prdc, sets
-from eval.metrics.inception_score import inception_score, resamples, split
+from eval.metrics.distances import prdc, sets
+from eval.metrics.distances.inception_score import inception_score, resamples, split
 from eval.metrics.registry import metrics
 from eval.metrics.types import title
 from eval.protocols import load_protocol

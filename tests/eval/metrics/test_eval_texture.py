@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.metrics import texture
-from eval.metrics.artefacts import flat_speckle
+from eval.metrics.pixels import texture
+from eval.metrics.pixels.artefacts import flat_speckle
 from eval.metrics.statistics import harmonic_difference, harmonic_interval
 from eval.protocols import load_protocol
 from eval.records import images

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from eval.metrics import mmd
+from eval.metrics.distances import mmd
 from eval.metrics.statistics import Estimate
 from eval.records.files import write_arrays, write_text
 from eval.records.rows import Row

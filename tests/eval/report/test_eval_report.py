@@ -12,7 +12,7 @@ from eval_store import make_run, make_scorer
 from PIL import Image
 
 from eval.figures import command
-from eval.metrics import mmd
+from eval.metrics.distances import mmd
 from eval.records.rows import load_rows
 from eval.report import compare, tables
 from eval.report.command import main

@@ -8,7 +8,7 @@ import random_weights
 from eval_store import make_run
 from PIL import Image
 
-from eval.metrics import lengths, rewards
+from eval.metrics.learned import lengths, rewards
 from eval.metrics.registry import measures
 from eval.protocols import load_protocol
 from eval.records.scores import cut_notes

@@ -8,10 +8,10 @@ import open_clip
 import pytest
 from eval_store import make_run
 
-from eval.metrics import networks
+from eval.metrics.learned import networks
+from eval.metrics.learned.weights import WEIGHTS
 from eval.metrics.registry import metrics
 from eval.metrics.types import option
-from eval.metrics.weights import WEIGHTS
 from eval.protocols import CONF, load_protocol, protocols
 from eval.records.runs import Run
 from eval.scoring import departures

@@ -14,7 +14,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from .measures import Batch, Context
+from ..measures import Batch, Context
 from .weights import find
 
 NIQE_BLOCK = 96
@@ -23,7 +23,7 @@ NIQE_BLOCK = 96
 
 def piqe(context: Context) -> Callable[[Batch], list]:
     """Return the measure PIQE, 0 (best) to 100."""
-    from .piqe import piqe as score
+    from ..pixels.piqe import piqe as score
 
     return lambda batch: [score(image) for image in batch.images]
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from ..statistics import Estimate, folds, jackknife_interval
 from .moments import Moments, count, flat, moments
-from .statistics import Estimate, folds, jackknife_interval
 
 
 def fid(features: np.ndarray | Moments, reference: np.ndarray | Moments) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sega.errors import RequestError
 
-from .measures import Batch, Context
+from ..measures import Batch, Context
 from .questions import HPSV3
 from .weights import find
 

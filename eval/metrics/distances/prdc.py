@@ -15,8 +15,8 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
+from ..statistics import draws
 from .moments import flat
-from .statistics import draws
 
 KINDS = ("precision", "recall", "density", "coverage")
 ROWS = 1024

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .measures import Batch, Context
+from ..measures import Batch, Context
 
 TILE, LEVELS, DISTANCES = 64, 64, (1, 2, 3, 4)
 ANGLES = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)

@@ -14,7 +14,7 @@ from typing import Any
 from sega import embedded
 from sega.errors import RequestError
 
-from ..records.files import file_digest
+from ...records.files import file_digest
 from . import dinov2, lite0, weights
 from .weights import MissingWeightsError
 

@@ -12,8 +12,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from ..statistics import draws
 from .moments import flat
-from .statistics import draws
 
 VARIANTS = ("torch_fidelity", "torchmetrics")
 LEAST = 5000

@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
+from ..statistics import Estimate, jackknife_interval
 from .moments import blocks, count
-from .statistics import Estimate, jackknife_interval
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..statistics import Estimate, quantiles
 from . import inception_score, prdc
 from .moments import count
-from .statistics import Estimate, quantiles
 
 ENDS = {
     "is": (1.0, np.inf),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .types import Measure
+from ..types import Measure
 from .weights import find
 
 Limit = tuple[int, Callable[[str], int]]

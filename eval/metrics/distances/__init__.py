@@ -1,0 +1,1 @@
+"""Values of whole sets: distances to references, Inception Score, precision and recall."""

@@ -1,0 +1,1 @@
+"""Networks with learned weights: features, CLIP, rewards, judges, image quality."""
