@@ -1,4 +1,4 @@
-"""Compute the measures of `eval/metrics/builtin.py`.
+"""Compute the measures of `eval/metrics/our_measures.py`.
 
 Every measure is a function that takes a Context and returns a function `(Batch) -> list with one value per image`. A
 value is a number, a dict of numbers, an array, or None (the image has no prompt or is smaller than a crop).

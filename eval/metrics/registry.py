@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sega import plugins
 from sega.errors import shortened
 
-from . import builtin
+from .our_measures import MEASURES
+from .our_metrics import METRICS
 from .types import KINDS, VOTES, Measure, Metric
 
 if TYPE_CHECKING:
@@ -30,18 +31,18 @@ def metrics() -> dict[str, Metric]:
 
 def is_metric(name: str) -> bool:
     """Whether there is a metric of this name. Other packages are only looked at where none is built in."""
-    return any(item.name == name for item in builtin.METRICS) or name in metrics()
+    return any(item.name == name for item in METRICS) or name in metrics()
 
 
 def is_voted(name: str) -> bool:
     """Whether a metric is made of votes and can't be scored."""
-    return any(item.name == name and item.kind == VOTES for item in builtin.METRICS)
+    return any(item.name == name and item.kind == VOTES for item in METRICS)
 
 
 @cache
 def _found() -> tuple[dict[str, Measure], dict[str, Metric]]:
-    measures = {item.name: item for item in builtin.MEASURES}
-    metrics = {item.name: item for item in builtin.METRICS}
+    measures = {item.name: item for item in MEASURES}
+    metrics = {item.name: item for item in METRICS}
     for entry in sorted(plugins.entries("metrics").values(), key=lambda entry: (plugins.package_of(entry), entry.name)):
         items = _load(entry)
         for kind, known in ((Measure, measures), (Metric, metrics)):
