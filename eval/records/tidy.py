@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..votes.summary import add_column
 from .rows import Row, load_rows
 from .runs import warn
 
@@ -29,6 +28,8 @@ def frame(
     `model` and `method` select runs (commas between names), `protocol` selects one protocol. `cache` is the folder
     where `python -m eval` stores held-out renders.
     """
+    from ..votes.summary import add_column  # votes stand above records
+
     rows, _ = load_rows(Path(store), Path(cache), model, method, protocol)
     add_column(rows, Path(store), warn)
     return tidy(rows)

@@ -68,7 +68,7 @@ def test_inception_score_of_sure_and_of_equal_images():
 def test_a_resample_is_the_score_of_its_images(monkeypatch):
     x, groups = logits(18).reshape(9, 2, 12), list("aabbccdde")
     taken = np.array([[2, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
-    monkeypatch.setattr("eval.metrics.inception_score.draws", lambda *_: taken)
+    monkeypatch.setattr("eval.metrics.distances.inception_score.draws", lambda *_: taken)
     found = resamples(x, groups, [np.arange(18)], 2, 0)
     rows = [k for k, group in enumerate(groups) for _ in range(taken[0]["abcde".index(group)])]
     assert found[0] == pytest.approx(inception_score(x[rows], 1)[0], rel=1e-9)

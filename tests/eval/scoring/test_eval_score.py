@@ -155,7 +155,7 @@ def test_new_intervals_are_made_of_stored_values(place, monkeypatch):
     stamp = (folder / "scores.json").stat().st_mtime_ns
     monkeypatch.setattr("eval.scoring.job.INTERVALS", 0)
     monkeypatch.setattr("eval.records.images.read", lambda *_: pytest.fail("an image is read"))
-    monkeypatch.setattr("eval.metrics.networks.load", None)
+    monkeypatch.setattr("eval.metrics.learned.networks.load", None)
     assert run(place) == 0
     after = block(place)[0]
     assert (folder / "scores.json").stat().st_mtime_ns > stamp and after["identity"] != before["identity"]
