@@ -12,7 +12,7 @@ import numpy as np
 from sega.store.files import read_record
 
 from ..metrics.registry import metrics
-from ..records.rows import Row, is_embedded
+from ..records.rows import Row, is_embedded, richest
 from ..records.runs import Key, Run
 from ..report.compare import Comparison, Pair, judged
 from ..report.tables import columns
@@ -39,6 +39,7 @@ class Options:
 def collect(rows: list[Row], cache: Path, chosen: Options) -> Answer:
     """Return the content of the page, in the order of the table."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
+    rows = richest(rows)  # a run that was scored under several protocols has one place
     for row in rows:
         if row.run.width:
             groups.setdefault(row.group, []).append(row)

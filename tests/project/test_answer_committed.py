@@ -27,7 +27,8 @@ def test_the_page_is_made_of_its_records(answer):
 
 def test_its_values_are_those_of_the_reference(answer):
     with (ROOT / "results" / "embedded" / "report" / "table.csv").open() as file:
-        rows = {(f"{row['width']}x{row['height']}", row["method"], row["n"]): row for row in csv.DictReader(file)}
+        scored = [row for row in csv.DictReader(file) if row["protocol"] == "embedded"]
+    rows = {(f"{row['width']}x{row['height']}", row["method"], row["n"]): row for row in scored}
     made = [(section, method) for section in answer.sections for method in section.methods]
     assert len(made) == len(rows) > 100, AGAIN
     for section, method in made:
