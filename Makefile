@@ -13,7 +13,7 @@ REFERENCE := results/embedded
 DIRECT    := vanilla pi ntk yarn dype sigma tasr vision_yarn sega window resdit area
 STAGED    := upsample ultraimage imax hiflow scalediff freescale hrdit pixelrush
 
-.PHONY: help install demo tables figures gallery answer papers test train-embedded reference card clean
+.PHONY: help install demo tables figures gallery answer papers test train-embedded reference choices card clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -193,6 +193,20 @@ reference: cells card ## make results/embedded: images (hours; resumable), score
 	$(RUN) -m eval store=$(REFERENCE)/sega/runs
 	$(RUN) -m eval.report store=$(REFERENCE)/sega/runs out=$(REFERENCE)/sega/report base=sega parts=tables,figures cost=calls
 	$(RUN) scripts/front_page.py
+
+# What descriptions leave open in AReA and ResDiT, on captions and a seed that no table uses.
+CHOICES = $(REFERENCE)/choices
+CHOICE  = $(RUN) run.py -m model=tiny model.dtype=bfloat16 res=2x prompts.seed=900 'seeds=[900]' prompts.count=12 store=$(CHOICES)/runs
+choices: $(STAMP) ## try the options of AReA and ResDiT that their descriptions leave open
+	$(CHOICE) method=area,resdit
+	$(CHOICE) method=area method.switch=0.3,0.45,0.78,0.9
+	$(CHOICE) method=area method.ids=own
+	$(CHOICE) method=area method.bridge=0
+	$(CHOICE) method=area method.smooth=0
+	$(CHOICE) method=resdit method.cutoff=0.1,0.4
+	$(CHOICE) method=resdit method.feather=0.125,0.5
+	$(RUN) -m eval store=$(CHOICES)/runs
+	$(RUN) -m eval.report store=$(CHOICES)/runs out=$(CHOICES)/report base=area parts=tables,figures cost=calls
 
 CARD = $(REFERENCE)/card/runs
 NATIVE = $(shell awk '/^native:/{print $$2}' conf/model/tiny.yaml)
