@@ -76,6 +76,11 @@ def hooks_of(module: torch.nn.Module) -> list[Any]:
     return [registry.hooks[name] for name in registry._hook_order] if registry else []
 
 
+def forget_cached(transformer: torch.nn.Module) -> None:
+    """Let the cache of a transformer begin anew: nothing of an earlier generation stays."""
+    transformer._reset_stateful_cache()
+
+
 def tensor_version(x: Tensor) -> int:
     """How often a tensor was changed in place; 0 for one of inference mode, where nobody counts."""
     return 0 if x.is_inference() else x._version

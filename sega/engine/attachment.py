@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sega import compat
+from sega.engine.blocks import counted_blocks, share_of_operations
 from sega.engine.clock import Clock
 from sega.engine.flow import Steering
 from sega.engine.patches import Patches, is_patched
@@ -29,7 +30,7 @@ from sega.engine.running import RunningCall
 from sega.engine.stopwatch import Stopwatch
 from sega.engine.timeshift import Schedule, pin_shift
 from sega.errors import RequestError
-from sega.loading import parallel
+from sega.loading import caching, parallel
 from sega.methods.base import Attention, Method
 from sega.methods.types import PositionSource, Step
 from sega.models import adapter_for, check_whole
@@ -118,6 +119,10 @@ class Attachment:
             raise RequestError(parallel.refusal(self.method.name))
         if "attention" in observation.record and parallel.is_split(self.transformer):
             raise RequestError("record=attention sees a part of the sequence only; use model.parallel=blocks")
+        if "attention" in observation.record and self.cached:
+            raise RequestError(f"{caching.UNSEEN}; switch it off: transformer.disable_cache()")
+        if self.steering is not None and self.steering.stage.windows:
+            self._check_cache(caching.moving(self.method).removeprefix(f"{self.method.name} "))
 
     def _patch(self) -> None:
         transformer, patches = self.transformer, self.patches
@@ -165,6 +170,8 @@ class Attachment:
         self._check_pipeline()
         self._forget()
         self.clock.start()
+        if self.cached:
+            compat.forget_cached(self.transformer)
 
     def _check_pipeline(self) -> None:
         """Refuse to run on while the pipeline uses another scheduler or transformer than it had."""
@@ -180,9 +187,14 @@ class Attachment:
                     "would not reach it; remove the method first, and attach it again afterwards"
                 )
 
+    @property
+    def cached(self) -> bool:
+        """Whether a cache of diffusers may leave out blocks."""
+        return getattr(self.transformer, "is_cache_enabled", False)
+
     def _check_cache(self, reason: str) -> None:
         """Refuse a cache of diffusers where a step has more calls than one: it takes the next one for the next step."""
-        if getattr(self.transformer, "is_cache_enabled", False):
+        if self.cached:
             raise RequestError(f"{self.method.name} {reason}, or switch the cache off: transformer.disable_cache()")
 
     def _follow_branch(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -190,6 +202,8 @@ class Attachment:
 
         def cache_context(name: str, *args: Any, **kwargs: Any) -> Any:
             self.clock.branch = name
+            if self.cached:  # the stock pipelines say no more than the name
+                kwargs = self.clock.place() | kwargs
             return original(name, *args, **kwargs)
 
         return cache_context
@@ -244,7 +258,7 @@ class Attachment:
             call = self.adapter.put_text(call, places)
         step = Step(index, sigma, grid, stage, branch, len(call["hidden_states"]), self.clock.sigmas())
         if self.attention is not None and self.attention.probes(step):
-            self._check_cache("runs the transformer twice in a step, to measure")
+            self._check_cache(caching.TWICE)
             sentence = self.attention.probe_text(step)
             measured = call if sentence is None else self.adapter.put_sentence(call, sentence)
             self._run(measured, replace(step, details={"probe": True}))
@@ -258,11 +272,23 @@ class Attachment:
         self.running = running = RunningCall(self.adapter, self.source, self.method.geometry, step, call)
         self.recorder.begin()
         watch = Stopwatch(call["hidden_states"].device)
-        out = self.adapter.run(self.original_call, call)
+        with self._counted(step, call):
+            out = self.adapter.run(self.original_call, call)
         watch.stop()
         self.recorder.keep(step, running.rope, call, out)
         self._unread.append((step, watch))
         return out
+
+    @contextmanager
+    def _counted(self, step: Step, call: dict[str, Any]) -> Iterator[None]:
+        """Count the blocks that run, where a cache may leave some out."""
+        if not self.cached:
+            yield
+            return
+        with counted_blocks(self.adapter) as ran:
+            yield
+        step.details["blocks"] = len(ran)
+        step.share = share_of_operations(self.adapter, call, ran)
 
     def _see_tokens(self, module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
         """The hook on the input projection."""

@@ -49,6 +49,13 @@ class Clock:
         index = 0 if last is None or sigma > last.sigma else last.index + (sigma < last.sigma)
         return index, self.branch or "cond"
 
+    def place(self) -> dict[str, int | float]:
+        """Where the generation stands, as `cache_context` of diffusers takes it; nothing where no scheduler says so."""
+        index = self._counted()
+        if index is None:
+            return {}
+        return {"step_index": index, "sigma": self.sigma(index), "num_inference_steps": len(self.sigmas())}
+
     def begins(self, sigma: float, last: Step | None) -> bool:
         """Return whether a call without a scheduler starts another generation than `last`."""
         return last is not None and self._counted() is None and sigma > last.sigma

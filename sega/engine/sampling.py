@@ -33,7 +33,7 @@ class Bases(Protocol):
         ...
 
     def load(self, stage: Stage, prompt: str, seed: int) -> dict[str, Any] | None:
-        """Return a base as it was saved (latent, predictions, seconds, calls); None if there is none."""
+        """Return a base as it was saved (latent, predictions, seconds, calls, full_calls); None if there is none."""
         ...
 
     def save(self, stage: Stage, prompt: str, seed: int, base: dict[str, Any]) -> None: ...
@@ -48,6 +48,7 @@ class Generated:
     calls: int  # transformer calls, those of a shared base stage included
     base_seconds: float  # of `seconds`, what was not spent now because the base was there
     steps: list[Step]  # of the stages run now
+    full_calls: float | None = None  # `calls`, each as the share of its operations that ran; None without a cache
 
 
 def generate(
@@ -97,7 +98,8 @@ def generate(
         finished = adapter.to_image(method.finish(image))
     check_image(finished)
     seconds = time.perf_counter() - started + passes.saved
-    return Generated(finished, seconds, passes.calls, passes.saved, passes.steps)
+    full = passes.full_calls if getattr(adapter.transformer, "is_cache_enabled", False) else None
+    return Generated(finished, seconds, passes.calls, passes.saved, passes.steps, full)
 
 
 def _request(
@@ -127,6 +129,7 @@ class _Passes:
     on_step: Callable[[int, int], None] | None
     saved: float = 0.0
     calls: int = 0
+    full_calls: float = 0.0
     steps: list[Step] = field(default_factory=list)
 
     def shared(self, bases: Bases) -> None:
@@ -138,12 +141,12 @@ class _Passes:
             if base is None:
                 begun = time.perf_counter()
                 self.own(0)
-                cost = {"seconds": time.perf_counter() - begun, "calls": self.calls}
+                cost = {"seconds": time.perf_counter() - begun, "calls": self.calls, "full_calls": self.full_calls}
                 bases.save(*key, {"latent": image.latent, "predictions": image.predictions, **cost})
                 return
         image.latent = base["latent"].to(image.device)
         image.predictions = {sigma: value.to(image.device) for sigma, value in base["predictions"].items()}
-        self.saved, self.calls = base["seconds"], base["calls"]
+        self.saved, self.calls, self.full_calls = base["seconds"], base["calls"], base["full_calls"]
 
     def own(self, index: int) -> None:
         """Run one stage and leave its final latent in `image.latent`."""
@@ -172,4 +175,5 @@ class _Passes:
         image.latent = steering.latent() if steering.own else latent
         check_latent(image.latent, f"after stage {index + 1} of {len(image.stages)}")
         self.calls += sum(step.samples for step in attachment.steps)
+        self.full_calls += sum(step.samples * step.share for step in attachment.steps)
         self.steps += attachment.steps

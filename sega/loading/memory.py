@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
+from sega.loading.caching import read_cache
 from sega.methods.types import Stage
 from sega.models.tiles import OVERLAP, spans
 
@@ -28,6 +29,8 @@ GB = 1e9
 MARGIN = 1.1
 WIDTHS = {"FluxTransformer2DModel": 17.3, "QwenImageTransformer2DModel": 14.9}
 """Live values a token at the peak of a call, in units of the model's width."""
+KEPT = {"first_block": 3, "sea": 3, "taylorseer": 0}
+"""Values a token that a step cache keeps from step to step, in the same units, for each prompt of guidance."""
 CHANNELS = {"AutoencoderKL": 3.01, "AutoencoderKLQwenImage": 9.02}
 """Live values an output pixel at the peak of decoding, in units of the channels at full resolution."""
 SHARES = {None: 1.0, "8bit": 0.52, "4bit": 0.30}
@@ -128,12 +131,14 @@ def estimate(
     area = pieces[0][1] * pieces[1][1]
     weights = transformer.parameters * bytes_each * SHARES[model["quantize"]]
     layers = transformer.config["num_layers"] + transformer.config.get("num_single_layers", 0)
+    cache = read_cache(model["cache"])
+    kept = 0 if cache is None else KEPT[cache.kind] * (1 if model["negative_prompt"] is None else 2)
     text = sum(part.parameters for name, part in parts.items() if name.startswith("text_encoder"))
     return Estimate(
         transformer=weights,
         text=text * bytes_each,
         vae=vae.parameters * bytes_each,
-        activations=WIDTHS[kind] * tokens * width * bytes_each,
+        activations=(WIDTHS[kind] + kept) * tokens * width * bytes_each,
         decoding=(CHANNELS[autoencoder] * _channels(vae.config) * bytes_each) * area,
         block=weights / max(layers, 1),
         encoders_stay=not model["text_cache"],

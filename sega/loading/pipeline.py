@@ -46,6 +46,7 @@ def open_pipeline(model: ModelConfig, weights: Weights, device: str, mode: str =
     """
     import torch
 
+    from sega.loading.caching import enable, read_cache
     from sega.loading.parallel import SPLIT, split, spread
     from sega.loading.placement import place, quantization, switch
     from sega.methods.geometry import build_geometry
@@ -57,6 +58,9 @@ def open_pipeline(model: ModelConfig, weights: Weights, device: str, mode: str =
     pipe = _load(weights.folder, dtype, device, options)
     set_theta(pipe.transformer, build_geometry(model["geometry"]).theta)
     switch(pipe.transformer, model["attention"], model["compile"])
+    cache = read_cache(model["cache"])
+    if cache is not None:
+        enable(pipe.transformer, cache, dtype)
     if model["parallel"] == "blocks":
         spread(pipe, device)
     else:

@@ -36,6 +36,7 @@ class ModelConfig(TypedDict):
     budget_gb: Annotated[float | None, "GPU memory to plan with, in GB; null: what is free."]
     text_cache: Annotated[str | None, "Folder of prompt embeddings; null: text encoders stay beside the transformer."]
     quantize: Annotated[str | None, "`8bit` or `4bit` weights through bitsandbytes; changes pixels."]
+    cache: Annotated[str | None, "Step caching: `first_block`, `taylorseer` or `sea`, with `:<number>` or its default."]
     attention: Annotated[str | None, "Attention backend of diffusers; null: the stock one."]
     parallel: Annotated[str | None, "`ulysses`, `ring` or `blocks`: one image on several devices."]
     compile: Annotated[bool, "Whether the repeated blocks are compiled."]

@@ -44,6 +44,7 @@ class Step:
     tokens: Tensor | None = None  # [H*W, C] float32, embedded tokens of one sample
     latent: Tensor | None = None  # [H*W, 4C] packed latent of one sample
     seconds: float = 0.0
+    share: float = 1.0  # of the call's operations, what ran: less where a cache left out blocks
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega.engine.noise import NOISE_VERSION
 from sega.errors import RequestError
-from sega.loading import parallel
+from sega.loading import caching, parallel
 from sega.loading.memory import tile
 from sega.loading.weights import Absent, Weights, find_weights, fingerprint, source
 from sega.methods.base import Method
@@ -105,8 +105,10 @@ def build_cell(config: CellConfig) -> Cell:
     check_tracker(config["tracker"])
     prompts = load_prompts(config["prompts"])
     request = ImageRequest(size, steps, float(guidance))
+    stages = method.stages(request)
+    caching.check(model, method, stages, config["record"])
     weights = _weights(model, config["dry_run"])
-    return Cell(config, model, method, weights, request, method.stages(request), prompts, seeds)
+    return Cell(config, model, method, weights, request, stages, prompts, seeds)
 
 
 def identity(cell: Cell, weights_hash: str, noise_version: str) -> dict[str, Any]:
@@ -137,6 +139,8 @@ def _target(method: dict[str, Any]) -> dict[str, Any]:
 def _switches(model: ModelConfig) -> dict[str, Any]:
     """The settings of a model that change pixels only where they are used."""
     used = {key: model[key] for key in ("quantize", "attention", "compile") if model[key]}
+    cache = caching.read_cache(model["cache"])
+    used |= {"cache": str(cache)} if cache is not None else {}
     return {key: value for key, value in used.items() if value != "native"}  # the stock backend by its name
 
 

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, check_folder, check_name, near
+from sega.loading.caching import read_cache
 from sega.loading.memory import MODES
 from sega.loading.placement import QUANTIZE
 from sega.methods.families import family_named
@@ -36,6 +37,7 @@ def check_model(model: ModelConfig) -> None:
     for key, known in (("memory", MODES), ("quantize", (None, *QUANTIZE))):
         if model[key] not in known:
             raise RequestError(f"model.{key}={model[key]} is unknown{near(model[key], [k for k in known if k])}")
+    read_cache(model["cache"])
     for key in ("compile", "download"):
         if not isinstance(model[key], bool):
             raise RequestError(f"model.{key}={model[key]} must be true or false")

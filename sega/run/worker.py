@@ -205,6 +205,7 @@ class _Worker:
             "seconds": round(done.seconds, 3),
             "base_seconds": round(done.base_seconds, 3),
             "calls": done.calls,
+            **({} if done.full_calls is None else {"full_calls": round(done.full_calls, 3)}),
             "peak_memory_mb": provenance.peak_mb(self.device),
             "finished": _now(),
             "code": provenance.code(),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict
 
 from sega.store import tensors
 from sega.store.claims import LEASE, Claim, Claims
@@ -41,6 +41,7 @@ class Base(TypedDict):
     predictions: dict[float, Tensor]  # sigma -> clean prediction [1, C, h, w]
     seconds: float
     calls: int  # of the transformer
+    full_calls: NotRequired[float]  # `calls`, each as the share of its operations that ran
 
 
 class BaseFolder:
@@ -82,7 +83,9 @@ class BaseFolder:
                 return None
             times, cost = json.loads(about["sigmas"]), json.loads(about["cost"])
             predictions = {sigma: found["predictions"][i : i + 1] for i, sigma in enumerate(times)}
-            return Base(latent=found["latent"], predictions=predictions, seconds=cost["seconds"], calls=cost["calls"])
+            full = cost.get("full_calls", cost["calls"])  # older bases had no caches
+            seconds, calls = cost["seconds"], cost["calls"]
+            return Base(latent=found["latent"], predictions=predictions, seconds=seconds, calls=calls, full_calls=full)
         except FileNotFoundError:
             return None
         except (tensors.DamagedError, KeyError, ValueError, TypeError) as error:
@@ -97,7 +100,7 @@ class BaseFolder:
         about = {
             "prompt_sha": text_sha(prompt),
             "sigmas": json.dumps(list(base["predictions"])),
-            "cost": json.dumps({"seconds": base["seconds"], "calls": base["calls"]}),
+            "cost": json.dumps({key: base[key] for key in ("seconds", "calls", "full_calls") if key in base}),
         }
         tensors.write(path, stacked, about)
 

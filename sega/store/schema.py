@@ -27,6 +27,9 @@ class ImageRow(TypedDict):
     seconds: Annotated[float, "Time of all stages and of decoding, with the base of a staged method; in seconds."]
     base_seconds: Annotated[float, "Part of `seconds` that was not spent again, because the store had the base stage."]
     calls: Annotated[int, "Transformer calls, with those of a base; guidance takes two calls a step."]
+    full_calls: NotRequired[
+        Annotated[float, "`calls`, each counted as the share of its operations that ran; only with `model.cache`."]
+    ]
     peak_memory_mb: Annotated[float, "Peak memory in MB: allocated on a GPU, resident in the process on a CPU."]
     finished: Annotated[str, "When the image was done; ISO 8601 in UTC, by the clock of its worker."]
     code: Annotated[Code, "The code that made the image."]
@@ -90,6 +93,7 @@ class StepRow(TypedDict):
     sigma: Annotated[float, "Time of the step, 1 (noise) to 0."]
     grid: Annotated[list[int], "Image tokens (height, width)."]
     seconds: Annotated[float, "Time of the call, in seconds."]
+    blocks: NotRequired[Annotated[int, "Blocks of the transformer that ran; only where a cache may leave some out."]]
     probe: NotRequired[Annotated[bool, "True for a call that only measures and whose output is dropped."]]
     scale: NotRequired[Annotated[list[float], "SEGA: sides over the training side (height, width)."]]
     ntk_factor: NotRequired[Annotated[list[float], "SEGA: factor on the rotary base (height, width)."]]

@@ -184,6 +184,16 @@ def test_quantised_weights_are_smaller_and_stay_together():
         planned(24, quantize="4bit", memory="group")
 
 
+def test_a_cache_keeps_values_from_step_to_step():
+    plain, first, forecast = (
+        expected("flux", (4096, 4096), cache=cache).activations for cache in (None, "first_block", "taylorseer")
+    )
+    one = (256**2 + 512) * 3072 * 2  # bytes of a value of every token
+    assert first - plain == pytest.approx(3 * one) and forecast == plain
+    qwen = [expected("qwen", (4096, 4096), cache=cache).activations for cache in (None, "sea:0.3")]
+    assert qwen[1] - qwen[0] == pytest.approx(2 * 3 * one)  # one for each prompt of guidance
+
+
 def test_a_cpu_has_nothing_to_offload_to():
     assert planned(64, device="cpu").mode == "gpu"
     with pytest.raises(RequestError, match="this runs on a CPU"):

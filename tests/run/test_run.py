@@ -265,8 +265,11 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
         "model.geometry.text_tokens=12",
         "model.compile=true",
         "model.attention=flash",
+        "model.cache=sea",
+        "model.cache=sea:0.3",
     )
     hashes = [identity_of(line, change) for change in changes]
+    assert identity_of(line, "model.cache=sea:0.250") == identity_of(line, "model.cache=sea")
     assert base not in hashes and len(set(hashes)) == len(hashes)
     # Tiles change pixels where there is more than one.
     large, tiled = identity_of(line, "res=4096"), identity_of(line, "res=4096", "model.vae_tiling=true")
