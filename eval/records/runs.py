@@ -119,7 +119,8 @@ def load_run(folder: Path) -> Run:
             row["seed"],
             row["prompt"],
             row["sha256"],
-            {key: _number(row.get(key)) for key in ("seconds", "calls", "peak_memory_mb")},
+            {key: _number(row.get(key)) for key in ("seconds", "calls", "peak_memory_mb")}
+            | ({"full_calls": _number(row["full_calls"])} if "full_calls" in row else {}),
         )
         for row in latest.values()
         if row["file"] not in links

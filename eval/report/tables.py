@@ -175,7 +175,10 @@ def parts_table(name: str, rows: list[Row]) -> str:
 def costs(row: Row) -> list[str]:
     """Return the cost columns, "" for a cost that was not recorded."""
     cost = row.block["cost"]
-    return ["" if cost.get(key) is None else f"{cost[key]:.{digits}f}" for key, _, digits in COSTS]
+    cells = {key: "" if cost.get(key) is None else f"{cost[key]:.{digits}f}" for key, _, digits in COSTS}
+    if "full_calls" in cost:  # a cache left out blocks
+        cells["calls"] += f" ({cost['full_calls']:.1f} in full)"
+    return list(cells.values())
 
 
 def explanation(rows: list[Row], marks: Marks | None) -> str:

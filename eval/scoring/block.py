@@ -50,11 +50,15 @@ def cost(images: list[RunImage]) -> Cost:
         key: [p.cost[key] for p in images if p.cost.get(key) is not None]
         for key in ("seconds", "calls", "peak_memory_mb")
     }
-    return {
+    full = [p.cost["full_calls"] for p in images if p.cost.get("full_calls") is not None]
+    counted: Cost = {
         "seconds": float(np.median(found["seconds"])) if found["seconds"] else None,
         "calls": float(np.mean(found["calls"])) if found["calls"] else None,
         "peak_memory_mb": float(max(found["peak_memory_mb"])) if found["peak_memory_mb"] else None,
     }
+    if full:
+        counted["full_calls"] = float(np.mean(full))
+    return counted
 
 
 def cut_prompts(job: Job, images: list[RunImage]) -> dict[str, CutPrompts]:

@@ -18,7 +18,7 @@ from sega.methods.geometry import build_geometry
 from sega.methods.registry import build_method
 from sega.methods.sizes import check_size, parse_size
 from sega.methods.types import ImageRequest, Stage
-from sega.run.checks import check_machine, check_model, check_sweep, check_tracker, parse_part, whole_number
+from sega.run.checks import check_machine, check_model, check_sweep, check_tracker, parse_part, steps_of, whole_number
 from sega.run.prompts import Prompt, load_prompts
 from sega.store.cell_folder import RunFolder
 
@@ -92,7 +92,7 @@ def build_cell(config: CellConfig) -> Cell:
     method = build_method(config["method"], geometry)
     size = parse_size(config["res"], model["native"], geometry.token_pixels)
     check_size(size, geometry.token_pixels)
-    steps = whole_number("steps", config["steps"] if config["steps"] is not None else model["steps"], 1, 1000)
+    steps = steps_of(config["steps"], model["steps"])
     guidance = config["guidance"] if config["guidance"] is not None else model["guidance"]
     if isinstance(guidance, bool) or not isinstance(guidance, int | float) or not 0 <= guidance < math.inf:
         raise RequestError(f"guidance={guidance} must be a number of at least 0")

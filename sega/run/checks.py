@@ -13,6 +13,7 @@ from sega.loading.caching import read_cache
 from sega.loading.memory import MODES
 from sega.loading.placement import QUANTIZE
 from sega.methods.families import family_named
+from sega.methods.sizes import is_multiple
 
 if TYPE_CHECKING:
     from sega.loading.schema import ModelConfig
@@ -107,6 +108,16 @@ def parse_part(part: Any) -> tuple[int, int]:
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise RequestError(f"part={part} must be i/n with i from 1 to n, such as part=1/4")
     return int(match[1]), int(match[2])
+
+
+def steps_of(wish: Any, own: int) -> int:
+    """The steps of a request: `N`, or `Fx` for F times the model's own, rounded; null is the model's own."""
+    if not is_multiple(wish):
+        return whole_number("steps", own if wish is None else wish, 1, 1000)
+    steps = round(float(str(wish).strip().lower()[:-1]) * own)
+    if not 1 <= steps <= 1000:
+        raise RequestError(f"steps={wish} of the model's {own} steps is {steps}; give 1 to 1000, such as steps=0.5x")
+    return steps
 
 
 def whole_number(key: str, value: Any, low: int, high: int) -> int:

@@ -57,6 +57,7 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
     else:
         each, rest = (f"{clock(n * cost.flops / (tflops * 1e12))}" for n in (1, missing))
         dense = "" if cell.method.attends_densely else ", counted as dense attention"
+        dense += f", with every block that {model['cache']} may leave out" if model["cache"] else ""
         work = f"{cost.calls} transformer calls, {amount(cost.flops)} an image{dense}"
         lines.append(f"  cost     {work}: {each} at {tflops:g} TFLOP/s, {rest} for {missing}")
     return [*lines, *_memory(cell, parts)], missing, cost

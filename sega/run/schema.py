@@ -43,7 +43,7 @@ class CellConfig(TypedDict):
     tracker: Annotated[TrackerConfig, "The dashboard that the run is sent to."]
     res: Annotated[str | int | None, "Size of the images: `N`, `WxH` in px, or `2x`; null: the training size."]
     seeds: Annotated[list[int] | int, "Seeds: one image for each prompt and seed."]
-    steps: Annotated[int | None, "Steps; null: those of the model."]
+    steps: Annotated[int | str | None, "Steps, or `Fx`: F times those of the model; null: those of the model."]
     guidance: Annotated[float | None, "Guidance; null: that of the model."]
     device: Annotated[str, "`auto`, `cpu`, `cuda` or `cuda:N`."]
     exact_time: Annotated[bool, "Whether methods read sigma from the scheduler, not as the transformer's dtype has it."]

@@ -272,6 +272,12 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
     assert identity_of(line, "model.cache=sea:0.250") == identity_of(line, "model.cache=sea")
     assert base not in hashes and len(set(hashes)) == len(hashes)
     # Tiles change pixels where there is more than one.
+    # A speed is what it sets.
+    assert identity_of(line, "speed=exact") == base
+    own = [word for word in line if word != "steps=1"]  # 20
+    fast = identity_of(own, "speed=fast")
+    assert fast == identity_of(own, "steps=14", "model.cache=sea:0.3") == identity_of(own, "speed=fast", "steps=0.70x")
+    assert identity_of(own, "speed=fast", "model.cache=null", "steps=null") == identity_of(own) != fast
     large, tiled = identity_of(line, "res=4096"), identity_of(line, "res=4096", "model.vae_tiling=true")
     assert large != tiled != identity_of(line, "res=4096", "model.vae_tiling=true", "model.vae_tile=1024")
     qwen = ["model=qwen", "dry_run=true"]
