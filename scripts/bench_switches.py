@@ -6,7 +6,8 @@
 The images of SEGA and of the plain model are made exactly and with every switch from the same noise, by run.py into
 --store, and scored by `python -m eval`; what is there is not made again. Differences to the exact run are paired by
 caption (eval.report.compare). Operations are counted: a call without blocks costs what lies outside of them. It writes
-`switches.md`, `.json` and `.png` to --out, or --stem in place of that name. The captions are those of no other table.
+`switches.md`, `.json` and, of several switches, `.png` to --out, or --stem in place of that name. The captions are
+those of no other table.
 """
 
 from __future__ import annotations
@@ -227,8 +228,9 @@ def figure(found: list[Measured]) -> Any:
         for panel in axes.ravel():
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
-        drawing.legend(handles.values(), handles, loc="outside lower center", ncols=6, frameon=False)
-        drawing.supxlabel("counted operations over those of the exact run", fontsize=9)
+        drawing.legend(handles.values(), handles, loc="outside lower center", ncols=9, frameon=False)
+        for panel in axes[-1]:
+            panel.set_xlabel("operations over those of the exact run", fontsize=8)
     return drawing
 
 
@@ -279,7 +281,8 @@ def main() -> int:
     stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     text = table(found, record)
     stem.with_suffix(".md").write_text(text)
-    figure(found).savefig(stem.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    if len(options.switches) > 2:
+        figure(found).savefig(stem.with_suffix(".png"), dpi=110, metadata={"Software": None})
     print(text)
     return 0
 
