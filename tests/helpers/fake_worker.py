@@ -41,7 +41,7 @@ class Fake:
             raise FailedImageError("the latent after stage 1 of 1 is not finite (100.0% of its values)")
         colours = random.Random(f"{method.name} {prompt} {seed} {size} {steps}").randbytes(size[0] * size[1] * 3)
         image = Image.frombytes("RGB", size, colours)
-        return SimpleNamespace(image=image, seconds=0.01, base_seconds=0.0, calls=steps, steps=[])
+        return SimpleNamespace(image=image, seconds=0.01, base_seconds=0.0, calls=steps, steps=[], full_calls=None)
 
 
 if __name__ == "__main__":
