@@ -9,12 +9,12 @@ import re
 
 from sega.errors import RequestError, near, shortened
 from sega.methods.sizes import parse_size
-from sega.run.help import GROUPS, keys, option_keys, options
+from sega.run.help import GLOBAL, GROUPS, keys, option_keys, options
 
 DEPTH = 64
 PLAIN = re.compile(r"[A-Za-z_][\w.]*=[\w.-]+(,[\w.-]+)*")
 """A word whose value needs no parser: names and numbers, with commas between them."""
-BEFORE = ("experiment", "part", "lease", "retry_failed")
+BEFORE = (*GLOBAL, "part", "lease", "retry_failed")
 """Keys that are checked before `res`, as the groups are that have keys of their own."""
 
 
@@ -62,12 +62,12 @@ def _is_elsewhere(group: str, name: str) -> bool:
 
 def _check_keys(settings: list[tuple[str, list[str]]]) -> None:
     """Refuse unknown keys: those outside of groups, and those of a method that is the only one."""
-    known = [*GROUPS[:-1], *(setting.partition(":")[0] for setting, _ in keys())]
+    known = [*(group for group in GROUPS if group not in GLOBAL), *(setting.partition(":")[0] for setting, _ in keys())]
     methods = [name for key, values in settings if key == "method" for name in values]
     own = option_keys("method", methods[0]) if len(methods) == 1 else None
     for key, _ in settings:
         parent, _, name = key.rpartition(".")
-        if not parent and key not in (*known, "experiment"):
+        if not parent and key not in (*known, *GLOBAL):
             raise RequestError(f"unknown key {key!r}{near(key, known)}")
         if parent == "method" and own and name not in (*own, "target"):
             raise RequestError(f"unknown key {key!r}{near(key, [f'method.{item}' for item in own])}")

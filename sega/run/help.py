@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from sega.home import CONF
 
-GROUPS = ("model", "method", "prompts", "eval", "speed", "tracker", "experiment")
+GROUPS = ("model", "method", "prompts", "eval", "tracker", "speed", "experiment")
+GLOBAL = ("speed", "experiment")
+"""Groups without keys of their own: they set those of others."""
 EXAMPLES = """\
   python run.py model=tiny method=sega res=2x
   python run.py -m model=tiny method=vanilla,ntk,sega res=1.5x,2x,384x192 prompts.limit=2
