@@ -12,6 +12,7 @@ from typing import Any
 from sega.errors import RequestError
 from sega.home import command_line
 
+from ..records.rows import flatten
 from ..records.runs import Run
 
 KEYS = ("model", "method", "prompts", "seeds", "steps", "guidance", "exact_time")
@@ -34,10 +35,10 @@ def command_of(run: Run) -> str:
         return ""
     if plain["prompts"] == _defaults(words[:2])["prompts"]:
         words = words[:2]
-    wanted = _flat({key: config.get(key) for key in KEYS})
+    wanted = flatten({key: config.get(key) for key in KEYS})
     if wanted.get("prompts.source") == "embedded":
         wanted["prompts.count"] = len({image.prompt_id for image in run.images})
-    default = _flat({key: plain.get(key) for key in KEYS})
+    default = flatten({key: plain.get(key) for key in KEYS})
     changed = [_word(key, value) for key, value in wanted.items() if key in default and default[key] != value]
     return " ".join([command_line("run"), *words, f"res={run.width}x{run.height}", *changed])
 
@@ -48,12 +49,6 @@ def _defaults(words: tuple[str, ...]) -> dict[str, Any]:
 
     # A method of another package may need more to be composed than its name: then there is no command.
     return dict(compose_all([*words, *(["prompts.path=x"] if "prompts=file" in words else [])])[1][0])
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix[:-1]: value}
-    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{prefix}{name}.").items()}
 
 
 def _word(key: str, value: Any) -> str:

@@ -164,7 +164,7 @@ def label(rows: list[Row]) -> None:
                 row.label += " [imported]"
                 same.remove(row)
         if len(same) > 1:
-            flat = [_flatten(row.run.identity) for row in same]
+            flat = [flatten(row.run.identity) for row in same]
             keys = sorted({key for item in flat for key in item if not key.startswith("method.")})
             differing = [key for key in keys if len({str(item.get(key)) for item in flat}) > 1]
             for row, item in zip(same, flat, strict=True):
@@ -172,10 +172,11 @@ def label(rows: list[Row]) -> None:
                 row.label += f" [{', '.join(words)}]"
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a nested dict as one dict, with dotted keys."""
     if not isinstance(value, dict):
         return {prefix[:-1]: value}
-    return {key: item for k, v in value.items() for key, item in _flatten(v, f"{prefix}{k}.").items()}
+    return {key: item for k, v in value.items() for key, item in flatten(v, f"{prefix}{k}.").items()}
 
 
 def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
