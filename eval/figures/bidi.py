@@ -1,6 +1,7 @@
 """The order in which characters of left-to-right and right-to-left scripts are shown: levels of Unicode's UAX #9.
 
 Explicit embeddings (rules X1 to X8) and paired brackets (N0) are left out: a prompt is one paragraph without them.
+python-bidi returns the reordered text and not its levels, which pieces in several fonts are joined and shaped by.
 """
 
 from __future__ import annotations

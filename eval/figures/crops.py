@@ -79,6 +79,14 @@ class Place(NamedTuple):
     centre: tuple[float, float]
     corner: tuple[bool, bool]
 
+    def box(self, size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+        """Return left, top, right and bottom of a crop of `side` pixels inside an image of (width, height)."""
+        left, top = (
+            min(max(round(place * whole - side / 2), 0), whole - side)
+            for place, whole in zip(self.centre, size, strict=True)
+        )
+        return left, top, left + side, top + side
+
 
 def _reduced(images: Sequence[Image.Image], longest: int) -> np.ndarray:
     """Return copies [N, H, W, 3] of images, as floats of 0 to 255, with a longer side of at most `longest`."""

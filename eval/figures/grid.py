@@ -151,12 +151,11 @@ def with_inset(image: Image.Image, cell: tuple[int, int], place: Place, zoom: fl
 
     width, height = image.size
     side = max(8, round(zoom * min(width, height)))
-    left = min(max(round(place.centre[0] * width - side / 2), 0), width - side)
-    top = min(max(round(place.centre[1] * height - side / 2), 0), height - side)
+    left, top, *ends = place.box(image.size, side)
     shown = image.resize(cell, Image.Resampling.LANCZOS)
     inset = min(round(COVERED * (cell[0] * cell[1]) ** 0.5), *cell)
     sharp = Image.Resampling.NEAREST if side * 2 <= inset else Image.Resampling.LANCZOS
-    crop = image.crop((left, top, left + side, top + side)).resize((inset, inset), sharp)
+    crop = image.crop((left, top, *ends)).resize((inset, inset), sharp)
     draw = ImageDraw.Draw(shown)
     fx, fy = cell[0] / width, cell[1] / height
     box = (left * fx, top * fy, (left + side) * fx, (top + side) * fy)

@@ -18,8 +18,9 @@ from eval.answer import page, plots, published, text
 from eval.answer.collect import full_size_calls
 from eval.answer.command import labels, main
 from eval.answer.command_of import command_of
-from eval.answer.images import busiest
+from eval.answer.images import PART
 from eval.answer.types import Answer, read
+from eval.figures.crops import Crop
 from eval.published.values import Joined, Value
 from eval.records.runs import Run, RunImage
 
@@ -210,8 +211,10 @@ def test_a_path_of_one_machine_is_not_printed(tmp_path):
 def test_the_part_shown_is_where_the_structure_is():
     flat = np.full((64, 96, 3), 100, np.uint8)
     flat[40:60, 70:90] = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    left, top, side = busiest([flat, flat])
-    assert side == 16 and 66 <= left <= 76 and 38 <= top <= 46
+    images = [Image.fromarray(flat)] * 2
+    left, top, right, _ = Crop("detail", PART).place(images).box((96, 64), 16)
+    side = right - left
+    assert PART * 64 == side == 16 and 66 <= left <= 76 and 38 <= top <= 46
 
 
 def test_a_plot_has_its_front_its_intervals_and_words():
