@@ -14,7 +14,6 @@ from sega.home import as_typed, command_line
 from .protocols import protocols
 from .records.rows import Row, load_rows
 from .records.runs import forget_warnings, warn
-from .votes.summary import add_column
 
 SELECTION = """  store    results/runs     folder of runs, scored by python -m eval
   cache    results/cache    folder where python -m eval stores rendered references
@@ -66,6 +65,8 @@ def fractions(options: dict[str, Any], key: str, names: str) -> tuple[float, ...
 
 def scored(options: dict[str, Any]) -> list[Row]:
     """Return the rows that the options select. Runs without scores are listed on stderr."""
+    from .votes.summary import add_column  # needs numpy
+
     rows, unscored = load_rows(
         Path(options["store"]), Path(options["cache"]), options["model"], options["method"], options["eval"]
     )
