@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from scripts.bench.common import clock, head, head_lines  # noqa: E402
 
 METHODS = ("pi", "ntk", "yarn", "dype", "sigma", "tasr", "vision_yarn", "sega")
 PROMPT = "a red striped ball on the left standing on grass under a cloudy sky with light from the right"
@@ -55,19 +55,12 @@ class Bench:
             "output_type": "latent",
             **text,
         }
-        self.torch = torch
 
     def turn(self) -> float:
         """Seconds of one pass."""
-        started = self.clock()
+        started = clock(self.device)
         self.pipe(**self.arguments)
-        return (self.clock() - started) / self.steps
-
-    def clock(self) -> float:
-        if self.device == "cpu":
-            return time.process_time()
-        self.torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return (clock(self.device) - started) / self.steps
 
     def ratios(self, name: str, turns: int) -> tuple[list[float], list[float]]:
         """The ratios of the turns of a method, and the seconds a step of the plain turns around them."""
@@ -86,10 +79,7 @@ class Bench:
 def table(record: dict[str, Any]) -> str:
     """Return the record as Markdown."""
     lines = [
-        f"`{record['command']}`",
-        "",
-        f"{record['device']}, {record['dtype']}, {record['model']}; torch {record['packages']['torch']}, diffusers "
-        f"{record['packages']['diffusers']}; commit {record['commit']}{' with changes' if record['dirty'] else ''}. "
+        *head_lines(record, f"model={record['model']}"),
         f"Ratios of {record['turns']} turns: median, and the range of the middle half.",
         "",
         "| size | tokens | ms a step, plain | method | of plain | middle half |",
@@ -121,19 +111,14 @@ def main() -> int:
     import torch
 
     from sega import load_pipeline
-    from sega.run import provenance as machine
 
     if options.device == "cpu":
         torch.set_num_threads(1)
     pipe = load_pipeline(options.model).to(options.device)
     pipe.set_progress_bar_config(disable=True)
     record: dict[str, Any] = {
-        "command": shlex.join(["python", "scripts/bench_overhead.py", *sys.argv[1:]]),
-        "device": machine.device_name(options.device),
-        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
+        **head("bench_overhead.py", sys.argv[1:], options.device, pipe.transformer.dtype),
         "model": options.model,
-        "packages": machine.packages(),
-        **machine.code(),
         "turns": options.turns,
         "rows": [],
     }

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import statistics
 import sys
 from dataclasses import asdict, dataclass
@@ -24,6 +23,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from scripts.bench.common import head  # noqa: E402
 
 METHODS = ("vanilla", "sega")
 EXACT = ""
@@ -264,16 +265,11 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    from sega.run import provenance
-
     make(options)
     found = measure(options)
     record = {
-        "command": shlex.join(["python", "scripts/bench_switches.py", *_public(sys.argv[1:])]),
-        "dtype": options.dtype,
+        **head("bench_switches.py", _public(sys.argv[1:]), "cpu", options.dtype),
         "captions": options.captions,
-        "packages": provenance.packages(),
-        **provenance.code(),
         "rows": [asdict(item) | {"within": item.within} for item in found],
     }
     options.out.mkdir(parents=True, exist_ok=True)

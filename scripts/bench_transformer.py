@@ -14,64 +14,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import statistics
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.bench.common import clock, head, head_lines, product_rate, random_flux  # noqa: E402
+
 METHODS = ("vanilla", "pi", "ntk", "yarn", "dype", "sega", "ultraimage")
 FULL = {"doubles": 19, "singles": 38, "heads": 24, "text": 512, "sizes": [1024, 2048, 4096], "width": 4096, "train": 64}
 REDUCED = {"doubles": 1, "singles": 2, "heads": 2, "text": 64, "sizes": [256, 512], "width": 128, "train": 8}
-
-
-def build(options, dtype):
-    """Build the stock class with random weights, in its published shape except for these numbers."""
-    import torch
-    from diffusers import FluxTransformer2DModel
-
-    torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(options.device):
-            return FluxTransformer2DModel(
-                num_layers=options.doubles,
-                num_single_layers=options.singles,
-                num_attention_heads=options.heads,
-                joint_attention_dim=options.width,
-                guidance_embeds=True,
-            ).eval()
-    finally:
-        torch.set_default_dtype(before)
-
-
-def clock(device: str) -> float:
-    """Return seconds: wall-clock time after a GPU is finished, processor time on a CPU."""
-    import torch
-
-    if not device.startswith("cuda"):
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def peak_rate(device: str, dtype) -> float:
-    """Return the operations per second of a product of two large square matrices, the best of ten."""
-    import torch
-
-    side = 8192 if device.startswith("cuda") else 512
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(10):
-        started = clock(device)
-        a @ b
-        best = min(best, clock(device) - started)
-    return 2 * side**3 / best
 
 
 def measure(transformer, name: str, size: int, options, dtype) -> dict:
@@ -126,11 +81,11 @@ def measure(transformer, name: str, size: int, options, dtype) -> dict:
 def table(record: dict) -> str:
     """Return the record as Markdown."""
     rows = [
-        f"`{record['command']}`",
-        "",
-        f"{record['device']}; {record['parameters'] / 1e9:.3g} billion parameters in {record['dtype']}; torch "
-        f"{record['packages']['torch']}, diffusers {record['packages']['diffusers']}; commit {record['commit']}"
-        f"{' with changes' if record['dirty'] else ''}; product rate {record['peak_rate'] / 1e12:.3g} TFLOP/s.",
+        *head_lines(
+            record,
+            f"{record['parameters'] / 1e9:.3g} billion parameters",
+            f"product rate {record['peak_rate'] / 1e12:.3g} TFLOP/s",
+        ),
         "",
         "| px | method | s a step | of vanilla | measuring pass, s | peak MB | TFLOP | share of the product rate |",
         "|---|---|---|---|---|---|---|---|",
@@ -170,21 +125,22 @@ def main() -> int:
     options = arguments()
     import torch
 
-    from sega.run import provenance as machine
-
     if options.device != "cpu" and not torch.cuda.is_available():
         print(f"device {options.device}: no usable CUDA device; --device cpu measures a reduced shape", file=sys.stderr)
         return 2
     dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
-    transformer = build(options, dtype)
+    transformer = random_flux(
+        options.device,
+        dtype,
+        num_layers=options.doubles,
+        num_single_layers=options.singles,
+        num_attention_heads=options.heads,
+        joint_attention_dim=options.width,
+    )
     record = {
-        "command": shlex.join(["python", "scripts/bench_transformer.py", *sys.argv[1:]]),
-        "device": machine.device_name(options.device),
-        "dtype": str(dtype).removeprefix("torch."),
+        **head("bench_transformer.py", sys.argv[1:], options.device, dtype),
         "parameters": sum(parameter.numel() for parameter in transformer.parameters()),
-        "packages": machine.packages(),
-        **machine.code(),
-        "peak_rate": peak_rate(options.device, dtype),
+        "peak_rate": product_rate(options.device, dtype),
         "rows": [],
     }
     options.out.mkdir(parents=True, exist_ok=True)
