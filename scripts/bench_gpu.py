@@ -6,11 +6,12 @@
     python scripts/bench_gpu.py run device=cpu model=small out=/tmp/gpu.json     # a try without a GPU
 
 Words of `run` are device=cuda, model=flux (all 12 billion parameters at random) or small, seconds=240 (of all parts),
-parts=images,rate,waits,flux, expected=<the file of cpu>, out=<the record>. The parts:
+parts=images,rate,waits,memory,flux, expected=<the file of cpu>, out=<the record>. The parts:
 
   images  every method once on the small model in float32, against the CPU's image
   rate    images a second of run.py on the small model with 12, 6 and 1 processes
   waits   what a step of each direct method waits for
+  memory  of one call at 4096 px with each method, with two of FLUX's 57 blocks
   flux    steps of FLUX's transformer through the engine: methods, attention backends, step cache, compiled blocks
 
 A part or a measurement that fails leaves its traceback in the record, and the rest goes on. What does not fit into the
@@ -33,7 +34,7 @@ RUN = {
     "device": "cuda",
     "model": "flux",
     "seconds": "240",
-    "parts": "images,rate,waits,flux",
+    "parts": "images,rate,waits,memory,flux",
     "expected": str(ROOT / "results" / "cache" / "gpu-expected.npz"),
     "out": str(FOLDER / "gpu.json"),
 }
@@ -42,7 +43,7 @@ OPTIONS = {
     "run": RUN,
     "page": {"record": RUN["out"], "earlier": str(FOLDER / "h100-earlier.json"), "out": str(FOLDER / "gpu.md")},
 }
-SECONDS = {"images": 45, "rate": 60, "waits": 15, "flux": 240}
+SECONDS = {"images": 45, "rate": 70, "waits": 15, "memory": 30, "flux": 600}
 """At most, for each part."""
 
 
@@ -66,6 +67,7 @@ def run(options: dict[str, str]) -> int:
             "images": lambda part: images.compare(part, device, Path(options["expected"])),
             "rate": lambda part: rate.measure(part, device, Path(folder), [1] if small else [12, 6, 1], 5),
             "waits": lambda part: waits.count(part, device),
+            "memory": lambda part: flux.memory(part, device, dtype, small),
             "flux": lambda part: flux.measure(part, device, dtype, small),
         }
         for name in options["parts"].split(","):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scripts.bench.plan import Turn
@@ -189,8 +189,6 @@ class Bench:
 
 def fast_cache() -> Any:
     """The step cache of `speed=fast`, so eager that it leaves out every step it may: random weights decide nothing."""
-    from dataclasses import replace
-
     from omegaconf import OmegaConf
 
     from sega.home import CONF
@@ -199,6 +197,18 @@ def fast_cache() -> Any:
     cache = read_cache(OmegaConf.select(OmegaConf.load(CONF / "speed" / "fast.yaml"), "model.cache"))
     assert cache is not None
     return cache if cache.kind == "taylorseer" else replace(cache, value=1e9)
+
+
+def memory(part: Part, device: str, dtype: Any, small: bool) -> None:
+    """Run a step with each method at the larger size in a transformer of two blocks: no call needs more with more."""
+    from scripts.bench.plan import methods
+
+    shape = SMALL if small else FULL
+    bench = Bench(device, dtype, replace(shape, config=shape.config | {"num_layers": 1, "num_single_layers": 1}))
+    weights = bench.parameters * bench.transformer.dtype.itemsize / 2**20
+    part.note(weights_mb=weights, size=shape.sizes[1])
+    for turn in methods(shape.sizes[1]):
+        part.measure(turn.case, 2.0, bench.turn, turn)
 
 
 def measure(part: Part, device: str, dtype: Any, small: bool) -> None:

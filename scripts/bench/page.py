@@ -20,6 +20,7 @@ def page(record: dict[str, Any], earlier: dict[str, Any]) -> str:
     lines = ["# On a GPU", "", *head_lines(record), ""]
     writers: dict[str, Callable[[dict[str, Any], dict[str, Any]], list[str]]] = {
         "flux": _flux,
+        "memory": _memory,
         "images": _images,
         "waits": _waits,
         "rate": _rate,
@@ -125,6 +126,26 @@ def _detail(row: Row) -> list[str]:
     if len(row["steps"]) > 2:
         return ["", f"{what}: " + ", ".join(f"{taken:.3g} s in step {k}" for k, taken in row["steps"].items()) + "."]
     return []
+
+
+def _memory(part: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
+    rows, weights = part["rows"], part["weights_mb"]
+    plain = next((row["peak_mb"] for row in rows if row["case"] == STOCK), None)
+
+    def line(row: Row) -> list[str]:
+        beyond = (row["peak_mb"] - weights) * GB
+        ratio = (row["peak_mb"] - weights) / (plain - weights) if plain else None
+        measuring = f"{row['probe']:.3g}" if "probe" in row else ""
+        return [row["case"], f"{beyond:.2f}", f"{ratio:.2f}" if ratio else "", measuring]
+
+    return [
+        f"## Memory of a step at {part['size']} px",
+        "",
+        f"The peak beyond the weights, in a transformer with two blocks, one of each kind; the plan estimates "
+        f"{(rows[0]['estimate_mb'] - weights) * GB:.2f} GB. The measuring pass is that of two blocks too.",
+        "",
+        *_table("case | GB | of plain | measuring pass, s", [line(row) for row in rows]),
+    ]
 
 
 def _images(part: dict[str, Any], earlier: dict[str, Any]) -> list[str]:

@@ -29,6 +29,14 @@ class Turn:
         return f"{self.case}, {self.size} px, steps {' '.join(map(str, self.steps))}"
 
 
+def methods(size: int) -> list[Turn]:
+    """A step of the plain model and of each method whose last stage needs nothing else of the stages before."""
+    names = ("sega", "dype", "window", "resdit", "area", "hiflow", "scalediff", "ultraimage", "hrdit")
+    phases = {"ultraimage": (0, 2), "area": (2, 20)}
+    turns = [Turn(name, size, phases.get(name, (2,)), method=name) for name in names]
+    return [Turn(STOCK, size), *turns]
+
+
 def plan(small: int, large: int) -> list[Turn]:
     """All turns for two sizes in px. Those of the plain model lie between the others."""
 

@@ -15,7 +15,7 @@ from scripts.bench.record import Part
 ROOT = Path(__file__).resolve().parents[2]
 LINE = ["-m", "model=tiny", "method=sega", "res=2x", "model.dtype=bfloat16", "prompts.count=64"]
 SEEDS = 40  # with the prompts, more images than any process makes meanwhile
-START = 60  # seconds after which a process that has made no image is taken for failed
+START = 45  # seconds after which a process that has made no image is taken for failed
 
 
 @dataclass
@@ -29,8 +29,17 @@ class Worker:
         """When its images were finished, by the clock of files."""
         return sorted(path.stat().st_mtime for path in self.store.glob("*/*/*/*/*.png"))
 
-    def stop(self) -> None:
-        self.process.terminate()
+
+def stop(workers: list[Worker]) -> None:
+    """End processes, at once where they do not end in order: what runs on would disturb what is measured next."""
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        try:
+            worker.process.wait(5)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
 
 
 def start(number: int, device: str, folder: Path, line: list[str]) -> Worker:
@@ -59,17 +68,11 @@ def measure(
             time.sleep(0.2)
         part.note(start_seconds=time.monotonic() - begun)
         for count in sorted(counts, reverse=True):
-            for worker in workers[count:]:
-                worker.stop()
-            for worker in workers[count:]:
-                worker.process.wait(20)
+            stop(workers[count:])
             workers = workers[:count]
             part.measure(f"{count} processes", span, rate, workers, span)
     finally:
-        for worker in workers:
-            worker.stop()
-        for worker in workers:
-            worker.process.wait(20)
+        stop(workers)
 
 
 def rate(workers: list[Worker], span: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from scripts import bench_gpu
 from scripts.bench import flux, images, rate
 from scripts.bench.page import of_plain, page
-from scripts.bench.plan import STOCK, Turn, plan
+from scripts.bench.plan import STOCK, Turn, methods, plan
 from scripts.bench.record import Record
 from sega.errors import RequestError
 
@@ -78,6 +78,14 @@ def test_memory_is_estimated_for_the_model_at_hand(bench):
     row = bench.turn(Turn(STOCK, SMALL, (1,)))
     assert row["estimate_mb"] > 4 * bench.parameters / 2**20
     assert row["flops"] == bench.flops(SMALL) < bench.flops(LARGE) / 4
+
+
+def test_the_memory_of_every_method_of_the_plan(tmp_path):
+    record = Record(tmp_path / "r.json", {}, 120)
+    record.run("memory", 120, lambda part: flux.memory(part, "cpu", torch.float32, True))
+    part = record.values["parts"]["memory"]
+    assert not part["failed"] and not part["left_out"] and len(part["rows"]) == len(methods(LARGE)) == 10
+    assert part["weights_mb"] < part["rows"][0]["estimate_mb"] < part["rows"][0]["peak_mb"]
 
 
 def test_the_plan_begins_with_the_goal_and_ends_with_what_stays():
@@ -183,6 +191,8 @@ def test_the_page_of_a_record():
             "rows": [{"processes": 12, "seconds": 5, "images": 99, "images_a_second": 20.25}],
         },
     }
+    memory = [turned(STOCK, 1, peak_mb=4000.0), turned("ultraimage", 1, peak_mb=4400.0, probe=3.0)]
+    parts["memory"] = {"weights_mb": 2000.0, "size": 4096, "rows": memory}
     for part in parts.values():
         part |= {"left_out": {}, "failed": {}}
     parts["flux"]["left_out"]["compiled"] = "needs about 40 s, 3 s were left"
@@ -198,6 +208,7 @@ def test_the_page_of_a_record():
     assert "a whole step takes 8 s, one that is left out 0.45 s, 5.6% of it." in text
     assert "| pi | 1 | 0.0004 | 1.00% |" in lines and "| 12 | 20.25 | 99 | 5 |" in lines
     assert "| pi | 1 | `sega/models/calls.py:9` 1 |" in lines
+    assert "| plain | 2.10 | 1.00 |  |" in lines and "| ultraimage | 2.52 | 1.20 | 3 |" in lines
     assert (
         "* flux, compiled: needs about 40 s, 3 s were left" in lines
         and "* flux, hrdit failed: `RuntimeError: no`" in lines
