@@ -6,7 +6,8 @@
     python scripts/bench_gpu.py run device=cpu model=small out=/tmp/gpu.json     # a try without a GPU
 
 Words of `run` are device=cuda, model=flux (all 12 billion parameters at random) or small, seconds=240 (of all parts),
-parts=images,rate,waits,memory,flux, expected=<the file of cpu>, out=<the record>. The parts:
+parts=images,rate,waits,memory,flux, expected=<the file of cpu>, out=<the record>,
+commit=<that of the files, where they come without git>. The parts:
 
   images  every method once on the small model in float32, against the CPU's image
   rate    images a second of run.py on the small model with 12, 6 and 1 processes
@@ -37,6 +38,7 @@ RUN = {
     "parts": "images,rate,waits,memory,flux",
     "expected": str(ROOT / "results" / "cache" / "gpu-expected.npz"),
     "out": str(FOLDER / "gpu.json"),
+    "commit": "",
 }
 OPTIONS = {
     "cpu": {"out": RUN["expected"], "size": "2x"},
@@ -59,9 +61,9 @@ def run(options: dict[str, str]) -> int:
     device, small = options["device"], options["model"] == "small"
     words = [f"{key}={options[key]}" for key in ("device", "model", "seconds", "parts")]
     dtype = torch.float32 if small else torch.bfloat16
-    record = Record(
-        Path(options["out"]), head("bench_gpu.py", ["run", *words], device, dtype), float(options["seconds"])
-    )
+    first = head("bench_gpu.py", ["run", *words], device, dtype)
+    first["commit"] = first["commit"] or options["commit"] or None
+    record = Record(Path(options["out"]), first, float(options["seconds"]))
     with tempfile.TemporaryDirectory() as folder:
         parts = {
             "images": lambda part: images.compare(part, device, Path(options["expected"])),
