@@ -58,9 +58,8 @@ def fuse(local: Tensor, whole: Tensor, kernel: int, deviation: float, features: 
 
     The blur is over rows and columns, with `features` over the merged features of the heads too.
     """
-    difference = (local.float() - whole.float()).flatten(3)
     axes = (1, 2, 3) if features else (1, 2)
-    return whole.float() + blur(difference, kernel, deviation, axes).reshape(whole.shape)
+    return blur((local.float() - whole).flatten(3), kernel, deviation, axes).reshape(whole.shape).add_(whole)
 
 
 def window_of(grid: tuple[int, int], side: int) -> tuple[int, int]:

@@ -64,14 +64,16 @@ class BundledAttention(Attention):
         self.base = Method(method.geometry)
 
     def attend(self, call: AttentionCall) -> Tensor:
+        import torch
+
         if self.method.hap:
             call = replace(call, dense=self.pruned(call))
         if call.step.index >= self.spa_steps:
             return self.inner.attend(call)
-        variants, total = self.bundled(call), 0
+        variants, total = self.bundled(call), call.v.new_zeros(call.v.shape, dtype=torch.float32)
         for ids in variants:
-            total = total + self.inner.attend(replace(call, rotate=self.turned(call, ids))).float()
-        return (total / len(variants)).to(call.v.dtype)
+            total += self.inner.attend(replace(call, rotate=self.turned(call, ids)))
+        return total.div_(len(variants)).to(call.v.dtype)
 
     def bundled(self, call: AttentionCall) -> list[Tensor]:
         """Ids [S, 3] of every variant; text is to the bundles as it is to the tokens of an image of their number."""

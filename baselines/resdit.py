@@ -48,8 +48,8 @@ def fuse(low: Tensor, high: Tensor, mask: Tensor) -> Tensor:
     import torch
 
     size, axes = (low.shape[-4], low.shape[-3]), (-4, -3)
-    difference = torch.fft.rfft2(low.float() - high.float(), dim=axes) * mask.to(low.device)[..., None, None]
-    return high.float() + torch.fft.irfft2(difference, s=size, dim=axes)
+    difference = torch.fft.rfft2(low.float() - high, dim=axes).mul_(mask.to(low.device)[..., None, None])
+    return torch.fft.irfft2(difference, s=size, dim=axes).add_(high)
 
 
 def branches(index: int, steps: int, local_from: float, global_until: float) -> tuple[bool, bool]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TILE = 128  # tokens of a tile of FlexAttention's kernels
+ROWS = 1024  # queries of a chunk of plain kernels
 
 
 def band_blocks(length: int, alpha: float, beta: float, block: int = 64) -> int:
@@ -42,12 +43,13 @@ def hap_chunked(
     block: int,
     stride: int,
     scale: float,
-    rows: int = 1024,
+    rows: int | None = None,
 ) -> Tensor:
     """Attention over the pairs that `is_kept` keeps, by plain kernels; q, k, v and the result are [B, heads, N, d].
 
-    Queries go in chunks of about `rows`; for each, only the keys some head keeps are gathered, and a mask of chunk
-    x gathered keys tells heads and blocks apart. Memory grows with N. Text queries attend to everything.
+    Queries go in chunks of about `rows`, `ROWS` unless given; for each, only the keys some head keeps are gathered,
+    and a mask of chunk x gathered keys tells heads and blocks apart. Memory grows with N. Text queries attend to
+    everything.
     """
     import torch
     import torch.nn.functional as F
@@ -59,8 +61,9 @@ def hap_chunked(
     widest = max(halves)
     half = torch.tensor(halves[:1] if len(set(halves)) == 1 else halves, device=device)[:, None, None]
     blocks = (index - text) // block
-    for start in range(text, length, max(1, rows // block) * block):
-        stop = min(start + max(1, rows // block) * block, length)
+    step = max(1, (rows or ROWS) // block) * block
+    for start in range(text, length, step):
+        stop = min(start + step, length)
         distance = torch.maximum(blocks[start] - blocks, blocks - blocks[stop - 1])
         keys = index[(index < text) | (distance <= widest) | (blocks % stride == 0)]
         mask = is_kept(index[start:stop, None], keys[None, :], text, half, block, stride)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 """First token and number of tokens, on one axis."""
+LEAST_MB = 256
 Joint = tuple["Tensor", "Tensor", "Tensor"]
 """Queries, keys and values [B, N, heads, d]."""
 
@@ -177,13 +178,15 @@ def attend(
     Queries and keys of `image` are rotated by their place in the image. Those of `others` are rotated too, unless
     `turn_others(x, keys)` rotates them for the window they join. With `others_ask` their queries join every tile.
     `bridges` are for each tile indices into the H*W tokens of further keys, none of which lies in its box.
-    `budget_mb` bounds the copies of queries, keys, values and outputs made at a time; at least one tile runs.
+    `budget_mb` bounds the copies of queries, keys, values and outputs made at a time, and where it exceeds
+    `LEAST_MB` so does twice the size of the queries, since copies may exceed all else; at least one tile runs.
     """
     import torch
 
     q, k, v = (x.unflatten(1, grid) for x in image)
     (batch, _, heads, dim), rest = image[0].shape, others[0].shape[1]
     asking = rest if others_ask else 0
+    budget = min(budget_mb * 2**20, max(LEAST_MB * 2**20, 2 * image[0].numel() * q.element_size()))
 
     def turned(x: Tensor, keys: Box) -> Tensor:
         return x if turn_others is None else turn_others(x, keys)
@@ -202,7 +205,7 @@ def attend(
 
     for (size, window, bridge), members in _by_shape(range(len(tiles)), shape).items():
         tokens = 2 * (asking + size[0] * size[1]) + 2 * (rest + window[0] * window[1] + bridge)
-        count = max(1, int(budget_mb * 2**20 / (tokens * batch * heads * dim * q.element_size())))
+        count = max(1, int(budget / (tokens * batch * heads * dim * q.element_size())))
         if asking + size[0] * size[1] == 0:
             continue
         for chunk in (members[first : first + count] for first in range(0, len(members), count)):
@@ -272,7 +275,7 @@ def splice(
         for tile, part in zip(batch.tiles, batch.image, strict=True):
             tile.queries.of(image).add_(factor * part.float())
             tile.queries.of(total).add_(factor)
-    return (image / total).flatten(1, 2).to(like.dtype), mean.value.to(like.dtype)
+    return image.div_(total).flatten(1, 2).to(like.dtype), mean.value.to(like.dtype)
 
 
 class _Mean:

@@ -296,7 +296,9 @@ class Attachment:
             running = self.current()
             output = parallel.gather_tokens(output.detach(), self.transformer, running.image_length)
             tokens = self.adapter.image_tokens(output, running.call, running.step.grid)
-            running.step.tokens = _squeeze(tokens).float()
+            running.tokens = _squeeze(tokens).float()
+            if "tokens" in self.recorder.record:
+                running.step.tokens = running.tokens
 
     def current(self) -> RunningCall:
         """The call of the transformer that is running."""

@@ -14,6 +14,7 @@ from sega.engine.running import RunningCall
 from sega.methods.base import Attention
 from sega.methods.types import AttentionCall, Rope
 from sega.models.base import Adapter
+from sega.models.parts import in_parts
 
 
 class Processors:
@@ -61,19 +62,22 @@ class Processors:
 
             def rotate(x: Tensor, ids: Tensor = own_ids, rope: Rope | None = None) -> Tensor:
                 if ids is own_ids and rope is None:
-                    return self.adapter.rotate(x, table)
+                    return in_parts(lambda part: self.adapter.rotate(part, table), x)
                 # Not every `pos_embed` takes ids, so the model's own module is not asked, even where it would know.
-                return running.rotate(x, ids, rope)
+                other = running.table(ids, rope)
+                return in_parts(lambda part: self.adapter.rotate(part, other), x)
 
             def text_ids(place: tuple[int, int], size: tuple[int, int]) -> Tensor:
                 return self.adapter.text_ids(running.call, place, size).to(q.device)
 
             def dense(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+                # Without the call: one that holds a function that holds the call would live until garbage is collected.
                 if self.watch is not None:
-                    self.watch.see(call, q, k, scale)
+                    self.watch.see(joint, text, step.grid, q, k, scale)
                 return dispatch(q, k, v, scale=scale, backend=attention_backend(stock))
 
-            text, step = q.shape[1] - running.image_length, running.step
+            joint, step = q.shape, running.step
+            text = q.shape[1] - running.image_length
             call = AttentionCall(q, k, v, text, step.grid, layer, layers, step, own_ids, rotate, text_ids, dense)
             return self.attention.attend(call)
 

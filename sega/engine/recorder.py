@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError
-from sega.methods.types import AttentionCall, Rope, Step
+from sega.methods.types import Rope, Step
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Size, Tensor
 
     from sega.models.base import Adapter
 
@@ -59,8 +59,6 @@ class Recorder:
             step.details["magnitudes"] = (rope.height.magnitudes, rope.width.magnitudes)
         if self.watch is not None:
             step.details |= self.watch.found()
-        if "tokens" not in self.record:
-            step.tokens = None
         if "latent" not in self.record:
             step.latent = None
 
@@ -128,26 +126,31 @@ class AttentionWatch:
         (height, width), (x, y) = grid, self.query
         return min(int(y * height), height - 1), min(int(x * width), width - 1)
 
-    def see(self, call: AttentionCall, q: Tensor, k: Tensor, scale: float | None) -> None:
-        """Add one layer from its rotated q and k [B, S, heads, d]; ignored where they are not the joint sequence."""
+    def see(
+        self, joint: Size, text: int, grid: tuple[int, int], q: Tensor, k: Tensor, scale: float | None = None
+    ) -> None:
+        """Add one layer from its rotated q and k [B, S, heads, d]; ignored where they are not the joint sequence.
+
+        That has the shape `joint`: `text` tokens of text, then those of the image `grid`.
+        """
         import torch
 
-        if q.shape != call.q.shape or k.shape[1] != q.shape[1]:
+        if q.shape != joint or k.shape[1] != q.shape[1]:
             return
-        height, width = call.grid
-        row, column = self.token(call.grid)
-        place, scale = call.text + row * width + column, q.shape[-1] ** -0.5 if scale is None else scale
+        height, width = grid
+        row, column = self.token(grid)
+        place, scale = text + row * width + column, q.shape[-1] ** -0.5 if scale is None else scale
         weights = torch.zeros(k.shape[1], device=k.device)
         for sample in range(len(q)):
             for head in range(q.shape[2]):  # one head at a time, so that large images need no copy of k
                 logits = k[sample, :, head].float() @ (q[sample, place, head].float() * scale)
                 weights += logits.softmax(0)
         weights = (weights / (len(q) * q.shape[2])).cpu()
-        image = weights[call.text : call.text + height * width].reshape(height, width)
+        image = weights[text : text + height * width].reshape(height, width)
         rows, columns = torch.arange(height)[:, None] - row, torch.arange(width)[None] - column
         away = torch.hypot(rows.float(), columns.float())
         self.distance.append(float((image * away).sum() / image.sum()))
-        self.text.append(float(weights[: call.text].sum()))
+        self.text.append(float(weights[:text].sum()))
         self.total = image if self.total is None else self.total + image
 
     def found(self) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class RunningCall:
     step: Step
     call: dict[str, Any]
     """The arguments of the transformer by name."""
+    tokens: Tensor | None = None
+    """Embedded tokens of one sample, float32 [H*W, C], until the positions that need them are computed."""
 
     @property
     def image_length(self) -> int:
@@ -32,9 +34,11 @@ class RunningCall:
     @cached_property
     def rope(self) -> Rope:
         """The positions, computed when they are first asked for: by then the tokens of the call are embedded."""
-        content = self.step.latent if "latent" in self.source.needs() else self.step.tokens
+        content, self.tokens = self.tokens, None  # larger than most of what a block makes
+        if "latent" in self.source.needs():
+            content = self.step.latent
         return self.source.positions(self.step.grid, self.step.sigma, content)
 
-    def rotate(self, x: Tensor, ids: Tensor, rope: Rope | None = None) -> Tensor:
-        """x [B, N, heads, d] rotated at position ids [N, 3], by the positions of this call or by `rope`."""
-        return self.adapter.rotate(x, self.adapter.table(rope or self.rope, self.geometry, ids))
+    def table(self, ids: Tensor, rope: Rope | None = None) -> Any:
+        """What rotates at position ids [N, 3], by the positions of this call or by `rope`."""
+        return self.adapter.table(rope or self.rope, self.geometry, ids)

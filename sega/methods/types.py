@@ -41,7 +41,7 @@ class Step:
     branch: str = "cond"  # "uncond" for the second call of true classifier-free guidance
     samples: int = 1  # of the batch
     sigmas: tuple[float, ...] = ()  # of all steps of the stage; empty where no scheduler drives the transformer
-    tokens: Tensor | None = None  # [H*W, C] float32, embedded tokens of one sample
+    tokens: Tensor | None = None  # [H*W, C] float32, embedded tokens of one sample, where they are recorded
     latent: Tensor | None = None  # [H*W, 4C] packed latent of one sample
     seconds: float = 0.0
     share: float = 1.0  # of the call's operations, what ran: less where a cache left out blocks

@@ -18,6 +18,7 @@ from sega.methods.types import Rope
 from sega.models.calls import Remembered, check_processor, check_shared, one_sample
 from sega.models.flux_tables import rotary_table
 from sega.models.latents import PackedLatents, TiledAutoencoder
+from sega.models.parts import in_parts
 from sega.models.row_ids import exact_ids, grid_of_rows, image_ids
 
 BATCHED = (
@@ -144,7 +145,7 @@ class Processor:
             raise RequestError("an attention method can't be combined with an attention mask")
         heads = (-1, attn.head_dim)
         q, k, v = (layer(hidden_states).unflatten(-1, heads) for layer in (attn.to_q, attn.to_k, attn.to_v))
-        q, k = attn.norm_q(q), attn.norm_k(k)
+        q, k = in_parts(attn.norm_q, q), in_parts(attn.norm_k, k)
         text = 0
         if encoder_hidden_states is not None:
             text = encoder_hidden_states.shape[1]

@@ -1,14 +1,11 @@
 """Estimates against live tensors of the stock classes at published sizes, and the placement that follows from them."""
 
-import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from doubles import Table
 from omegaconf import OmegaConf
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from sega import load_method
 from sega.errors import RequestError
@@ -16,39 +13,15 @@ from sega.home import CONF
 from sega.loading import memory
 from sega.loading.folder import Component
 from sega.methods.types import ImageRequest, Stage
+from sega.testing.live import LiveBytes
 
 BF16 = torch.bfloat16
-
-
-class Live(TorchDispatchMode):
-    """Bytes of the tensors that operations have made and that are still there."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self.known = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known | given:
-                storage = tensor.untyped_storage()
-                self.known.add(storage._cdata)
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
-        return out
-
-    def _gone(self, key, size):
-        self.known.discard(key)
-        self.now -= size
 
 
 def peak(monkeypatch, run):
     # On the meta device attention would hold the map of all pairs, which no kernel on a GPU does.
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda query, *_, **__: query.clone())
-    live = Live()
+    live = LiveBytes()
     with live, torch.no_grad(), torch.device("meta"):
         run()
     return live.peak

@@ -11,7 +11,6 @@ from sega import attach
 from sega.engine.recorder import AttentionWatch, Observation, latent_spectrum
 from sega.engine.sampling import generate
 from sega.errors import RequestError
-from sega.methods.types import AttentionCall
 from sega.store.step_files import maps_file, read_steps, rows_file, write_steps
 
 PROMPT = "a red ball on sand"
@@ -32,12 +31,11 @@ def test_attention_of_one_token_equals_the_row_of_the_whole_map():
     torch.manual_seed(0)
     text, grid, heads = 3, (4, 6), 2
     q, k = (torch.randn(1, text + 24, heads, 8) for _ in range(2))
-    call = AttentionCall(q, k, k, text, grid, 0, 2, None, None, None, None, None)
     watch = AttentionWatch((0.99, 0.5))
     assert watch.token(grid) == (2, 5)
-    watch.see(call, q, k, None)
-    watch.see(call, q, k, 0.1)
-    watch.see(call, q[:, :20], k[:, :20], None)  # a patch is not the image
+    watch.see(q.shape, text, grid, q, k)
+    watch.see(q.shape, text, grid, q, k, 0.1)
+    watch.see(q.shape, text, grid, q[:, :20], k[:, :20])  # a patch is not the image
     place = text + 2 * 6 + 5
     logits = torch.einsum("hd,shd->hs", q[0, place], k[0])
     rows = [(logits * scale).softmax(-1).mean(0) for scale in (8**-0.5, 0.1)]
