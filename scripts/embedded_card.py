@@ -136,7 +136,8 @@ def card(run: Path, out: Path) -> None:
     made, real = model["generated"], model["rendered"]
     rows = "\n".join(f"| {k} | {made[k]:.3f} | {real[k]:.3f} | {made[k] / real[k]:.3f} |" for k in made)
     base, distilled, autoencoder = training["generator"], training["distillation"], training["autoencoder"]
-    megabytes = sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) / 1e6
+    files = [path for name in ("pipeline", "scorer") for path in (WEIGHTS / name).rglob("*") if path.is_file()]
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
     low, high = distilled["guidance"]
     decibels = ", ".join(f"{v:.1f} dB at {k} px" for k, v in measured["autoencoder"]["psnr_db"].items())
     counts = ", ".join(f"{count} at {side} px" for side, count in scorer["small_renders"].items())

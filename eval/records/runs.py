@@ -16,8 +16,8 @@ from sega.store.rows import ROW_KEYS, read_rows
 
 Key = tuple[str, int]
 """(prompt id, seed). Images of two methods with equal keys are compared."""
-EMBEDDED_ID = "embedded"
-"""Name of the embedded model in the identity of a run (`id` in `conf/model/tiny.yaml`)."""
+EMBEDDED_IDS = ("embedded", "embedded-2")
+"""Names of the embedded models in the identity of a run (`id` in `conf/model/tiny.yaml` and `tiny2.yaml`)."""
 
 _told: set[str] = set()  # warnings of this command
 
@@ -70,9 +70,9 @@ class Run:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the images were made by the embedded model."""
+        """Whether the images were made by an embedded model."""
         model = self.identity.get("model")
-        return isinstance(model, dict) and model.get("id") == EMBEDDED_ID
+        return isinstance(model, dict) and model.get("id") in EMBEDDED_IDS
 
     @property
     def is_imported(self) -> bool:

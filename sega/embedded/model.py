@@ -56,8 +56,8 @@ def build_autoencoder():
     )
 
 
-def build_transformer(heads: int = 3, double: int = 2, single: int = 4):
-    """A stock FluxTransformer2DModel with heads of 64, positions at this model's theta."""
+def build_transformer(heads: int = 3, double: int = 2, single: int = 4, theta: float = THETA):
+    """A stock FluxTransformer2DModel with heads of 64, positions at `theta`."""
     from diffusers import FluxTransformer2DModel
     from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 
@@ -73,7 +73,7 @@ def build_transformer(heads: int = 3, double: int = 2, single: int = 4):
         guidance_embeds=True,
         axes_dims_rope=AXES,
     )
-    transformer.pos_embed = FluxPosEmbed(theta=THETA, axes_dim=list(AXES))
+    transformer.pos_embed = FluxPosEmbed(theta=theta, axes_dim=list(AXES))
     return transformer
 
 

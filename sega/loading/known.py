@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sega.errors import RequestError, near
 from sega.home import CONF
 from sega.loading.folder import Component, read_json
+from sega.loading.weights import HERE
 from sega.methods.families import family_of_pipeline, pipelines
 from sega.methods.geometry import Geometry, build_geometry, load_geometry, models
 
@@ -22,8 +23,9 @@ AXES = ("axes_dims_rope", "axes_dims")
 def model_config(model: Any) -> ModelConfig:
     """The `model` block as run.py composes it, for a name, the folder of a checkpoint, or a loaded pipeline.
 
-    A folder or a pipeline is recognised by its class and rotary axes; checkpoints that share both (FLUX.1-dev and
-    its relatives) share the block of the first, with `path` set to the folder. Raises RequestError with near matches.
+    A folder that ships with the project is its model. Others, and pipelines, are recognised by class and rotary axes;
+    checkpoints that share both (FLUX.1-dev and its relatives) share the block of the first, with `path` set to the
+    folder. Raises RequestError with near matches.
     """
     if not isinstance(model, str | Path):
         return _composed(_recognised(type(model).__name__, dict(model.transformer.config), "this pipeline"))
@@ -39,8 +41,14 @@ def model_config(model: Any) -> ModelConfig:
     config = folder / "transformer" / "config.json"
     if not config.is_file():
         raise RequestError(f"{folder} is incomplete: transformer/config.json is missing; fetch it again")
-    name = _recognised(str(pipeline), read_json(config), str(folder))
+    name = _shipped(folder) or _recognised(str(pipeline), read_json(config), str(folder))
     return _composed(name) | {"path": str(folder.resolve())}
+
+
+def _shipped(folder: Path) -> str | None:
+    """The name of the model whose weights are this folder of the project."""
+    paths = {name: _composed(name)["path"] for name in models()}
+    return next((name for name, path in paths.items() if path and folder.resolve() == (HERE / path).resolve()), None)
 
 
 def _recognised(pipeline: str, transformer: dict[str, Any], what: str) -> str:

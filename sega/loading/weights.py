@@ -81,6 +81,8 @@ def _from_hub(model: ModelConfig) -> Weights:
 def _ways_out(name: str, fetch: str = "") -> str:
     if name == "tiny":
         return "; make them with `make train-embedded`, or give model.path=<folder>"
+    if name == "tiny2":
+        return "; `python -m sega.embedded.training --help` says how they are made; or give model.path=<folder>"
     return f"; give model.path=<folder of the checkpoint>{fetch}, or use model=tiny, which ships with the project"
 
 

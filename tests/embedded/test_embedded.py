@@ -18,7 +18,7 @@ def scorer() -> Scorer:
 
 
 def test_all_weights_are_small_and_safetensors():
-    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    files = [path for name in ("pipeline", "scorer") for path in (WEIGHTS / name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 25_000_000
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".md", ".txt"}
 

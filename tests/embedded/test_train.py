@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sega.embedded.model import THETA, build_tokenizer, build_transformer
 from sega.embedded.training import autoencoder as train_autoencoder
@@ -90,6 +91,63 @@ def test_a_part_is_trained_alone_and_goes_on_from_weights(trained, tmp_path):
     assert found["generator"]["started_from"]["record"]["steps"] == before["distillation"]["steps"]
 
 
+def test_a_second_generator_has_another_seed_and_rotary_base(trained, tmp_path):
+    """On the autoencoder and the text encoders of the first; both phases keep its base."""
+    weights, work = tmp_path / "weights", tmp_path / "work"
+    record.install(trained, weights)
+    work.mkdir()
+    (work / "pool").symlink_to(trained / "pool")
+    common = ["--work", str(work), *SMALL, "--steps", "2", "--start-from", str(weights)]
+    train.main([*common, "--part", "generator", "--new-transformer", "--theta", "10000", "--seed", "2"])
+    train.main([*common, "--part", "distillation", "--install", str(tmp_path / "second")])
+    found = record.read(tmp_path / "second")
+    assert list(found) == ["generator", "distillation"]
+    assert [part["theta"] for part in found.values()] == [10000, 10000] and found["generator"]["seed"] == 2
+    assert found["generator"]["started_from"]["modules"] == ["text_encoder_2", "text_encoder"]
+    one, two = (
+        load_file(folder / "pipeline" / "transformer" / "diffusion_pytorch_model.safetensors")
+        for folder in (weights, tmp_path / "second")
+    )
+    name = "transformer_blocks.0.attn.to_q.weight"  # a random matrix: two steps hardly move it
+    assert (one[name] - two[name]).abs().mean() > one[name].abs().mean()
+    vae = "pipeline/vae/diffusion_pytorch_model.safetensors"
+    assert (weights / vae).read_bytes() == (tmp_path / "second" / vae).read_bytes()
+
+
+def test_weights_that_are_gone_on_from_keep_their_rotary_base(trained, tmp_path):
+    from sega.embedded.training.generator import Recipe, _theta
+
+    record.write(tmp_path, "generator", {"theta": 123.0})
+    assert _theta(trained, "generator", Recipe(start_from=tmp_path)) == 123
+    assert _theta(trained, "generator", Recipe(start_from=tmp_path, theta=50.0)) == 50
+    assert _theta(trained, "generator", Recipe(start_from=tmp_path, new_transformer=True)) == THETA
+    assert _theta(tmp_path, "distillation", Recipe(theta=50.0)) == 123
+
+
+def test_the_pool_can_be_rendered_before(trained, tmp_path, capsys):
+    train.main(["--work", str(trained), *SMALL, "--part", "generator", "--render-only"])
+    assert "rendered 16 shards" in capsys.readouterr().out
+    assert record.read(trained)["generator"]["steps"] == 3
+
+
+def test_parts_share_the_time_that_is_left():
+    minutes, left = {"generator": 3.0, "distillation": 1.0, "scorer": 1.0}, train.RESERVE * 2 + 100
+    assert train.seconds_of(["generator", "distillation"], minutes, None) == 180
+    assert train.seconds_of(["generator", "distillation"], minutes, left) == 75
+    assert train.seconds_of(["distillation"], minutes, train.RESERVE + 25) == 25
+    assert 0 < train.seconds_of(["generator", "distillation"], minutes, -60) < 1
+
+
+def test_the_whole_command_ends_within_its_time(trained, tmp_path):
+    (tmp_path / "pool").symlink_to(trained / "pool")
+    (tmp_path / "vae").symlink_to(trained / "vae")
+    started = time.time()
+    train.main(["--work", str(tmp_path), *SMALL, "--part", "generator", "distillation", "--within", "0.3"])
+    found = record.read(tmp_path)
+    assert all(part["steps"] >= 1 for part in found.values()) and (tmp_path / "pipeline" / "vae").is_dir()
+    assert time.time() - started < 18
+
+
 def test_installing_takes_what_was_trained_and_keeps_the_rest(trained, tmp_path):
     import shutil
 
@@ -126,7 +184,7 @@ def test_training_starts_at_the_identity_with_guidance_unread():
 
 
 def test_tokens_where_the_object_may_stand_weigh_more():
-    from sega.embedded.training.generator import FOCUS, place_weights
+    from sega.embedded.training.flow import FOCUS, place_weights
 
     weights = place_weights(12, 18, "cpu")
     left, right, grass = (
@@ -172,6 +230,7 @@ def test_a_length_of_training_is_a_number_above_zero(words, capsys):
     [
         (["--part", "generator"], "no autoencoder in .*--part autoencoder"),
         (["--part", "distillation"], "no autoencoder|no model to distil"),
+        (["--new-transformer"], "--new-transformer .* give both"),
         (["--start-from", "nowhere"], "nowhere holds no weights"),
         (["--scenes", "3"], "--scenes 3 is too few: .* 16 or more"),
         (["--device", "mps"], "unknown device 'mps'"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 
 from sega.embedded.training.pool import GRIDS, TOKEN_PIXELS, Pool, read
+from sega.errors import RequestError
 
 AHEAD = 64
 """How many of the next shards are looked for: the workers finish them out of order."""
@@ -16,11 +18,16 @@ class Latents:
     """Packed latents and caption tokens of the shards encoded so far, by token grid.
 
     For a grid (h, w): bfloat16 [N, h*w, 32] and int64 [N, TEXT_TOKENS], on `device`. `seconds` is the time spent
-    encoding.
+    encoding. `autoencoder` is the folder of the weights that encode.
     """
 
-    def __init__(self, pool: Pool, vae, device: str):
-        self.device = torch.device(device)
+    def __init__(self, pool: Pool, autoencoder: Path, device: str):
+        from diffusers import AutoencoderKL
+
+        if not autoencoder.is_dir():
+            raise RequestError(f"no autoencoder in {autoencoder}: train it first with --part autoencoder")
+        self.device, self.autoencoder = torch.device(device), autoencoder
+        vae = AutoencoderKL.from_pretrained(autoencoder, torch_dtype=torch.float32)
         self.vae = vae.to(device, memory_format=torch.channels_last).eval()
         self.by_grid: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self.pending = pool.paths("scenes")
@@ -28,6 +35,12 @@ class Latents:
         pool.wait("scenes", len(GRIDS))
         while len(self.by_grid) < len(set(GRIDS)):
             self.encode_next()
+
+    def encode(self, seconds: float) -> None:
+        """Encode the shards that are there, for at most so long."""
+        end = self.seconds + seconds
+        while self.seconds < end and self.encode_next():
+            pass
 
     def encode_next(self) -> bool:
         """Encode one new shard; False when there is none."""

@@ -80,10 +80,12 @@ def _make(folder: Path, names: list[str], seed: int) -> None:
     os.nice(10)
     tokenizer = build_tokenizer()
     for name in names:
-        part = folder / f"{name}.part"
+        done, part = folder / f"{name}.npz", folder / f"{name}.{os.getpid()}.part"
+        if done.exists():  # a second command renders the same pool
+            continue
         with part.open("wb") as file:
             np.savez(file, **make_shard(name, seed, tokenizer))
-        part.rename(folder / f"{name}.npz")
+        part.rename(done)
 
 
 class Pool:
@@ -123,6 +125,12 @@ class Pool:
                     raise RuntimeError(f"the renderers ended with {made} of {count} shards of {kind}")
             time.sleep(0.3)
         return wanted
+
+    def wait_for_all(self) -> int:
+        """The number of shards, once all are there. Raises RuntimeError when the workers end before that."""
+        for kind in {name.rpartition("-")[0] for name in self.names}:
+            self.wait(kind, len(self.paths(kind)))
+        return len(self.names)
 
 
 def read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:

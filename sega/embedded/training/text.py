@@ -27,7 +27,7 @@ def caption_batch(rng: np.random.Generator, tokenizer, count: int) -> tuple[torc
     return ids, torch.tensor([[values.index(s[name]) for name, values in world.ATTRIBUTES.items()] for s in said])
 
 
-def train_text(work: Path, budget: record.Budget, device: str = "cpu", batch: int = 64, seed: int = 1) -> dict:
+def train_text(work: Path, budget: record.Budget, device: str = "cpu", seed: int = 1, batch: int = 64) -> dict:
     """Train for the `budget`; write `work/text/text_encoder` and `work/text/text_encoder_2`; return the record of the
     run."""
     torch.manual_seed(seed)
