@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from pretended import PretendedGPU, moved
 
 from sega.embedded.model import build_text_encoders, build_transformer
 from sega.embedded.training.flow import loss_of
@@ -73,3 +74,14 @@ def test_muon_has_the_matrices_of_the_blocks_and_every_weight_one_optimizer(modu
     backward(masters)
     masters.step(0.5, 0.9)
     assert [group["lr"] for group, _ in masters.rates] == pytest.approx([0.2 * r for r in (MUON_LR, ADAM_LR, TEXT_LR)])
+
+
+def test_the_loss_mixes_no_devices_and_waits_for_no_gpu(modules):
+    parts = moved(modules.bfloat16())
+    with torch.no_grad(), PretendedGPU() as gpu:
+        latents, ids = torch.randn(2, 16, 32).to("meta"), torch.randint(3, 20, (2, 24)).to("meta")
+        for teacher in (None, parts):
+            loss_of(parts, latents, ids, (4, 4), None, teacher)  # the first call moves the weights of the places
+            gpu.waits.clear()
+            loss_of(parts, latents, ids, (4, 4), None, teacher)
+            assert gpu.waits == []

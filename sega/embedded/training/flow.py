@@ -65,7 +65,9 @@ def velocity(parts, noisy, sigma, ids, grid: tuple[int, int], guidance: torch.Te
     return found.float()
 
 
-def loss_of(parts, latents, ids, grid: tuple[int, int], generator: torch.Generator, teacher=None) -> torch.Tensor:
+def loss_of(
+    parts, latents, ids, grid: tuple[int, int], generator: torch.Generator | None, teacher=None
+) -> torch.Tensor:
     """Loss of one batch of latents [B, h*w, 32] and caption tokens; towards the guided `teacher` where there is one."""
     count, device = len(latents), latents.device
     sigma = torch.sigmoid(TIME_MEAN + TIME_DEVIATION * torch.randn(count, generator=generator, device=device))
