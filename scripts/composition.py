@@ -46,9 +46,13 @@ class Key:
     asked: Callable[[type[Method]], bool]  # whether a method without it is listed too, as one that refuses it
 
 
+def _has_parts(cls: type[Method]) -> bool:
+    return not (cls.attention is Method.attention and cls.stages is Method.stages)
+
+
 KEYS = {
-    # Every method that is more than positions.
-    "positions_of": Key(DIRECT, lambda cls: not (cls.attention is Method.attention and cls.stages is Method.stages)),
+    # Every method that is more than positions, but for `mix`, whose frequencies are keys.
+    "positions_of": Key(DIRECT, lambda cls: _has_parts(cls) and "frequencies" not in parameters_of(cls)),
     "frequencies": Key(DIRECT, lambda cls: False),
     "attention_of": Key(PATTERNS, lambda cls: issubclass(cls, FromBase)),
 }
@@ -69,7 +73,12 @@ class Combination:
 def rows(key: str) -> list[str]:
     """The methods that have a key or are asked for it, in the order of the registry."""
     classes = {name: method_class(name) for name in METHODS}
-    return [name for name, cls in classes.items() if key in parameters_of(cls) or KEYS[key].asked(cls)]
+    return [name for name, cls in classes.items() if _names_methods(cls, key) or KEYS[key].asked(cls)]
+
+
+def _names_methods(cls: type[Method], key: str) -> bool:
+    """Whether a method has a key with these values; `frequencies` of `mix` are kinds of its own."""
+    return key in parameters_of(cls) and KEYS[key].values[0] in parameters_of(cls)[key][1].choices
 
 
 def row(method: str, key: str) -> list[Combination]:

@@ -86,7 +86,8 @@ def images(store: Path) -> list[Path]:
     front(runs).save(IMAGES / "front.jpg", quality=88, optimize=True)
     first = prompts(SEED, 1)[0]
     for method in METHODS:
-        with Image.open(images_of(runs, method, 2)[first]) as image:
+        shown = "vanilla" if method == "mix" else method  # the defaults of mix are the plain model
+        with Image.open(images_of(runs, shown, 2)[first]) as image:
             small = image.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
         small.save(IMAGES / f"method-{method}.jpg", quality=88, optimize=True)
     return [IMAGES / "front.jpg", *(IMAGES / f"method-{method}.jpg" for method in METHODS)]

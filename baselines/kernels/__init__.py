@@ -1,1 +1,1 @@
-"""Attention patterns and super-resolution networks, with no method in it."""
+"""Attention patterns, super-resolution networks and the frequencies of `mix`, with no method in it."""

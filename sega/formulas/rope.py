@@ -42,6 +42,11 @@ def attention_magnitude(scale: float) -> float:
     return 1.0 + 0.1 * math.log(scale)
 
 
+def reference_magnitude(scale: float, kappa: float, form: str = "power") -> float:
+    """SEGA's uniform magnitude, "power": scale^kappa, or "log": 1 + kappa ln scale, which is YaRN's at kappa 0.1."""
+    return 1 + kappa * math.log(scale) if form == "log" else scale**kappa
+
+
 def ramp_ends(dim: int, theta: float, train_tokens: int, fast: float, slow: float) -> tuple[int, int]:
     """The pairs that make `fast` and `slow` turns over the training side, as the ends of a ramp.
 

@@ -119,10 +119,11 @@ def numbers(
     high: float = math.inf,
     whole: bool = False,
     empty: bool = False,
+    optional: bool = False,
     doc: str,
 ) -> Any:
     """A list of numbers; a single number is a list of one."""
-    return _field(default, Parameter(doc, "numbers", (), low, high, whole, empty=empty))
+    return _field(default, Parameter(doc, "numbers", (), low, high, whole, optional, empty))
 
 
 def text(default: str, *, later: bool = False, doc: str) -> Any:

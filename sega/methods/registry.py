@@ -24,6 +24,7 @@ METHODS = {
     "tasr": "baselines.tasr:TASR",
     "vision_yarn": "baselines.vision_yarn:VisionYaRN",
     "sega": "sega.methods.sega:SEGA",
+    "mix": "baselines.mix:Mix",
     "window": "baselines.window:Window",
     "resdit": "baselines.resdit:ResDiT",
     "area": "baselines.area:AReA",

@@ -157,10 +157,10 @@ class SEGA(Method):
 
     def references(self, grid: tuple[int, int]) -> tuple[float, float]:
         """Reference magnitude per axis: max(r, 1)^kappa, or 1 + kappa ln r."""
-        height, width = (max(r, 1.0) for r in self.scales(grid))
-        if self.m_ref == "log":
-            return 1 + self.kappa * math.log(height), 1 + self.kappa * math.log(width)
-        return height**self.kappa, width**self.kappa
+        from sega.formulas.rope import reference_magnitude
+
+        height, width = (reference_magnitude(max(r, 1.0), self.kappa, self.m_ref) for r in self.scales(grid))
+        return height, width
 
     def positions(self, grid: tuple[int, int], sigma: float = 1.0, tokens: Tensor | None = None) -> Rope:
         """Rotary values for a grid of (height, width) tokens.
@@ -178,18 +178,29 @@ class SEGA(Method):
             uniform_axis(frequencies, reference)
             for frequencies, reference in zip(self.axis_frequencies(grid, sigma), references, strict=True)
         ]
+        axes, seen = self.guided(axes, references, grid, tokens)
+        return self.rope(axes[0], axes[1], details=details | seen)
+
+    def guided(
+        self, axes: list[Axis], references: tuple[float, float], grid: tuple[int, int], tokens: Tensor | None
+    ) -> tuple[list[Axis], dict[str, Any]]:
+        """Axes with uniform magnitudes `references`, given those of their spectra; and what was seen of the latent.
+
+        An axis whose reference is 1 is left alone.
+        """
+        axes, seen = list(axes), dict[str, Any]()
         # The published code gives the height of Qwen-Image the magnitudes of the width.
         tied = self.tie_axes and self.geometry.facts.ratio == "each"
         guided = [] if self.uniform else [a for a in ((1,) if tied else (0, 1)) if references[a] != 1]
         if guided:
             spectrum = self.analyse(grid, tokens)
-            details |= {key: value for key, value in spectrum.items() if key != "profiles"}
+            seen = {key: value for key, value in spectrum.items() if key != "profiles"}
             for a in guided:
                 magnitudes = self.magnitudes(spectrum["profiles"][a], axes[a], grid[a], references[a], spectrum)
                 axes[a] = Axis(axes[a].frequencies, magnitudes)
         if tied:
             axes[0] = Axis(axes[0].frequencies, axes[1].magnitudes)
-        return self.rope(axes[0], axes[1], details=details)
+        return axes, seen
 
     def axis_frequencies(self, grid: tuple[int, int], sigma: float) -> list[Tensor]:
         """Frequencies [K] of height and width; base ones at or below the training side."""

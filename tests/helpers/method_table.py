@@ -26,6 +26,7 @@ METHODS = [
     Row("tasr"),
     Row("vision_yarn"),
     Row("sega", content=True),
+    Row("mix", positions=False),
     Row("ultraimage", attention=True),
     Row("window", positions=False, attention=True),
     Row("resdit", attention=True),
