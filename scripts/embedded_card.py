@@ -115,6 +115,23 @@ images, and {reference["loss"]:.3f} at its end. That run had larger steps ({refe
 that ends there may end lower."""
 
 
+def second_section(folder: Path) -> str:
+    """Return a section on the second model, from its records; empty if it is not there."""
+    training = record.read(folder)
+    if not training:
+        return ""
+    base, distilled = training["generator"], training["distillation"]
+    return f"""
+## The second model, `model=tiny2`
+
+A finding that rests on one training may be a property of that training. The second model has the architecture, the world, the autoencoder and the scorer of
+the first; its transformer began from random weights of seed {base["seed"]}, and its rotary base is {base["theta"]:g}.
+
+* Generator: {flow(base)}, in {base["precision"]}.
+* Distillation from guidance {distilled["guidance"][0]:g} to {distilled["guidance"][1]:g}: {flow(distilled)}.
+"""
+
+
 def time_table() -> str:
     """Return the minutes of each part on a GPU and on a CPU."""
     return ", ".join(f"{part} {MINUTES['cuda'][part]:g} and {MINUTES['cpu'][part]:g}" for part in record.PARTS)
@@ -142,7 +159,8 @@ def card(run: Path, out: Path) -> None:
     decibels = ", ".join(f"{v:.1f} dB at {k} px" for k, v in measured["autoencoder"]["psnr_db"].items())
     counts = ", ".join(f"{count} at {side} px" for side, count in scorer["small_renders"].items())
     on_cpu = f"\n{cpu_section(cpu, base)}\n" if cpu else ""
-    times = time_table()
+    times, second = time_table(), second_section(WEIGHTS / "second")
+    on_gpu = "" if second else "; this code has not been run on a GPU"
     text = f"""# The embedded model
 
 A `FluxPipeline` of stock classes trained on the procedural world of `sega/embedded/world.py`. Whatever is measured with it is a
@@ -171,17 +189,17 @@ Scorer: zero-shot accuracy on {scorer["renders"]:,} fresh renders of each size, 
 ## Recipe
 
 * Generator: {flow(base)}.
-  Muon for the matrices of the blocks, AdamW for the rest, EMA, bfloat16 autocast; grids of 12 to 32 tokens a side, always the whole scene;
+  Muon for the matrices of the blocks, AdamW for the rest, EMA, {base.get("precision", "bfloat16 autocast")}; grids of 12 to 32 tokens a side, always the whole scene;
   tokens where the object may stand weigh up to 3 times more.
 * Distillation from its own velocity under classifier-free guidance of {low:g} to {high:g}: {flow(distilled)}.
 * Autoencoder: {autoencoder["steps"]} steps of {autoencoder["crops_a_step"]} crops of 64 px, {where(autoencoder)}.
 * Scorer: open_clip, {training["scorer"]["steps"]} steps of 64 images, {where(training["scorer"])}{before(training["scorer"])}.
 * All weights together: {megabytes:.1f} MB. `make train-embedded` trains such weights from nothing into `results/cache/train`. Its times
-  are set for 10 minutes on a large GPU and 3 hours on a CPU (minutes on each: {times}); this code has not been run on a GPU. `ARGS=--install` copies them into the package;
+  are set for 10 minutes on a large GPU and 3 hours on a CPU (minutes on each: {times}){on_gpu}. `ARGS=--install` copies them into the package;
   `ARGS="--part scorer --start-from sega/embedded/weights"` trains one part on from what ships; `python -m sega.embedded.training --help` lists the rest.
 
 ![loss curves](training.png)
-{on_cpu}"""
+{on_cpu}{second}"""
     (out / "README.md").write_text(text)
     print(
         f"attribute accuracy {made['mean']:.3f} generated, {real['mean']:.3f} rendered; FID {model['fid']:.3f}, of two sets of "

@@ -135,6 +135,17 @@ def test_measuring_a_run_compares_it_with_renders_of_its_captions(script, run):
     assert 0 < found["fid_of_renders"] < 5 and 0 < found["fid"] < 5
 
 
+def test_the_second_model_is_described_by_its_records(script, tmp_path):
+    card = script("embedded_card")
+    assert card.second_section(tmp_path) == ""
+    run = CPU["generator"] | {"device": "a GPU", "seed": 2, "theta": 10000.0, "precision": "halves"}
+    for part, guidance in (("generator", [1.0, 1.0]), ("distillation", [1.0, 4.5])):
+        record.write(tmp_path, part, run | {"guidance": guidance})
+    text = card.second_section(tmp_path)
+    for said in ("seed 2", "rotary base is 10000", "1,200 images", "on a GPU", "in halves", "guidance 1 to 4.5"):
+        assert said in text
+
+
 def test_a_run_of_another_size_is_refused(script, run):
     for path in run.glob("*.png"):
         Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(path)
