@@ -119,15 +119,19 @@ class Trainer:
 
         return train_scorer(args.work, self.pool, budget, shards=args.families or FAMILY_SHARDS, **common)
 
-    def generator(self, part: str, budget) -> dict:
-        from sega.embedded.training.generator import Recipe, train_generator
+    def prepare(self, part: str) -> None:
+        """Do what a part waits for before its time runs: the first shards of the generator."""
         from sega.embedded.training.latents import Latents
 
-        args = self.args
-        if self.latents is None:
-            own, other = args.work / "vae", args.start_from
+        if part in GENERATOR and self.latents is None:
+            own, other = self.args.work / "vae", self.args.start_from
             folder = own if own.is_dir() or other is None else other / "pipeline" / "vae"
             self.latents = Latents(self.pool, folder, self.device)
+
+    def generator(self, part: str, budget) -> dict:
+        from sega.embedded.training.generator import Recipe, train_generator
+
+        args = self.args
         recipe = Recipe(args.theta, args.seed, args.tokens, args.start_from, args.new_transformer)
         return train_generator(args.work, self.latents, budget, part, recipe)
 
@@ -187,6 +191,7 @@ def main(words: list[str] | None = None) -> None:
             return
         train = Trainer(args, pool, device)
         for i, part in enumerate(parts):
+            train.prepare(part)
             left = None if args.within is None else 60 * args.within - (time.time() - started)
             seconds = 0.0 if args.steps else seconds_of(parts[i:], minutes, left)
             found = train(part, record.Budget(seconds, args.steps))
