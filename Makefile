@@ -13,7 +13,7 @@ REFERENCE := results/embedded
 DIRECT    := vanilla pi ntk yarn dype sigma tasr vision_yarn sega window resdit area
 STAGED    := upsample ultraimage imax hiflow scalediff freescale hrdit pixelrush
 
-.PHONY: help install demo tables figures gallery answer papers test train-embedded reference choices card clean
+.PHONY: help install demo tables figures gallery answer papers search test train-embedded reference choices card clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -129,6 +129,13 @@ $(ANSWER)/index.html: $(wildcard $(ANSWER_STORE)/*/*/*/*/scores.json) $(SOURCES)
 $(VENV)/.ray: $(STAMP)
 	$(PIP) ray && $(PIP) --no-deps hydra-ray-launcher || echo "Ray can't be installed here: its launcher will not be tried"
 	touch $@
+
+# A small search on this machine: the starting points and TRIALS trials with fewer captions than its file says.
+SEARCH ?= direct
+TRIALS ?= 12
+search: $(STAMP) ## a small search over the keys of methods (SEARCH, TRIALS), and its report
+	$(RUN) -m eval.search search=$(SEARCH) trials=$(TRIALS) model.dtype=$(DTYPE) prompts.count=8 out=results/search/$(SEARCH)-small
+	$(RUN) -m eval.search.report out=results/search/$(SEARCH)-small
 
 TESTERS ?= 2
 test: $(STAMP) $(VENV)/.ray ## lint, check types and run the tests, TESTERS files at a time

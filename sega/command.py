@@ -21,6 +21,8 @@ COMMANDS = {
     "votes": ("eval.votes.command", "win rates and scores from votes on pairs of images"),
     "answer": ("eval.answer.command", "a page: which method at which cost, with sentences from the records"),
     "published": ("eval.published.command", "the values of the papers beside ours"),
+    "search": ("eval.search.command", "search over the keys of methods, with any number of workers"),
+    "search-report": ("eval.search.report", "figures, table and winners of a search"),
     "export": ("eval.export", "all images and all cells as two Parquet files"),
     "track": ("eval.track", "send scores to a dashboard"),
     "catalogue": ("eval.catalogue", "all metrics, with what they need and their weights"),
@@ -38,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print("sega-bench <command> ...; `sega-bench <command> --help` explains one\n")
         for name, (_, what) in COMMANDS.items():
-            print(f"  {name:<11} {what}")
+            print(f"  {name:<13} {what}")
         return 0 if words else 2
     command, *rest = words
     if command not in COMMANDS:

@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from sega.errors import answer
 from sega.home import CLONE, CONF
 
-EXTRAS = ("eval", "upscale", "lite0", "track", "cluster")
+EXTRAS = ("eval", "upscale", "lite0", "track", "search", "cluster")
 HELP = """\
 sega-bench doctor [store=results/runs]
 

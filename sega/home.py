@@ -32,6 +32,8 @@ IN_CLONE = {
     "votes": "python -m eval.votes",
     "answer": "python -m eval.answer",
     "published": "python -m eval.published",
+    "search": "python -m eval.search",
+    "search-report": "python -m eval.search.report",
     "track": "python -m eval.track",
     "catalogue": "python -m eval.catalogue",
     "fetch": "python scripts/fetch.py",

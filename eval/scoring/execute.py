@@ -20,8 +20,8 @@ from .collect import Item, collect
 from .job import Job
 
 
-def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
-    """Compute missing values, write the records and return the block of `scores.json`."""
+def execute(job: Job, cache: Path, progress: bool = True, write: bool = True) -> ScoreBlock:
+    """Compute missing values, write the records unless told not to, and return the block of `scores.json`."""
     run, usable, size = job.run, job.usable, job.run.size
     values = _kept(job)
     wanted = [[name for name in usable if name not in kept] for kept in values]
@@ -42,8 +42,9 @@ def execute(job: Job, cache: Path, progress: bool = True) -> ScoreBlock:
         scored.add_spectrum_distance()
     shas = [job.shas[i] for i in good]
     block = build_block(job, scored, damaged)
-    rows, arrays = build_rows(job, scored, shas), build_arrays(job, scored, shas)
-    write_scores(run.folder, job.protocol, block, rows, arrays)
+    if write:
+        rows, arrays = build_rows(job, scored, shas), build_arrays(job, scored, shas)
+        write_scores(run.folder, job.protocol, block, rows, arrays)
     return block
 
 

@@ -42,6 +42,7 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     sweep: Sweep | None = None  # all that the command asks for, where this process works through it
     plain: bool = False  # one of many workers: progress in whole lines that name the worker
+    quiet: bool = False  # no line for each finished cell
 
 
 def run(cell: Cell, session: Session) -> None:
@@ -80,7 +81,8 @@ def run(cell: Cell, session: Session) -> None:
     now = progress.share.count()
     words = [f"{progress.made} made", f"{now.done - progress.made} there"]
     words += [f"{number} {what}" for number, what in ((now.failed, "failed"), (now.left, "left")) if number]
-    print(f"{label}: {', '.join(words)}  ->  {folder.path}", flush=True)
+    if not session.quiet:
+        print(f"{label}: {', '.join(words)}  ->  {folder.path}", flush=True)
 
 
 def _state(folder: RunFolder, name: str, config: CellConfig) -> str | None:

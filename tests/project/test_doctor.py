@@ -67,4 +67,5 @@ def test_a_wheel_knows_what_it_needs(monkeypatch):
     monkeypatch.setattr(doctor, "CLONE", None)
     monkeypatch.setattr(doctor.metadata, "requires", lines)
     found = {extra: list(items) for extra, items in doctor.requirements().items()}
-    assert found == {"": ["torch"], "eval": [], "upscale": [], "lite0": [], "track": ["wandb"], "cluster": ["joblib"]}
+    others = {extra: [] for extra in ("eval", "upscale", "lite0", "search")}
+    assert found == {"": ["torch"], "track": ["wandb"], "cluster": ["joblib"], **others}

@@ -1,0 +1,1 @@
+"""Search over the keys of methods: `python -m eval.search`."""
