@@ -90,7 +90,7 @@ def search(words: list[str]) -> int:
         if timer:
             timer.cancel()
     end = "all trials are there or with other workers" if done else "stopped; the same command goes on"
-    print(f"{end}  ->  {out}; {command_line('search-report')} search={found['search']} shows it")
+    print(f"{end}  ->  {out}; {command_line('search-report')} out={out} shows it")
     return 0
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from optuna import Study
 
 RANK = "mean rank among\nthe starting points"
+BEST = 0.25
+"""Share of the trials that counts as the best: a tenth of few trials would be one or two of them."""
+LEAST = 20
+"""Complete trials below which no importance is told."""
 TRIED, STARTED = COLOURS[1], COLOURS[0]
 
 
@@ -50,28 +54,33 @@ def progress(rows: list[TrialRow], caption: str) -> Figure:
 
 
 def importance(study: Study, rows: list[TrialRow], caption: str) -> Figure:
-    """Plot how much each setting decides about being in the best tenth. Raises NothingError for too few trials."""
+    """Plot how much each setting decides about being among the best. Raises NothingError for too few trials."""
     shares = importances(study, rows)
     names = list(shares)[::-1]
     with _figure(rows, 0.5 + 0.2 * len(shares), caption) as (figure, panel):
         panel.barh([plain(name) for name in names], [shares[name] for name in names], color=TRIED, height=0.6)
-        panel.set_xlabel("importance for being among the best tenth (PED-ANOVA; the sum is 1)")
+        panel.set_xlabel(
+            f"importance for being among the best {BEST:.0%} of the complete trials (PED-ANOVA; the sum is 1)"
+        )
         panel.grid(axis="x", linewidth=0.4, alpha=0.5)
         panel.grid(axis="y", visible=False)
+        panel.set_axisbelow(True)
     return figure
 
 
 def importances(study: Study, rows: list[TrialRow]) -> dict[str, float]:
-    """Return the share of each setting, the largest first. Raises NothingError below ten complete trials."""
+    """Return the share of each setting, the largest first. Raises NothingError for too few trials."""
     from optuna import importance as measures
 
     drawn = [row for row in rows if row.state == "complete" and not row.start]
-    if len(drawn) < 10:
-        raise NothingError(f"{len(drawn)} complete trials can't tell the importance of settings; 10 can")
+    if len(drawn) < LEAST:
+        raise NothingError(f"{len(drawn)} complete trials can't tell the importance of settings; {LEAST} can")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return measures.get_param_importances(
-            study, evaluator=measures.PedAnovaImportanceEvaluator(), target=lambda trial: trial.values[0]
+            study,
+            evaluator=measures.PedAnovaImportanceEvaluator(target_quantile=BEST),
+            target=lambda trial: trial.values[0],
         )
 
 

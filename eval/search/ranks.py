@@ -4,7 +4,8 @@ A rank among all trials would change with every new one, and a sampler can't lea
 are those among the starting points, which are all made first and never change: 1 is as good as the best of them by a
 metric, K as bad as the last of K. Equal starting points share the mean of their ranks; between neighbours the rank is
 linear in the metric. Beyond either end it goes on towards 0 or K + 1, which it never reaches, so that no metric wins or
-loses more than one rank there: by 1 - 1/e of a rank for each mean distance between neighbours in that half.
+loses more than one rank there: a distance d from the end leaves 1/(1 + d) of it, in units of the mean distance between
+neighbours in that half of the points.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Scale:
 
     nodes: np.ndarray  # different values of badness, rising
     ranks: np.ndarray  # of the nodes, between 1 and K
-    lengths: tuple[float, float]  # of the exponential approach below the first and above the last node
+    lengths: tuple[float, float]  # mean distance between neighbours in the better half and in the worse half
     count: int
 
     @classmethod
@@ -50,10 +51,10 @@ class Scale:
         if not math.isfinite(value):
             return self.count + 1.0
         if value < self.nodes[0]:
-            return float(self.ranks[0]) * math.exp((value - self.nodes[0]) / self.lengths[0])
+            return float(self.ranks[0]) / (1 + (self.nodes[0] - value) / self.lengths[0])
         if value > self.nodes[-1]:
-            top, room = float(self.ranks[-1]), self.count + 1.0 - float(self.ranks[-1])
-            return top + room * (1 - math.exp((self.nodes[-1] - value) / self.lengths[1]))
+            room = self.count + 1.0 - float(self.ranks[-1])
+            return self.count + 1.0 - room / (1 + (value - self.nodes[-1]) / self.lengths[1])
         return float(np.interp(value, self.nodes, self.ranks))
 
 
