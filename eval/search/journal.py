@@ -108,10 +108,11 @@ class Journal:
             directions = ["minimize"] * (2 if definition.objective.cost else 1)
             there = optuna.get_all_study_names(storage)
             if not there:
-                study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
-                study.set_user_attr("definition", definition.meaning)
+                optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
             study = optuna.load_study(study_name=(there or [definition.name])[0], storage=storage)
-            _check_same(study.user_attrs.get("definition", {}), definition.meaning, out)
+            if "definition" not in study.user_attrs:
+                study.set_user_attr("definition", definition.meaning)
+            _check_same(study.user_attrs["definition"], definition.meaning, out)
             number = study.user_attrs.get("workers", 0)
             study.set_user_attr("workers", number + 1)
         study.sampler = optuna.samplers.TPESampler(
@@ -174,8 +175,10 @@ class Journal:
         made = [trial for trial in self.study.get_trials(deepcopy=False) if START not in trial.user_attrs]
         for left in (trial for trial in made if trial.state == TrialState.RUNNING):
             claim = self.claims.take(f"trial-{left.number}")
-            if claim:
+            if claim and self.study.get_trials(deepcopy=False)[left.number].state == TrialState.RUNNING:
                 return Trial(self.study, left._trial_id), claim
+            if claim:  # it was finished meanwhile
+                claim.release()
         if sum(REFUSED not in trial.user_attrs for trial in made) >= self.definition.trials:
             return None, None
         trial = self.study.ask()

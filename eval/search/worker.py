@@ -84,7 +84,7 @@ class Worker:
                     return True
                 refused = refused + 1 if self._try(trial) == "refused" else 0
             if refused >= MOST_REFUSED:
-                why = f"{command_line('search-report')} search={self.definition.name} lists why"
+                why = f"{command_line('search-report')} out={self.journal.out} lists why"
                 raise RequestError(f"{refused} points in a row were refused; {why}")
         return False
 
@@ -94,26 +94,32 @@ class Worker:
 
     def _start(self) -> bool:
         """Make the starting points, each worker beginning at another. Returns whether all of them are there."""
-        points = read_starts(self.definition, self.bench)
-        labels = list(points)
+        labels, there = list(self.definition.start), self.journal.starts()
+        points = read_starts(self.definition, self.bench) if len(there) < len(labels) else {}
         first = self.journal.number % len(labels)
         for label in [*labels[first:], *labels[:first]]:
-            point = points[label]
-            if label not in self.journal.starts():
-                record: dict[str, Any] = {"settings": point.settings, "params": point.params, "found": {}}
-                for prompts in self.rungs(point.cell):
-                    try:
-                        found = self.bench.evaluate(point.cell, prompts, lock=f"start-{prompts}")
-                    except RequestError as error:
-                        raise RequestError(f"start.{label}: {error}") from error
-                    if found is None:
-                        return False
-                    record["found"][str(prompts)] = found.plain()
-                self.journal.add_start(label, record | {"run": str(point.cell.folder.path)})
+            if label not in self.journal.starts() and not self._make_start(label, points[label]):
+                return False
         self._rank(self.journal.starts())
         return True
 
+    def _make_start(self, label: str, point: Start) -> bool:
+        """Make and record a starting point. Returns false if the worker was stopped before."""
+        reached: dict[str, Any] = {}
+        for prompts in self.rungs(point.cell):
+            try:
+                found = self.bench.evaluate(point.cell, prompts, lock=f"start-{prompts}")
+            except RequestError as error:
+                raise RequestError(f"start.{label}: {error}") from error
+            if found is None:
+                return False
+            reached[str(prompts)] = found.plain()
+        about = {"settings": point.settings, "params": point.params, "found": reached}
+        self.journal.add_start(label, about | {"run": str(point.cell.folder.path)})
+        return True
+
     def _rank(self, starts: dict[str, dict[str, Any]]) -> None:
+        """Rank the starting points among themselves, which fixes what every later rank is."""
         directions = self.definition.objective.directions
         for prompts in next(iter(starts.values()))["found"]:
             scores = {label: start["found"][prompts]["scores"] for label, start in starts.items()}

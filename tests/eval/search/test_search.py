@@ -18,6 +18,7 @@ from eval.records.scores import read_scores  # noqa: E402
 from eval.search import journal  # noqa: E402
 from eval.search.command import main  # noqa: E402
 from eval.search.ranks import Population  # noqa: E402
+from eval.search.read import read_definition  # noqa: E402
 from eval.search.report import main as report  # noqa: E402
 from eval.search.trials import front, ordered, read_trials, winners  # noqa: E402
 from sega.run.request import read_request  # noqa: E402
@@ -168,6 +169,26 @@ def test_a_worker_that_is_killed_loses_nothing(place, image):
     assert place.images().items() >= before.items()
     assert len(trials) == 6 and all(row.state == "complete" for row in trials.values())
     assert all(trials[row.number].settings == row.settings for row in left)
+
+
+def test_a_trial_that_another_worker_finishes_at_this_moment_is_not_taken_up(place):
+    place = place(trials=3)
+    mine = journal.Journal(read_definition("probe", {}, [place.folder]), place.out, lease=60)
+    other = mine.study.ask()
+    take = mine.claims.take
+
+    def late(name):
+        if name == f"trial-{other.number}":
+            mine.study.tell(other, 1.0)
+        return take(name)
+
+    mine.claims.take = late
+    with mine.next() as trial:
+        assert trial.number == other.number + 1
+        with mine.next() as second:  # the first is held, by a living worker
+            assert second.number == other.number + 2
+    with mine.next() as left:  # nobody holds it any more
+        assert left.number == trial.number
 
 
 def test_half_a_line_of_the_journal_is_cut_off(place):
