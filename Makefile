@@ -13,7 +13,7 @@ REFERENCE := results/embedded
 DIRECT    := vanilla pi ntk yarn dype sigma tasr vision_yarn sega window resdit area
 STAGED    := upsample ultraimage imax hiflow scalediff freescale hrdit pixelrush
 
-.PHONY: help install demo tables figures gallery answer papers search test train-embedded reference choices card clean
+.PHONY: help install demo tables figures gallery answer papers search test train-embedded reference choices search-test search-page paper-search card clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,7 +69,7 @@ RECORDED := $(wildcard $(STEPS)/*/*/*/*/*.steps.jsonl)
 endif
 
 tables: $(TABLES) ## the joined table; table-<paper> for that of sega, area, dype, ultraimage, hiflow, scalediff or resdit
-.PHONY: $(PAPERS:%=table-%)
+.PHONY: help install demo tables figures gallery answer papers search test train-embedded reference choices search-test search-page paper-search card clean
 $(PAPERS:%=table-%): table-%: $(OUT)/table-%.md
 figures: $(FIGURES) ## grids, quality against size and cost, scaling maps, attention, spectra (STORE, OUT, MODEL, SIZES)
 gallery: $(OUT)/gallery/index.html ## a folder of HTML that opens from disk
@@ -214,6 +214,16 @@ choices: $(STAMP) ## try the options of AReA and ResDiT that their descriptions 
 	$(CHOICE) method=resdit method.feather=0.125,0.5
 	$(RUN) -m eval store=$(CHOICES)/runs
 	$(RUN) -m eval.report store=$(CHOICES)/runs out=$(CHOICES)/report base=area parts=tables,figures cost=calls
+
+# The confirmatory test of a search, on captions that nothing else uses: published methods, ablations of SEGA, and the
+# WINNERS that a search wrote. Set for a GPU; on a CPU, MINUTES is a limit that it keeps. What stops goes on with `make`.
+VERDICT  = $(RUN) -m eval.verdict $(if $(WINNERS),winners=$(WINNERS)) $(if $(MINUTES),minutes=$(MINUTES))
+WORKERS ?= 1
+search-test: $(STAMP) ## the test of a search: images, scores, and results/search/index.html (WINNERS= MINUTES= WORKERS= ARGS=)
+	$(VERDICT) make score page workers=$(WORKERS) $(ARGS)
+
+search-page: $(STAMP) ## results/search/index.html again, from the scores or answers.json
+	$(VERDICT) page $(ARGS)
 
 CARD = $(REFERENCE)/card/runs
 NATIVE = $(shell awk '/^native:/{print $$2}' conf/model/tiny.yaml)

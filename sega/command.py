@@ -20,6 +20,7 @@ COMMANDS = {
     "gallery": ("eval.gallery.page", "a folder of HTML that opens from disk"),
     "votes": ("eval.votes.command", "win rates and scores from votes on pairs of images"),
     "answer": ("eval.answer.command", "a page: which method at which cost, with sentences from the records"),
+    "verdict": ("eval.verdict.command", "the test of a search on fresh captions, and the page of its answers"),
     "published": ("eval.published.command", "the values of the papers beside ours"),
     "search": ("eval.search.command", "search over the keys of methods, with any number of workers"),
     "search-report": ("eval.search.report", "figures, table and winners of a search"),

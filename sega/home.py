@@ -31,6 +31,7 @@ IN_CLONE = {
     "gallery": "python -m eval.gallery",
     "votes": "python -m eval.votes",
     "answer": "python -m eval.answer",
+    "verdict": "python -m eval.verdict",
     "published": "python -m eval.published",
     "search": "python -m eval.search",
     "search-report": "python -m eval.search.report",

@@ -129,13 +129,14 @@ def read(path: Path) -> Answer:
     try:
         if found["schema"] != SCHEMA:
             raise RequestError(f"{path} is of another version; make it again from a store of runs")
-        sections = tuple(_section(item) for item in found["sections"])
+        sections = tuple(section_of(item) for item in found["sections"])
         return Answer(sections)
     except (KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} is damaged; make it again from a store of runs") from error
 
 
-def _section(item: dict[str, Any]) -> Section:
+def section_of(item: dict[str, Any]) -> Section:
+    """Return a section from plain data."""
     own = {key.name: item[key.name] for key in fields(Section)}
     own["quality"] = tuple(Quality(**quality) for quality in item["quality"])
     own["methods"] = tuple(Method(**method) for method in item["methods"])

@@ -1,0 +1,186 @@
+"""Run the confirmatory test of a search, and write the page of its answers: `python -m eval.verdict`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError, near
+from sega.home import command_line
+
+from .. import options
+from ..records.files import write_text
+from ..records.rows import load_rows, richest
+from . import make, pack, page
+from .facts import facts
+from .plan import PLAN, Plan, read_plan
+from .rows import Rows, rows_of
+from .types import Answers, read
+
+HELP = """usage: python -m eval.verdict [make|score|page|pack|lines ...] [key=value ...]
+
+The test that makes a search believable: published methods, ablations of SEGA and the winners of the search on captions
+and noise that neither the search nor a table has seen, with the verdicts corrected. The plan says what is compared.
+Without a step it writes the page.
+
+  make    make the images, round after round, in `workers` processes
+  score   score them
+  page    index.html, answers.json and contact sheets, from the records
+  pack    archives of the records without images, into `pack`, to read them on another machine
+  lines   print the commands that make the same images
+
+  python -m eval.verdict make score page device=cuda workers=8 minutes=8
+  python -m eval.verdict lines places=2x
+
+  plan      conf/verdict/search.yaml   entries, questions, places and rounds
+  winners   -                          file of the entries that the search found: a list of label and overrides
+  store     results/search/test/runs   folder of the images
+  cache     results/cache              folder where rendered references are stored
+  out       results/search             folder of the page
+  pack      results/search/pack        folder of the archives
+  features  true                       false: archives without features, from which distances can't be compared anew
+  device    auto                       auto | cpu | cuda | cuda:N
+  workers   1                          processes; more than one share a GPU, or the cores
+  minutes   -                          for each step that makes or scores; no round is begun that would take longer
+  places    -                          only these places of the plan (several: commas between them)
+  set       -                          words for every entry, such as set='steps=4'
+
+Without scored runs in the store the page is made again from answers.json in `out`."""
+
+KEYS: dict[str, Any] = {
+    "plan": str(PLAN),
+    "winners": None,
+    "store": "results/search/test/runs",
+    "cache": "results/cache",
+    "out": "results/search",
+    "pack": "results/search/pack",
+    "features": "true",
+    "device": "auto",
+    "workers": "1",
+    "minutes": None,
+    "places": None,
+    "set": None,
+}
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    return options.command(words, lambda: HELP, verdict)
+
+
+def verdict(words: list[str]) -> int:
+    """Take the steps that the words name, one after the other."""
+    steps = [word for word in words if "=" not in word] or ["page"]
+    for step in steps:
+        if step not in STEPS:
+            raise RequestError(f"unknown step {step}{near(step, STEPS)}")
+    found = options.parse([word for word in words if "=" in word], KEYS)
+    plan = _plan(found)
+    status = 0
+    for step in steps:
+        status = max(status, STEPS[step](plan, found))
+    return status
+
+
+def _plan(found: dict[str, Any]) -> Plan:
+    winners = options.existing(found["winners"], "file of winners")
+    plan = read_plan(Path(found["plan"]), winners)
+    if found["set"]:
+        plan = replace(plan, common=(*plan.common, *shlex.split(found["set"])))
+    if found["places"]:
+        names = found["places"].split(",")
+        for name in names:
+            if name not in plan.places:
+                raise RequestError(f"places={name} is not in the plan{near(name, plan.places)}")
+        places = {name: place for name, place in plan.places.items() if name in names}
+        plan = replace(plan, places=places, rounds=tuple(item for item in plan.rounds if item[0] in names))
+    return plan
+
+
+def _setting(found: dict[str, Any]) -> make.Setting:
+    workers = options.whole_number(found, "workers")
+    minutes = found["minutes"]
+    try:
+        end = time.monotonic() + 60 * (1e9 if minutes is None else float(minutes))
+    except ValueError as error:
+        raise RequestError(f"minutes={minutes} must be a number") from error
+    return make.Setting(Path(found["store"]), found["device"], workers, end, Path(found["cache"]))
+
+
+def _make(plan: Plan, found: dict[str, Any]) -> int:
+    return int(make.make(plan, _setting(found)) > 0)
+
+
+def _score(plan: Plan, found: dict[str, Any]) -> int:
+    return int(make.score(plan, _setting(found)) > 0)
+
+
+def _lines(plan: Plan, found: dict[str, Any]) -> int:
+    setting = _setting(found)
+    make.write_captions(plan, setting)
+    for line in make.lines(plan, setting).values():
+        print(f"{command_line('run')} {shlex.join(line)}")
+    return 0
+
+
+def _rows(plan: Plan, found: dict[str, Any]) -> Rows:
+    store = Path(found["store"])
+    if not any(store.glob("*/*/*/*/scores.json")):
+        return {}
+    rows, _ = load_rows(store, Path(found["cache"]))
+    return rows_of(plan, richest(rows))
+
+
+def _page(plan: Plan, found: dict[str, Any]) -> int:
+    out = Path(found["out"])
+    record = out / "answers.json"
+    rows = _rows(plan, found)
+    if any(rows.values()):
+        from .sheets import write_sheets
+
+        content = facts(plan, rows, Path(found["cache"]))
+        sheets = write_sheets({place: list(own.values()) for place, own in rows.items()}, plan.captions, out / "images")
+    elif record.is_file():
+        print(
+            f"{found['store']} has no scored runs of this plan; the page is made again from {record}", file=sys.stderr
+        )
+        content, sheets = read(record), sorted((out / "images").glob("sheet-*.jpg"))
+    else:
+        raise RequestError(
+            f"no scored runs of {found['plan']} in {found['store']}; make and score them first: "
+            f"{command_line('verdict')} make score"
+        )
+    for path in write(content, sheets, out):
+        print(path)
+    return 0
+
+
+def write(content: Answers, sheets: list[Path], out: Path) -> list[Path]:
+    """Write the page and its facts. Returns their paths."""
+    write_text(out / "answers.json", json.dumps(content.plain(), sort_keys=True, indent=1) + "\n")
+    write_text(out / "index.html", page.html(content, [path.name for path in sheets]))
+    return [out / "index.html", out / "answers.json"]
+
+
+def _pack(plan: Plan, found: dict[str, Any]) -> int:
+    out, store = Path(found["out"]), Path(found["store"])
+    more = [out / "answers.json", out / "index.html", store.parent / "captions.txt", *(out / "images").glob("sheet-*")]
+    more += [Path(found["winners"])] if found["winners"] else []
+    for path in pack.pack(store, Path(found["cache"]), sorted(more), Path(found["pack"]), found["features"] == "true"):
+        print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+STEPS: dict[str, Callable[[Plan, dict[str, Any]], int]] = {
+    "make": _make,
+    "score": _score,
+    "page": _page,
+    "pack": _pack,
+    "lines": _lines,
+}

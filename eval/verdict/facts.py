@@ -1,0 +1,149 @@
+"""Collect the facts of a scored test: differences with corrected verdicts, winners, and what the field comes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..answer.collect import Options, collect, quality
+from ..answer.types import Section
+from ..metrics.inference import holm
+from ..metrics.registry import metrics
+from ..records.rows import Row
+from ..report.compare import Comparison, Pair, judged
+from .plan import WINNERS, Plan, Question
+from .rows import Rows
+from .types import Answers, Asked, Effect, Finding, Margin, Spot
+
+FIELD, ANCHORS = "field", "anchors"
+"""Groups of the published methods, and of those that only show what a staged method costs."""
+
+
+def facts(plan: Plan, rows: Rows, cache: Path) -> Answers:
+    """Return the content of the page from the rows of a plan."""
+    comparison = Comparison(cache)
+    rows = {place: own for place, own in rows.items() if own}
+    spots = tuple(_spot(plan, place, own, cache, comparison) for place, own in rows.items())
+    questions = tuple(
+        Asked(
+            question.name,
+            question.title,
+            question.about,
+            tuple(
+                Finding(place, effects)
+                for place, own in rows.items()
+                if (effects := _effects(plan, question, own, comparison))
+            ),
+        )
+        for question in plan.questions
+    )
+    paired = _paired(plan, spots)
+    return Answers(
+        f"{len(plan.captions)} captions of the embedded world that no table and no search uses, with the noise of seed "
+        + ", ".join(map(str, plan.seeds)),
+        spots,
+        tuple(asked for asked in questions if asked.findings),
+        {entry.label: " ".join(entry.words) for entry in plan.group(WINNERS)},
+        _both([spot for spot in spots if paired and spot.name in paired]),
+        paired,
+    )
+
+
+def _effects(plan: Plan, question: Question, rows: dict[str, Row], comparison: Comparison) -> tuple[Effect, ...]:
+    """Compare the pairs of a question at a place; its comparisons of a metric are one family."""
+    there = [(rows[a], rows[b]) for a, b in question.pairs if a in rows and b in rows]
+    pairs = judged([comparison.pair(a, b, metric) for a, b in there for metric in plan.metrics])
+    return tuple(effect for pair in pairs if (effect := _effect(pair)))
+
+
+def _effect(pair: Pair) -> Effect | None:
+    """The facts of a comparison; None without common images."""
+    d = pair.difference
+    if d is None:
+        return None
+    labels = pair.row.label, pair.base.label
+    numbers = (_rounded(d.value), _rounded(d.low), _rounded(d.high), d.n, _rounded(pair.p), _rounded(pair.corrected))
+    return Effect(*labels, pair.metric, *numbers, pair.verdict, pair.is_equal)  # type: ignore[arg-type]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _spot(plan: Plan, place: str, rows: dict[str, Row], cache: Path, comparison: Comparison) -> Spot:
+    first = next(iter(rows.values()))
+    return Spot(
+        place,
+        first.run.model,
+        first.size,
+        first.scale,
+        min(len(row.images) for row in rows.values()),
+        first.block["settings"]["bootstrap"]["level"],
+        quality(list(rows.values()), plan.metrics),
+        _margins(plan, rows, comparison),
+        _field(plan, rows, cache),
+    )
+
+
+def _field(plan: Plan, rows: dict[str, Row], cache: Path) -> Section | None:
+    """What the published methods come to at a place, by the rules of `eval.answer`. Costs are calls: seconds of
+    processes that share a device tell nothing."""
+    labels = [entry.label for group in (FIELD, ANCHORS) for entry in plan.group(group)]
+    own = [rows[label] for label in labels if label in rows]
+    names = tuple(name for name in plan.metrics if metrics()[name].ranked)
+    sections = collect(own, cache, Options("calls", names)).sections
+    return replace(sections[0], busy=True) if len(own) > 1 and sections else None
+
+
+def _margins(plan: Plan, rows: dict[str, Row], comparison: Comparison) -> tuple[Margin, ...]:
+    """Compare every winner of the search with every method of the field, in each metric that has a better end."""
+    field = [rows[entry.label] for entry in plan.group(FIELD) if entry.label in rows]
+    winners = [rows[entry.label] for entry in plan.group(WINNERS) if entry.label in rows]
+    found = []
+    for metric in (name for name in plan.metrics if metrics()[name].ranked):
+        own = []
+        for winner in winners:
+            effects = [e for other in field if (e := _effect(comparison.pair(winner, other, metric)))]
+            if effects:
+                own.append(_margin(winner.label, metric, effects))
+        found += _corrected(own)
+    return tuple(found)
+
+
+def _margin(label: str, metric: str, effects: list[Effect]) -> Margin:
+    sign = 1 if metrics()[metric].higher_is_better else -1
+    closest = min(effects, key=lambda effect: sign * effect.value)
+    ahead = [effect for effect in effects if sign * effect.value > 0]
+    p = max(effect.p or 0.0 for effect in effects) if len(ahead) == len(effects) else 1.0
+    return Margin(label, metric, len(ahead), len(effects), closest, p, p)
+
+
+def _corrected(margins: list[Margin]) -> list[Margin]:
+    """Correct the margins of one metric for the number of winners."""
+    return [replace(m, corrected=p) for m, p in zip(margins, holm([m.p for m in margins]), strict=True)]
+
+
+def _paired(plan: Plan, spots: tuple[Spot, ...]) -> tuple[str, str] | None:
+    """The first place, and the same size on another model."""
+    names = [spot.name for spot in spots]
+    for a in names:
+        for b in names:
+            one, other = plan.places[a], plan.places[b]
+            if one.res == other.res and one.model != other.model:
+                return a, b
+    return None
+
+
+def _both(spots: list[Spot]) -> tuple[Margin, ...]:
+    """Margins on two models together: better than every method on both. The larger p counts, and the smaller lead."""
+    if len(spots) < 2:
+        return ()
+    found = []
+    for metric in dict.fromkeys(margin.metric for margin in spots[0].margins):
+        own = []
+        for margin in (m for m in spots[0].margins if m.metric == metric):
+            other = next((m for m in spots[1].margins if (m.label, m.metric) == (margin.label, metric)), None)
+            if other is not None:
+                own.append(replace(max(margin, other, key=lambda m: m.p), p=max(margin.p, other.p)))
+        found += _corrected(own)
+    return tuple(found)

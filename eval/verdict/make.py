@@ -1,0 +1,155 @@
+"""Make and score the images of a plan with several processes, round by round, within a time limit.
+
+A process keeps its pipeline open over the entries of a model. A round is begun only if it will end in time, so that
+after it every entry of its place has the same captions. What is there is not made again, and other machines on the same
+store share the work by its claims.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError
+
+from .plan import Plan
+from .workers import Workers
+
+CHUNK = 16
+"""Captions of an entry that a process makes at a time."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the work is done."""
+
+    store: Path
+    device: str
+    workers: int
+    end: float  # of time.monotonic, after which nothing is begun
+    cache: Path
+
+    @property
+    def captions(self) -> Path:
+        """File of the captions, beside the store."""
+        return self.store.parent / "captions.txt"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of what the processes print, beside the store."""
+        return self.store.parent / "logs"
+
+
+def lines(plan: Plan, setting: Setting) -> dict[tuple[str, str], list[str]]:
+    """Return the words of `run.py` by (place, label) for the whole test."""
+    place_words = [f"prompts.path={setting.captions}", f"store={setting.store}", f"device={setting.device}"]
+    return {
+        (place.name, entry.label): [
+            *plan.words(entry, place),
+            *place_words,
+            f"prompts.limit={plan.count(place)}",
+        ]
+        for place in plan.places.values()
+        for entry in plan.at(place)
+    }
+
+
+def write_captions(plan: Plan, setting: Setting) -> None:
+    """Write the captions, a line each. Raises RequestError where the store was begun with others."""
+    text = "".join(f"{caption}\n" for caption in plan.captions)
+    if setting.captions.is_file() and setting.captions.read_text() != text:
+        raise RequestError(f"{setting.captions} has other captions than the plan; give another store")
+    setting.captions.parent.mkdir(parents=True, exist_ok=True)
+    setting.captions.write_text(text)
+
+
+def make(plan: Plan, setting: Setting) -> int:
+    """Make the images, round after round. Returns the number of parts that failed."""
+    write_captions(plan, setting)
+    words, pace, failed = lines(plan, setting), Pace(), 0
+    there = dict.fromkeys(plan.places, 0)  # captions, by place
+    with Workers(setting.workers, setting.logs) as workers:
+        for name, count in plan.rounds:
+            entries, began = [words[name, entry.label] for entry in plan.at(plan.places[name])], time.monotonic()
+            try:
+                pixels = math.prod(_cell(tuple(entries[0])).request.size)
+            except RequestError as error:  # a model that is not here
+                print(f"{name}: left out: {error}", flush=True)
+                continue
+            images = (count - there[name]) * len(entries)
+            if began + pace.seconds(name, pixels, images) > setting.end:
+                print(f"{name}: left out: there is no time for {count} captions", flush=True)
+                continue
+            shares = [(first, min(first + CHUNK, count)) for first in range(there[name], count, CHUNK)]
+            failed += workers.run(_make, [(own, *share) for share in shares for own in entries], setting.end)
+            if time.monotonic() > setting.end:
+                print(f"{name}: the time ended within the round to {count} captions", flush=True)
+                break
+            seconds, there[name] = time.monotonic() - began, count
+            pace.learn(name, pixels, images, seconds)
+            print(f"{name}: {count} captions of {len(entries)} entries, {images / seconds:.2f} images/s", flush=True)
+    return failed
+
+
+def score(plan: Plan, setting: Setting) -> int:
+    """Score every cell of the store; one of each place first, so that references are made once. Returns failures."""
+    places: dict[tuple[str, str], list[Path]] = {}
+    for record in sorted(setting.store.glob("*/*/*/*/run.json")):
+        model, _, size, _ = record.parent.relative_to(setting.store).parts
+        places.setdefault((model, size), []).append(record.parent)
+    words = [f"cache={setting.cache}", f"device={setting.device}", f"metrics=[{','.join(plan.metrics)}]", "workers=0"]
+    failed = 0
+    with Workers(setting.workers, setting.logs) as workers:
+        for folders in ([own[0] for own in places.values()], [path for own in places.values() for path in own[1:]]):
+            failed += workers.run(_score, [([f"path={folder}", *words],) for folder in folders], setting.end)
+    return failed
+
+
+class Pace:
+    """Seconds that an image takes at a place, from the rounds before; elsewhere by the pixels."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[float, int]] = {}  # by place: seconds, pixels
+
+    def learn(self, place: str, pixels: int, images: int, seconds: float) -> None:
+        """Remember a round. One that took no time, because its images were there, says nothing."""
+        if images and seconds / images > 1e-3:
+            self.known[place] = seconds / images, pixels
+
+    def seconds(self, place: str, pixels: int, images: int) -> float:
+        """Return what a round will take; 0 as long as nothing is known."""
+        guesses = [each * pixels / other for each, other in self.known.values()]
+        return images * (self.known[place][0] if place in self.known else max(guesses, default=0.0))
+
+
+@cache
+def _cell(words: tuple[str, ...]) -> Any:
+    from sega.run.request import read_request
+
+    return read_request(list(words)).cells[0]
+
+
+@cache
+def _session() -> Any:
+    from sega.run.worker import Session
+
+    return Session(plain=True)
+
+
+def _make(words: list[str], first: int, last: int) -> int:
+    """Make the images of an entry for some captions. Returns the exit status."""
+    from sega.run.cli import run_cell
+
+    cell = _cell(tuple(words))
+    return run_cell(replace(cell, prompts=cell.prompts[first:last]), _session(), "verdict")
+
+
+def _score(words: list[str]) -> int:
+    """Score a cell. Returns the exit status."""
+    from ..scoring.command import evaluate
+
+    return evaluate(words)

@@ -1,0 +1,173 @@
+"""Read the plan of the confirmatory test: its captions, its entries, its questions, and the order of the work."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sega.errors import RequestError, near
+from sega.home import CONF
+
+PLAN = CONF / "verdict" / "search.yaml"
+WINNERS = "winners"
+"""Group of the entries that the search found."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that is compared: its label, its group, and the words of `run.py` that make it."""
+
+    label: str
+    group: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model at a size, with the groups of entries that are made there."""
+
+    name: str
+    model: str
+    res: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, as differences of two entries each."""
+
+    name: str
+    title: str
+    about: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole test. Entries and places by their labels."""
+
+    captions: tuple[str, ...]
+    seeds: tuple[int, ...]
+    common: tuple[str, ...]
+    metrics: tuple[str, ...]
+    entries: dict[str, Entry]
+    questions: tuple[Question, ...]
+    places: dict[str, Place]
+    rounds: tuple[tuple[str, int], ...]  # place, and its captions after the round
+
+    def at(self, place: Place) -> list[Entry]:
+        """Return the entries of a place."""
+        return [entry for entry in self.entries.values() if entry.group in place.groups]
+
+    def group(self, name: str) -> list[Entry]:
+        """Return the entries of a group."""
+        return [entry for entry in self.entries.values() if entry.group == name]
+
+    def count(self, place: Place) -> int:
+        """Return the captions that a place has in the end."""
+        return max((count for name, count in self.rounds if name == place.name), default=0)
+
+    def words(self, entry: Entry, place: Place) -> list[str]:
+        """Return the words of `run.py` for an entry at a place, without its captions and its store."""
+        seeds = f"seeds=[{','.join(map(str, self.seeds))}]"
+        return [f"model={place.model}", *self.common, *entry.words, f"res={place.res}", seeds]
+
+
+def read_plan(path: Path = PLAN, winners: Path | None = None) -> Plan:
+    """Read a plan, and the entries that the search found. Raises RequestError for what does not fit together."""
+    found = _yaml(path)
+    try:
+        entries = [entry for group, listed in found["entries"].items() for entry in _entries(group, listed)]
+        entries += _winners(winners) if winners else []
+        by_label = {entry.label: entry for entry in entries}
+        if len(by_label) < len(entries):
+            twice = [entry.label for entry in entries if by_label[entry.label] is not entry]
+            raise RequestError(f"{path}: two entries have the label {twice[0]!r}")
+        plan = Plan(
+            captions(**found["captions"]),
+            tuple(found["seeds"]),
+            tuple(found["common"]),
+            tuple(found["metrics"]),
+            by_label,
+            tuple(
+                Question(name, item["title"], item["about"], tuple((a, b) for a, b in item["pairs"]))
+                for name, item in found["questions"].items()
+            ),
+            {
+                str(name): Place(str(name), item["model"], str(item["res"]), tuple(item["groups"]))
+                for name, item in found["places"].items()
+            },
+            tuple((str(place), int(count)) for place, count in found["rounds"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RequestError(f"{path} is no plan of a test: {type(error).__name__} {error}") from error
+    _check(plan, path)
+    return plan
+
+
+def captions(seed: int, count: int, apart: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Return the first `count` different captions of a seed that are not among the [seed, count] of `apart`."""
+    from sega.embedded.captions import captions as of_seed
+
+    used = {caption for other, number in apart for caption in of_seed(other, number)}
+    fresh = [caption for caption in dict.fromkeys(of_seed(seed, 2 * count + 64)) if caption not in used]
+    if len(fresh) < count:
+        raise RequestError(f"prompts.seed={seed} has only {len(fresh)} captions that are used nowhere else")
+    return tuple(fresh[:count])
+
+
+def _yaml(path: Path) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError as error:
+        raise RequestError(f"no plan at {path}") from error
+    except (YAMLError, OmegaConfBaseException, OSError) as error:
+        raise RequestError(f"{path} can't be read: {str(error).splitlines()[0]}") from error
+
+
+def _entries(group: str, listed: Any) -> list[Entry]:
+    """Entries of a group: a list of methods, or words by label."""
+    if isinstance(listed, dict):
+        return [Entry(str(label), group, tuple(_words(words))) for label, words in listed.items()]
+    return [Entry(str(name), group, (f"method={name}",)) for name in listed]
+
+
+def _winners(path: Path) -> list[Entry]:
+    """Entries that a search wrote: `label` and `overrides` of each, or overrides by label, alone or under `winners`."""
+    found = _yaml(path)
+    listed = found.get(WINNERS, found) if isinstance(found, dict) else found
+    if isinstance(listed, dict):
+        listed = [{"label": label, "overrides": words} for label, words in listed.items()]
+    try:
+        return [Entry(str(item["label"]), WINNERS, tuple(_words(item["overrides"]))) for item in listed or []]
+    except (KeyError, TypeError) as error:
+        raise RequestError(f"{path} must be a list of entries with `label` and `overrides`") from error
+
+
+def _words(words: Any) -> list[str]:
+    """Words of `run.py`, written as a line, as a list, or as values by key."""
+    if isinstance(words, dict):
+        return [f"{key}={'null' if value is None else value}" for key, value in words.items()]
+    return shlex.split(words) if isinstance(words, str) else [str(word) for word in words]
+
+
+def _check(plan: Plan, path: Path) -> None:
+    for label in (label for question in plan.questions for pair in question.pairs for label in pair):
+        if label not in plan.entries:
+            raise RequestError(f"{path}: a question asks for {label!r}, which is no entry{near(label, plan.entries)}")
+    known = {entry.group for entry in plan.entries.values()} | {WINNERS}
+    for group in (group for place in plan.places.values() for group in place.groups):
+        if group not in known:
+            raise RequestError(f"{path}: a place has the group {group!r}, which is none of the entries")
+    for name, count in plan.rounds:
+        if name not in plan.places:
+            raise RequestError(f"{path}: a round is at {name!r}, which is no place{near(name, plan.places)}")
+        if not 0 < count <= len(plan.captions):
+            raise RequestError(f"{path}: a round has {count} captions, of {len(plan.captions)}")
