@@ -220,10 +220,16 @@ choices: $(STAMP) ## try the options of AReA and ResDiT that their descriptions 
 VERDICT  = $(RUN) -m eval.verdict $(if $(WINNERS),winners=$(WINNERS)) $(if $(MINUTES),minutes=$(MINUTES))
 WORKERS ?= 1
 search-test: $(STAMP) ## the test of a search: images, scores, and results/search/index.html (WINNERS= MINUTES= WORKERS= ARGS=)
-	$(VERDICT) make score page workers=$(WORKERS) $(ARGS)
+	$(VERDICT) make score sheets page workers=$(WORKERS) $(ARGS)
 
 search-page: $(STAMP) ## results/search/index.html again, from the scores or answers.json
 	$(VERDICT) page $(ARGS)
+
+PAPER_TEST = results/papers/search
+paper-search: $(STAMP) ## the decisive comparisons of search-test on FLUX.1-dev and Qwen-Image (PROMPTS= IMAGES= WINNERS=), with their cost before
+	$(VERDICT) cost plan=conf/verdict/paper.yaml
+	$(VERDICT) make score sheets page plan=conf/verdict/paper.yaml $(if $(PROMPTS),captions=$(PROMPTS)) \
+	  $(if $(IMAGES),images=$(IMAGES)) store=$(PAPER_TEST)/runs out=$(PAPER_TEST) workers=$(WORKERS) $(ARGS)
 
 CARD = $(REFERENCE)/card/runs
 NATIVE = $(shell awk '/^native:/{print $$2}' conf/model/tiny.yaml)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 from ..published.text import READ_WITH_CARE
 from ..records.rows import EMBEDDED
 from . import plots, published, sentences, text
+from .document import cell, document, table
 from .rules import places
 from .types import Answer, Method, Section
-
-WEB = Path(__file__).parent / "web"
 
 
 def html(answer: Answer, there: set[str]) -> str:
     """Return the page. `there` are the names of the images that exist."""
-    style, script = ((WEB / name).read_text() for name in ("style.css", "sort.js"))
-    allowed = f"default-src 'none'; img-src 'self' file:; style-src {_hash(style)}; script-src {_hash(script)}"
     sections = answer.in_order
     links = [f'<a href="#s{k}">{escape(section.title)}</a>' for k, section in enumerate(sections)]
     body = [_section(section, k, there) for k, section in enumerate(sections)]
@@ -29,56 +22,46 @@ def html(answer: Answer, there: set[str]) -> str:
         notes.insert(0, EMBEDDED)
     if not there:
         notes.append("The images are not here; only their records exist.")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{allowed}">
-<title>Which method at which cost: SEGA-bench</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
-<h1>Which method at which cost</h1>
+    header = f"""<h1>Which method at which cost</h1>
 <p>Methods that make images above the training size of a diffusion transformer, compared on the same captions and noise.
 For each size: what to take for a given cost, how sure that is, and every method with its scores.</p>
 {"".join(f"<p>{escape(note)}</p>" for note in notes)}
-<nav aria-label="sizes">{" ".join(links)} <a href="#published">what the papers print</a></nav>
-</header>
-<main>
-{"".join(body)}
+<nav aria-label="sizes">{" ".join(links)} <a href="#published">what the papers print</a></nav>"""
+    main = f"""{"".join(body)}
 <section id="published">
 <h2>What the papers print</h2>
 <p>FLUX and Qwen-Image, from the papers: they were not run here. A mark is a value that a paper prints, and a line
 joins the values of one method: where papers print the same method, model, size and metric, they differ by this much.
 Several marks of one paper are of several data sets or tables. {escape(READ_WITH_CARE.replace("`", ""))}</p>
 {published.html()}
-</section>
-</main>
-<footer><p>Made by <code>make answer</code> (<code>python -m eval.answer</code>) from records only.</p></footer>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def _hash(source: str) -> str:
-    """The source of a style or script as a content security policy allows it: no other one can run."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+</section>"""
+    return document(
+        "Which method at which cost", header, main, "<code>make answer</code> (<code>python -m eval.answer</code>)"
+    )
 
 
 def _section(section: Section, number: int, there: set[str]) -> str:
+    parts = [*choices(section), _board(section, there)]
+    opened = " open" if number == 0 or section.decides and (section.scale or 2) > 1 else ""
+    return (
+        f'<section id="s{number}"><details{opened}><summary><h2>{escape(section.title)}</h2> '
+        f"N = {section.n}, protocol {escape(section.protocol)}</summary>\n"
+        + "\n".join(parts)
+        + "</details></section>\n"
+    )
+
+
+def choices(section: Section) -> list[str]:
+    """Return what a size comes to: the sentences, the tables of choices and the plots."""
     said = "".join(f"<p>{escape(line)}</p>" for line in sentences.of_section(section))
     parts = [f'<div class="said">{said}</div>']
     if note := text.busy_note(section):
         parts.append(f'<p class="note">{escape(note)}</p>')
     tables = []
     if budgets := sentences.of_budgets(section):
-        tables.append(_table("Which method for how much", text.heads(section)[0], budgets))
+        tables.append(table("Which method for how much", text.heads(section)[0], budgets))
     if choices := sentences.of_metrics(section):
-        tables.append(_table("If only one metric counts", text.heads(section)[1], choices))
+        tables.append(table("If only one metric counts", text.heads(section)[1], choices))
     if tables:
         parts.append(f'<div class="tables">{"".join(tables)}</div>')
     drawn = [(q, plots.pareto(section, q)) for q in section.quality]
@@ -91,14 +74,7 @@ def _section(section: Section, number: int, there: set[str]) -> str:
             f'<p class="note">Bars are {level} intervals over captions. The line is the Pareto front: what no other '
             f"method beats in both cost and value.{sure}</p>"
         )
-    parts.append(_board(section, there))
-    opened = " open" if number == 0 or section.decides and (section.scale or 2) > 1 else ""
-    return (
-        f'<section id="s{number}"><details{opened}><summary><h2>{escape(section.title)}</h2> '
-        f"N = {section.n}, protocol {escape(section.protocol)}</summary>\n"
-        + "\n".join(parts)
-        + "</details></section>\n"
-    )
+    return parts
 
 
 def _front_of(svg: str) -> str:
@@ -106,17 +82,6 @@ def _front_of(svg: str) -> str:
     from html import unescape
 
     return unescape(svg.partition("<desc>")[2].partition("</desc>")[0])
-
-
-def _table(caption: str, head: tuple[str, ...], body: Sequence[Sequence[str]]) -> str:
-    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    rows = "".join(
-        "<tr>" + "".join(_cell(name, cell) for name, cell in zip(head, line, strict=True)) + "</tr>" for line in body
-    )
-    return (
-        f'<table class="plain"><caption>{escape(caption)}</caption><thead><tr>{names}</tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
-    )
 
 
 def _board(section: Section, there: set[str]) -> str:
@@ -142,8 +107,8 @@ def _board(section: Section, there: set[str]) -> str:
         ]
         known = [method.cost[key] for key in ("seconds", "raw", "calls", "memory")]
         numbers += list(zip(text.costs(method), known, strict=True))
-        cells = [_cell(head[0], *rank), _name(method, place, there)]
-        cells += [_cell(name, *pair) for name, pair in zip(head[2:-1], numbers, strict=True)]
+        cells = [cell(head[0], *rank), _name(method, place, there)]
+        cells += [cell(name, *pair) for name, pair in zip(head[2:-1], numbers, strict=True)]
         cells.append(f'<td class="words">{_words(section, k)}</td>')
         kind = "" if method.drawn else ' class="renders"'
         rows.append(f"<tr{kind}>{''.join(cells)}</tr>")
@@ -155,12 +120,6 @@ def _board(section: Section, there: set[str]) -> str:
         f'<div class="scroll"><table class="board"><caption>{escape(caption)}. {escape(image)}A click on a column '
         f"sorts.</caption><thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
     )
-
-
-def _cell(name: str, shown: str, value: float | None = None) -> str:
-    """Return a cell with the name of its column, which stands beside it on a narrow screen, and its key for sorting."""
-    key = "" if value is None else f"{value:.9g}"
-    return f'<td data-name="{escape(name)}" data-key="{key}">{escape(shown)}</td>'
 
 
 def _name(method: Method, place: int, there: set[str]) -> str:

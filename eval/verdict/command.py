@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -23,7 +24,7 @@ from .plan import PLAN, Plan, read_plan
 from .rows import Rows, rows_of
 from .types import Answers, read
 
-HELP = """usage: python -m eval.verdict [make|score|page|pack|lines ...] [key=value ...]
+HELP = """usage: python -m eval.verdict [make|score|sheets|page|pack|lines|cost ...] [key=value ...]
 
 The test that makes a search believable: published methods, ablations of SEGA and the winners of the search on captions
 and noise that neither the search nor a table has seen, with the verdicts corrected. The plan says what is compared.
@@ -31,15 +32,19 @@ Without a step it writes the page.
 
   make    make the images, round after round, in `workers` processes
   score   score them
-  page    index.html, answers.json and contact sheets, from the records
+  sheets  contact sheets of the first captions: all entries side by side
+  page    index.html and answers.json, from the records
   pack    archives of the records without images, into `pack`, to read them on another machine
   lines   print the commands that make the same images
+  cost    print what the images cost; nothing is loaded
 
-  python -m eval.verdict make score page device=cuda workers=8 minutes=8
+  python -m eval.verdict make score sheets page device=cuda workers=8 minutes=8
   python -m eval.verdict lines places=2x
 
   plan      conf/verdict/search.yaml   entries, questions, places and rounds
-  winners   -                          file of the entries that the search found: a list of label and overrides
+  winners   -                          winners.yaml of a search (several: commas between them)
+  captions  -                          file of captions, for a plan that names none
+  images    -                          folder of references, for models whose captions can't be rendered
   store     results/search/test/runs   folder of the images
   cache     results/cache              folder where rendered references are stored
   out       results/search             folder of the page
@@ -49,6 +54,7 @@ Without a step it writes the page.
   workers   1                          processes; more than one share a GPU, or the cores
   minutes   -                          for each step that makes or scores; no round is begun that would take longer
   places    -                          only these places of the plan (several: commas between them)
+  tflops    400                        of the device, for `cost`
   set       -                          words for every entry, such as set='steps=4'
 
 Without scored runs in the store the page is made again from answers.json in `out`."""
@@ -56,6 +62,9 @@ Without scored runs in the store the page is made again from answers.json in `ou
 KEYS: dict[str, Any] = {
     "plan": str(PLAN),
     "winners": None,
+    "captions": None,
+    "images": None,
+    "tflops": "400",
     "store": "results/search/test/runs",
     "cache": "results/cache",
     "out": "results/search",
@@ -89,12 +98,12 @@ def verdict(words: list[str]) -> int:
 
 
 def _plan(found: dict[str, Any]) -> Plan:
-    winners = options.existing(found["winners"], "file of winners")
-    plan = read_plan(Path(found["plan"]), winners)
+    winners = [path for name in _names(found["winners"]) if (path := options.existing(name, "file of winners"))]
+    plan = read_plan(Path(found["plan"]), winners, options.existing(found["captions"], "file of captions"))
     if found["set"]:
         plan = replace(plan, common=(*plan.common, *shlex.split(found["set"])))
     if found["places"]:
-        names = found["places"].split(",")
+        names = _names(found["places"])
         for name in names:
             if name not in plan.places:
                 raise RequestError(f"places={name} is not in the plan{near(name, plan.places)}")
@@ -103,14 +112,22 @@ def _plan(found: dict[str, Any]) -> Plan:
     return plan
 
 
+def _names(given: str | None) -> list[str]:
+    return given.split(",") if given else []
+
+
+def _number(found: dict[str, Any], key: str) -> float:
+    try:
+        return float(found[key])
+    except ValueError as error:
+        raise RequestError(f"{key}={found[key]} must be a number") from error
+
+
 def _setting(found: dict[str, Any]) -> make.Setting:
     workers = options.whole_number(found, "workers")
-    minutes = found["minutes"]
-    try:
-        end = time.monotonic() + 60 * (1e9 if minutes is None else float(minutes))
-    except ValueError as error:
-        raise RequestError(f"minutes={minutes} must be a number") from error
-    return make.Setting(Path(found["store"]), found["device"], workers, end, Path(found["cache"]))
+    end = time.monotonic() + 60 * _number(found, "minutes") if found["minutes"] else math.inf
+    images = options.existing(found["images"], "folder of references")
+    return make.Setting(Path(found["store"]), found["device"], workers, end, Path(found["cache"]), images)
 
 
 def _make(plan: Plan, found: dict[str, Any]) -> int:
@@ -129,6 +146,12 @@ def _lines(plan: Plan, found: dict[str, Any]) -> int:
     return 0
 
 
+def _cost(plan: Plan, found: dict[str, Any]) -> int:
+    for line in make.cost(plan, _number(found, "tflops")):
+        print(line)
+    return 0
+
+
 def _rows(plan: Plan, found: dict[str, Any]) -> Rows:
     store = Path(found["store"])
     if not any(store.glob("*/*/*/*/scores.json")):
@@ -142,21 +165,32 @@ def _page(plan: Plan, found: dict[str, Any]) -> int:
     record = out / "answers.json"
     rows = _rows(plan, found)
     if any(rows.values()):
-        from .sheets import write_sheets
-
         content = facts(plan, rows, Path(found["cache"]))
-        sheets = write_sheets({place: list(own.values()) for place, own in rows.items()}, plan.captions, out / "images")
     elif record.is_file():
         print(
             f"{found['store']} has no scored runs of this plan; the page is made again from {record}", file=sys.stderr
         )
-        content, sheets = read(record), sorted((out / "images").glob("sheet-*.jpg"))
+        content = read(record)
     else:
         raise RequestError(
             f"no scored runs of {found['plan']} in {found['store']}; make and score them first: "
             f"{command_line('verdict')} make score"
         )
-    for path in write(content, sheets, out):
+    for path in write(content, _drawn(out), out):
+        print(path)
+    return 0
+
+
+def _drawn(out: Path) -> list[Path]:
+    """The contact sheets that are there."""
+    return sorted((out / "images").glob("sheet-*.jpg"))
+
+
+def _sheets(plan: Plan, found: dict[str, Any]) -> int:
+    from .sheets import write_sheets
+
+    places = {place: list(own.values()) for place, own in _rows(plan, found).items()}
+    for path in write_sheets(places, plan.captions, Path(found["out"]) / "images"):
         print(path)
     return 0
 
@@ -170,9 +204,10 @@ def write(content: Answers, sheets: list[Path], out: Path) -> list[Path]:
 
 def _pack(plan: Plan, found: dict[str, Any]) -> int:
     out, store = Path(found["out"]), Path(found["store"])
-    more = [out / "answers.json", out / "index.html", store.parent / "captions.txt", *(out / "images").glob("sheet-*")]
-    more += [Path(found["winners"])] if found["winners"] else []
-    for path in pack.pack(store, Path(found["cache"]), sorted(more), Path(found["pack"]), found["features"] == "true"):
+    more = {path.name: path for path in (out / "answers.json", out / "index.html", *_drawn(out))}
+    more |= {f"{path.parent.name}-{path.name}": path for path in map(Path, _names(found["winners"]))}
+    more["captions.txt"] = store.parent / "captions.txt"
+    for path in pack.pack(store, Path(found["cache"]), more, Path(found["pack"]), found["features"] == "true"):
         print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
     return 0
 
@@ -180,7 +215,9 @@ def _pack(plan: Plan, found: dict[str, Any]) -> int:
 STEPS: dict[str, Callable[[Plan, dict[str, Any]], int]] = {
     "make": _make,
     "score": _score,
+    "sheets": _sheets,
     "page": _page,
     "pack": _pack,
     "lines": _lines,
+    "cost": _cost,
 }

@@ -9,7 +9,7 @@ from ..answer.collect import Options, collect, quality
 from ..answer.types import Section
 from ..metrics.inference import holm
 from ..metrics.registry import metrics
-from ..records.rows import Row
+from ..records.rows import Row, is_embedded
 from ..report.compare import Comparison, Pair, judged
 from .plan import WINNERS, Plan, Question
 from .rows import Rows
@@ -29,18 +29,14 @@ def facts(plan: Plan, rows: Rows, cache: Path) -> Answers:
             question.name,
             question.title,
             question.about,
-            tuple(
-                Finding(place, effects)
-                for place, own in rows.items()
-                if (effects := _effects(plan, question, own, comparison))
-            ),
+            tuple(found for place, own in rows.items() if (found := _finding(plan, question, place, own, comparison))),
         )
         for question in plan.questions
     )
     paired = _paired(plan, spots)
     return Answers(
-        f"{len(plan.captions)} captions of the embedded world that no table and no search uses, with the noise of seed "
-        + ", ".join(map(str, plan.seeds)),
+        f"{plan.about}, with the noise of seed {', '.join(map(str, plan.seeds))}",
+        any(is_embedded(list(own.values())) for own in rows.values()),
         spots,
         tuple(asked for asked in questions if asked.findings),
         {entry.label: " ".join(entry.words) for entry in plan.group(WINNERS)},
@@ -49,11 +45,14 @@ def facts(plan: Plan, rows: Rows, cache: Path) -> Answers:
     )
 
 
-def _effects(plan: Plan, question: Question, rows: dict[str, Row], comparison: Comparison) -> tuple[Effect, ...]:
+def _finding(
+    plan: Plan, question: Question, place: str, rows: dict[str, Row], comparison: Comparison
+) -> Finding | None:
     """Compare the pairs of a question at a place; its comparisons of a metric are one family."""
     there = [(rows[a], rows[b]) for a, b in question.pairs if a in rows and b in rows]
     pairs = judged([comparison.pair(a, b, metric) for a, b in there for metric in plan.metrics])
-    return tuple(effect for pair in pairs if (effect := _effect(pair)))
+    effects = tuple(effect for pair in pairs if (effect := _effect(pair)))
+    return Finding(place, max(pair.least for pair in pairs), effects) if effects else None
 
 
 def _effect(pair: Pair) -> Effect | None:
@@ -101,21 +100,20 @@ def _margins(plan: Plan, rows: dict[str, Row], comparison: Comparison) -> tuple[
     winners = [rows[entry.label] for entry in plan.group(WINNERS) if entry.label in rows]
     found = []
     for metric in (name for name in plan.metrics if metrics()[name].ranked):
-        own = []
-        for winner in winners:
-            effects = [e for other in field if (e := _effect(comparison.pair(winner, other, metric)))]
-            if effects:
-                own.append(_margin(winner.label, metric, effects))
-        found += _corrected(own)
+        pairs = judged([comparison.pair(winner, other, metric) for winner in winners for other in field])
+        effects: dict[str, list[Effect]] = {}
+        for effect in filter(None, map(_effect, pairs)):
+            effects.setdefault(effect.label, []).append(effect)
+        found += _corrected([_margin(label, metric, own) for label, own in effects.items()])
     return tuple(found)
 
 
 def _margin(label: str, metric: str, effects: list[Effect]) -> Margin:
     sign = 1 if metrics()[metric].higher_is_better else -1
     closest = min(effects, key=lambda effect: sign * effect.value)
-    ahead = [effect for effect in effects if sign * effect.value > 0]
-    p = max(effect.p or 0.0 for effect in effects) if len(ahead) == len(effects) else 1.0
-    return Margin(label, metric, len(ahead), len(effects), closest, p, p)
+    p = max(effect.p or 0.0 for effect in effects) if sign * closest.value > 0 else 1.0
+    verdicts = [effect.verdict for effect in effects]
+    return Margin(label, metric, verdicts.count("better"), verdicts.count("worse"), len(effects), closest, p, p)
 
 
 def _corrected(margins: list[Margin]) -> list[Margin]:

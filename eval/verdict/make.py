@@ -32,6 +32,7 @@ class Setting:
     workers: int
     end: float  # of time.monotonic, after which nothing is begun
     cache: Path
+    images: Path | None = None  # folder of references, for models whose captions can't be rendered
 
     @property
     def captions(self) -> Path:
@@ -58,8 +59,37 @@ def lines(plan: Plan, setting: Setting) -> dict[tuple[str, str], list[str]]:
     }
 
 
+def cost(plan: Plan, tflops: float) -> list[str]:
+    """Return a line on each place and their sum: images, operations, and hours on a device of so many TFLOP/s."""
+    from sega.loading.folder import read_parts
+    from sega.run.cost import image_cost
+    from sega.run.dryrun import published
+    from sega.run.quantities import amount, clock
+    from sega.run.request import read_request
+
+    found, total, images = [], 0.0, 0
+    for place in plan.places.values():
+        entries, count = plan.at(place), plan.count(place)
+        try:
+            words = [[*plan.words(entry, place), "prompts.text=a", "dry_run=true"] for entry in entries]
+            cells = [read_request(own).cells[0] for own in words]
+        except RequestError as error:  # a model that is not here
+            found.append(f"{place.name}: left out: {error}")
+            continue
+        configs = (read_parts(c.weights.folder) if c.weights else published(c.model) for c in cells)
+        costs = [image_cost(c, parts["transformer"].config) for c, parts in zip(cells, configs, strict=True)]
+        flops = count * sum(image.flops or 0.0 for image in costs)
+        each = f"{len(entries)} entries x {count} captions"
+        found.append(f"{place.name}: {each}, {amount(flops)}, {clock(flops / (tflops * 1e12))} at {tflops:g} TFLOP/s")
+        total, images = total + flops, images + count * len(entries)
+    spent = clock(total / (tflops * 1e12))
+    return [*found, f"{images} images: {amount(total)}, {spent} at {tflops:g} TFLOP/s; nothing was loaded"]
+
+
 def write_captions(plan: Plan, setting: Setting) -> None:
-    """Write the captions, a line each. Raises RequestError where the store was begun with others."""
+    """Write the captions, a line each. Raises RequestError without any, or where the store was begun with others."""
+    if not plan.captions:
+        raise RequestError("the plan names no captions; give captions=<a .txt, .jsonl, .csv or .tsv file>")
     text = "".join(f"{caption}\n" for caption in plan.captions)
     if setting.captions.is_file() and setting.captions.read_text() != text:
         raise RequestError(f"{setting.captions} has other captions than the plan; give another store")
@@ -102,6 +132,7 @@ def score(plan: Plan, setting: Setting) -> int:
         model, _, size, _ = record.parent.relative_to(setting.store).parts
         places.setdefault((model, size), []).append(record.parent)
     words = [f"cache={setting.cache}", f"device={setting.device}", f"metrics=[{','.join(plan.metrics)}]", "workers=0"]
+    words += [f"reference.path={setting.images}"] if setting.images else []
     failed = 0
     with Workers(setting.workers, setting.logs) as workers:
         for folders in ([own[0] for own in places.values()], [path for own in places.values() for path in own[1:]]):

@@ -11,8 +11,8 @@ LARGEST = 15 * 2**20
 """Bytes of an archive. Features hardly get smaller, records get about a tenth."""
 
 
-def pack(store: Path, cache: Path, more: list[Path], out: Path, features: bool) -> list[Path]:
-    """Write archives of the records of a store and of `more` files, and of the features. Returns their paths.
+def pack(store: Path, cache: Path, more: dict[str, Path], out: Path, features: bool) -> list[Path]:
+    """Write archives of the records of a store and of `more` files by name, and of the features. Returns their paths.
 
     The first one has all that is needed to read verdicts that were made already; with the features and the reference
     sets of the cache, distances can be compared anew. All are unpacked into the folder that holds the store.
@@ -21,7 +21,7 @@ def pack(store: Path, cache: Path, more: list[Path], out: Path, features: bool) 
     top = store.parent
     records = [path for path in sorted(store.rglob("*.json*")) if path.is_file() and ".multirun" not in path.parts]
     names = [(path, str(path.relative_to(top))) for path in records]
-    names += [(path, path.name) for path in more if path.is_file()]
+    names += [(path, name) for name, path in sorted(more.items()) if path.is_file()]
     made = [_archive(out / "verdict-records.tar.xz", names)]
     if features:
         own = [(path, str(path.relative_to(top))) for path in sorted(store.rglob("features-*.npz"))]

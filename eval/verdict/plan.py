@@ -49,7 +49,8 @@ class Question:
 class Plan:
     """The whole test. Entries and places by their labels."""
 
-    captions: tuple[str, ...]
+    captions: tuple[str, ...]  # () where a file has to be given
+    about: str  # which captions these are
     seeds: tuple[int, ...]
     common: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -76,20 +77,24 @@ class Plan:
         return [f"model={place.model}", *self.common, *entry.words, f"res={place.res}", seeds]
 
 
-def read_plan(path: Path = PLAN, winners: Path | None = None) -> Plan:
-    """Read a plan, and the entries that the search found. Raises RequestError for what does not fit together."""
+def read_plan(path: Path = PLAN, winners: Sequence[Path] = (), file: Path | None = None) -> Plan:
+    """Read a plan, and the entries that searches found. Raises RequestError for what does not fit together.
+
+    `file` has the captions of a plan that names none, or others in their place.
+    """
     found = _yaml(path)
     try:
+        common = tuple(found["common"])
         entries = [entry for group, listed in found["entries"].items() for entry in _entries(group, listed)]
-        entries += _winners(winners) if winners else []
+        entries += [entry for other in winners for entry in _winners(other, common)]
         by_label = {entry.label: entry for entry in entries}
         if len(by_label) < len(entries):
             twice = [entry.label for entry in entries if by_label[entry.label] is not entry]
             raise RequestError(f"{path}: two entries have the label {twice[0]!r}")
         plan = Plan(
-            captions(**found["captions"]),
+            *_captions(found["captions"], file),
             tuple(found["seeds"]),
-            tuple(found["common"]),
+            common,
             tuple(found["metrics"]),
             by_label,
             tuple(
@@ -119,6 +124,18 @@ def captions(seed: int, count: int, apart: Sequence[Sequence[int]]) -> tuple[str
     return tuple(fresh[:count])
 
 
+def _captions(found: dict[str, Any] | None, file: Path | None) -> tuple[tuple[str, ...], str]:
+    """Return the captions of a plan, and which they are."""
+    if file is None:
+        fresh = captions(**found) if found else ()
+        return fresh, f"{len(fresh)} captions of the embedded world that no table and no search uses"
+    from sega.run.prompts import load_prompts
+
+    words = {"seed": 0, "count": 0, "limit": None, "source": "file", "path": str(file), "text": None, "items": []}
+    own = tuple(prompt.text for prompt in load_prompts(words))  # type: ignore[arg-type]
+    return own, f"captions of {file.name}"
+
+
 def _yaml(path: Path) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -139,23 +156,44 @@ def _entries(group: str, listed: Any) -> list[Entry]:
     return [Entry(str(name), group, (f"method={name}",)) for name in listed]
 
 
-def _winners(path: Path) -> list[Entry]:
-    """Entries that a search wrote: `label` and `overrides` of each, or overrides by label, alone or under `winners`."""
+def _winners(path: Path, common: Sequence[str]) -> list[Entry]:
+    """Entries that a search wrote: `label` and `overrides` of each under `winners`, and what was `fixed` for all.
+
+    A plan says itself what belongs to a place, to its captions or to all entries.
+    """
     found = _yaml(path)
-    listed = found.get(WINNERS, found) if isinstance(found, dict) else found
-    if isinstance(listed, dict):
-        listed = [{"label": label, "overrides": words} for label, words in listed.items()]
+    if not isinstance(found, dict):
+        found = {WINNERS: found}
+    given = {word.partition("=")[0] for word in common}
     try:
-        return [Entry(str(item["label"]), WINNERS, tuple(_words(item["overrides"]))) for item in listed or []]
+        fixed = [word for word in _words(found.get("fixed") or {}) if not _is_of_plan(word, given)]
+        return [
+            Entry(str(item["label"]), WINNERS, tuple(_joined(fixed, _words(item["overrides"]))))
+            for item in found[WINNERS]
+        ]
     except (KeyError, TypeError) as error:
-        raise RequestError(f"{path} must be a list of entries with `label` and `overrides`") from error
+        raise RequestError(f"{path} must have a list `{WINNERS}` of entries with `label` and `overrides`") from error
+
+
+def _is_of_plan(word: str, given: set[str]) -> bool:
+    key = word.partition("=")[0]
+    return key in given | {"model", "res", "seeds"} or key.split(".")[0] == "prompts"
+
+
+def _joined(fixed: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Words of which the own ones count more."""
+    return list({word.partition("=")[0]: word for word in (*fixed, *own)}.values())
 
 
 def _words(words: Any) -> list[str]:
     """Words of `run.py`, written as a line, as a list, or as values by key."""
     if isinstance(words, dict):
-        return [f"{key}={'null' if value is None else value}" for key, value in words.items()]
+        return [f"{key}={_value(value)}" for key, value in words.items()]
     return shlex.split(words) if isinstance(words, str) else [str(word) for word in words]
+
+
+def _value(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check(plan: Plan, path: Path) -> None:
@@ -169,5 +207,5 @@ def _check(plan: Plan, path: Path) -> None:
     for name, count in plan.rounds:
         if name not in plan.places:
             raise RequestError(f"{path}: a round is at {name!r}, which is no place{near(name, plan.places)}")
-        if not 0 < count <= len(plan.captions):
+        if not 0 < count <= len(plan.captions or range(count)):
             raise RequestError(f"{path}: a round has {count} captions, of {len(plan.captions)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from sega.errors import RequestError
@@ -20,9 +21,7 @@ def rows_of(plan: Plan, rows: list[Row]) -> Rows:
     found: Rows = {}
     for place in plan.places.values():
         own = {entry.label: known.get(key) for entry in plan.at(place) if (key := _wanted(plan, entry, place))}
-        found[place.name] = {label: row for label, row in own.items() if row is not None}
-        for label, row in found[place.name].items():
-            row.label = label
+        found[place.name] = {label: replace(row, label=label) for label, row in own.items() if row is not None}
     return found
 
 

@@ -31,9 +31,10 @@ class Effect:
     equal: bool  # whether all values are the same
 
     @property
-    def leaves_out_zero(self) -> bool:
-        """Whether the interval does not contain 0."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+    def is_lost(self) -> bool:
+        """Whether the interval leaves out 0, but there is no verdict after the correction."""
+        known = self.low is not None and self.high is not None
+        return not self.verdict and not self.equal and known and not self.low <= 0 <= self.high  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Finding:
     """What a question comes to at one place."""
 
     place: str
+    least: int  # images in common that a verdict needs
     effects: tuple[Effect, ...]
 
     def of(self, label: str, base: str) -> dict[str, Effect]:
@@ -67,14 +69,15 @@ class Asked:
 class Margin:
     """A winner of the search against all methods of the field in one metric.
 
-    `closest` is the method that it leads by least, or that leads it most. `p` is that of the hypothesis that it is not
-    better than every method: the largest one of its comparisons, and 1 where a method is as good. `corrected` is it for
-    all winners (Holm).
+    `better` and `worse` count the verdicts against methods, corrected for all winners and methods. `closest` is the
+    method that it leads by least, or that leads it most. `p` is that of the hypothesis that it is not better than every
+    method: the largest one of its comparisons, and 1 where a method is as good; `corrected` is for all winners (Holm).
     """
 
     label: str
     metric: str
-    beaten: int
+    better: int
+    worse: int
     field: int
     closest: Effect
     p: float
@@ -101,6 +104,7 @@ class Answers:
     """The content of the page."""
 
     captions: str  # which captions and noise
+    is_embedded: bool
     spots: tuple[Spot, ...]
     questions: tuple[Asked, ...]
     winners: dict[str, str]  # label -> words of run.py
@@ -124,6 +128,7 @@ def read(path: Path) -> Answers:
             raise RequestError(f"{path} is of another version; make it again from a store of runs")
         return Answers(
             found["captions"],
+            found["is_embedded"],
             tuple(_spot(item) for item in found["spots"]),
             tuple(
                 Asked(item["name"], item["title"], item["about"], tuple(map(_finding, item["findings"])))
@@ -138,7 +143,7 @@ def read(path: Path) -> Answers:
 
 
 def _finding(item: dict[str, Any]) -> Finding:
-    return Finding(item["place"], tuple(Effect(**effect) for effect in item["effects"]))
+    return Finding(item["place"], item["least"], tuple(Effect(**effect) for effect in item["effects"]))
 
 
 def _margin(item: dict[str, Any]) -> Margin:

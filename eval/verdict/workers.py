@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import traceback
@@ -32,7 +33,7 @@ class Workers:
         """
         submit = _here(end) if self.count == 1 else self._open().submit
         futures = [submit(function, *part) for part in parts]
-        _, late = wait(futures, max(end - time.monotonic(), 0))
+        _, late = wait(futures, None if end == math.inf else max(end - time.monotonic(), 0))
         for future in late:
             future.cancel()
         failed = 0

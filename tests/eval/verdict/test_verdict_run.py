@@ -1,0 +1,144 @@
+"""The test from its plan to its page, in small: rounds, scores, records without images, and processes that fail."""
+
+import contextlib
+import io
+import os
+import tarfile
+import time
+
+import pytest
+from verdict_plan import PLAN, WINNERS, written
+
+from eval.verdict import command, make
+from eval.verdict.types import read
+from eval.verdict.workers import Workers
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A made and scored test with its page and its archives, and what was printed."""
+    folder = tmp_path_factory.mktemp("verdict")
+    places = {
+        "store": folder / "test" / "runs",
+        "cache": folder / "cache",
+        "out": folder / "out",
+        "pack": folder / "pack",
+    }
+    files = {"plan": written(folder, "plan", PLAN), "winners": written(folder, "winners", WINNERS)}
+    words = [f"{key}={value}" for key, value in (places | files).items()]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = command.main(["make", "score", "sheets", "page", "pack", "device=cpu", *words])
+    assert status == 0, said.getvalue()
+    return folder, words, said.getvalue()
+
+
+def test_every_entry_has_the_captions_of_the_last_round_and_an_absent_model_is_left_out(done):
+    folder, _, said = done
+    cells = list((folder / "test" / "runs").glob("*/*/*/*"))
+    assert len(cells) == 5
+    assert [len(list(cell.glob("*.png"))) for cell in cells] == [4] * 5
+    assert "wide: 2 captions of 5 entries" in said and "wide: 4 captions of 5 entries" in said
+    assert "elsewhere: left out: unknown model 'absent'" in said
+
+
+def test_what_is_there_is_not_made_again(done, capsys):
+    folder, words, _ = done
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("test/runs/*/*/*/*/*")}
+    assert command.main(["make", "score", "device=cpu", *words]) == 0
+    assert "4 made" not in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before if path.suffix == ".png"} == {
+        path: stamp for path, stamp in before.items() if path.suffix == ".png"
+    }
+
+
+def test_the_facts_are_of_the_entries_of_the_plan(done):
+    answers = read(done[0] / "out" / "answers.json")
+    (spot,) = answers.spots
+    assert (spot.name, spot.model, spot.size, spot.n) == ("wide", "tiny", "256x192", 4)
+    (finding,) = answers.questions[0].findings
+    assert finding.pairs == [("yarn", "vanilla"), ("even", "vanilla")]
+    assert {effect.metric for effect in finding.effects} == {"fid", "attribute_accuracy", "high_frequency"}
+    assert {margin.label for margin in spot.margins} == {"direct-3", "direct-7"}
+    assert [method.label for method in spot.field.methods] == ["vanilla", "yarn"]
+    page = (done[0] / "out" / "index.html").read_text()
+    assert "4 captions are too few" in page and "sheet-wide-1.jpg" in page
+
+
+def test_records_without_images_give_the_same_facts_and_the_same_page(done, tmp_path):
+    folder, words, _ = done
+    for path in (folder / "pack").iterdir():
+        with tarfile.open(path) as archive:
+            archive.extractall(tmp_path, filter="data")
+    assert not list(tmp_path.rglob("*.png"))
+    out = tmp_path / "again"
+    places = [f"store={tmp_path / 'runs'}", f"cache={tmp_path / 'cache'}", f"out={out}"]
+    assert command.main(["page", *words, *places]) == 0
+    assert (out / "answers.json").read_bytes() == (folder / "out" / "answers.json").read_bytes()
+    (tmp_path / "images").mkdir()
+    for path in tmp_path.glob("sheet-*.jpg"):
+        path.rename(tmp_path / "images" / path.name)
+    assert command.main(["page", *words, f"store={tmp_path / 'none'}", f"out={tmp_path}"]) == 0
+    assert (tmp_path / "index.html").read_bytes() == (folder / "out" / "index.html").read_bytes()
+
+
+def test_lines_are_commands_of_the_same_cells(done, capsys):
+    folder, words, _ = done
+    assert command.main(["lines", *words, "places=wide"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    from shlex import split
+
+    from sega.run.request import read_request
+
+    (cell,) = read_request(split(lines[1])[2:]).cells
+    assert len(list(cell.folder.path.glob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["mak"], "unknown step mak; did you mean 'make' or 'pack'?"),
+        (["page", "places=2"], "places=2 is not in the plan"),
+        (["make", "minutes=soon"], "minutes=soon must be a number"),
+        (["page", "winners=nothing.yaml"], "no file of winners at nothing.yaml"),
+        (["page", "store=nothing", "out=nothing"], "make and score them first"),
+    ],
+)
+def test_wrong_words_are_answered_in_a_line(words, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_round_that_would_not_end_in_time_is_not_begun():
+    pace = make.Pace()
+    assert pace.seconds("2x", 100, 50) == 0
+    pace.learn("2x", 100, images=50, seconds=10.0)
+    assert pace.seconds("2x", 100, 50) == pytest.approx(10)
+    assert pace.seconds("4x", 400, 50) == pytest.approx(40)
+    pace.learn("4x", 400, images=50, seconds=0.001)  # they were there
+    assert pace.seconds("4x", 400, 50) == pytest.approx(40)
+
+
+def _part(kind):
+    if kind == "error":
+        raise ValueError("a part failed")
+    if kind == "killed":
+        os._exit(1)
+    return kind
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_parts_that_fail_do_not_stop_the_rest(count, tmp_path, capsys):
+    with Workers(count, tmp_path) as workers:
+        assert workers.run(_part, [(0,), ("error",), (1,), (0,)], time.monotonic() + 60) == 2
+        assert "ValueError: a part failed" in capsys.readouterr().err
+        assert workers.run(_part, [(1,)] * 20, time.monotonic() - 1) <= count + 1  # after the end
+
+
+def test_a_killed_process_costs_one_round(tmp_path, capsys):
+    with Workers(2, tmp_path) as workers:
+        assert workers.run(_part, [("killed",), (0,)], time.monotonic() + 60) == 1
+        assert "a process ended" in capsys.readouterr().out
+        assert workers.run(_part, [(0,), (0,)], time.monotonic() + 60) == 0
