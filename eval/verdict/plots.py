@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from .types import Effect
@@ -10,14 +11,12 @@ WIDTH, HEIGHT = 120, 14
 
 
 def reach(effects: Iterable[Effect]) -> float:
-    """Return the scale of a column: the largest distance from 0 of a value, and of most interval ends.
+    """Return the scale of a column: the largest distance of an interval's end from 0, the widest tenth left out.
 
-    One very wide interval is cut at the edge, so that the others can be seen.
+    What lies beyond it is drawn at the edge, so that one wild entry does not hide the others.
     """
-    found = list(effects)
-    ends = sorted(max(abs(e.low or 0.0), abs(e.high or 0.0)) for e in found)
-    most = ends[int(0.9 * (len(ends) - 1))] if ends else 0.0
-    return max([most, *(abs(e.value) for e in found)]) or 1.0
+    ends = sorted(max(abs(e.low or e.value), abs(e.high or e.value), abs(e.value)) for e in effects)
+    return (ends[math.ceil(0.9 * (len(ends) - 1))] if ends else 0.0) or 1.0
 
 
 def interval(effect: Effect, scale: float) -> str:

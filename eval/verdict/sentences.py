@@ -126,12 +126,12 @@ def beats(margin: Margin, spot: Spot) -> bool:
 
 def of_margin(margin: Margin, spot: Spot, winners: int, both: bool) -> str:
     """Return a sentence on a winner that is better than every method of the field in a metric."""
-    quality = next(q for q in spot.quality if q.name == margin.metric)
-    where = "on both models" if both else f"on {spot.model}"
+    quality, closest = next(q for q in spot.quality if q.name == margin.metric), margin.closest
+    where, many = "on both models" if both else f"on {spot.model}", "" if winners == 1 else "s"
     return (
         f"{margin.label} is better than each of the {margin.field} published methods in {quality.title} {where} at "
-        f"{spot.size}: {margin.closest.base} comes closest ({difference(margin.closest, quality)}; p = "
-        f"{margin.corrected:.2g}, corrected for {winners} {'winner' if winners == 1 else 'winners'})."
+        f"{spot.size}: {closest.base} comes closest ({difference(closest, quality)}, N = {closest.n}; "
+        f"p = {margin.corrected:.2g}, corrected for {winners} winner{many})."
     )
 
 
@@ -148,7 +148,8 @@ def of_winners(answers: Answers) -> list[str]:
     where = "on both models" if both else f"on {spot.model}"
     if not found:
         who = "The winner of the search is not" if winners == 1 else f"None of the {winners} winners of the search is"
-        found = [f"{who} shown to be better than every published method in any metric {where} at {spot.size}."]
+        at = f"{where} at {spot.size} (N = {spot.n})"
+        found = [f"{who} shown to be better than every published method in any metric {at}."]
     return found + ([] if both else ["On a second model they have not been tested."])
 
 

@@ -3,7 +3,7 @@
 import pytest
 from answer_sections import CLIP, FID
 
-from eval.verdict import facts, page, sentences
+from eval.verdict import facts, page, plots, sentences
 from eval.verdict.types import Answers, Asked, Effect, Finding, Margin, Spot
 
 
@@ -92,15 +92,23 @@ def test_what_is_said_of_winners():
     assert sentences.of_winners(answers(finding(NONE))) == ["No winner of a search has been tested."]
     only = answers(finding(NONE), spots=(spot(margins=margins(0.01)),), winners={"w": "method=mix"})
     assert sentences.of_winners(only) == [
-        "w is better than each of the 12 published methods in FID on tiny at 384x384: dype comes closest (-1.00 ±0.50; "
-        "p = 0.01, corrected for 1 winner).",
+        "w is better than each of the 12 published methods in FID on tiny at 384x384: dype comes closest (-1.00 ±0.50, "
+        "N = 64; p = 0.01, corrected for 1 winner).",
         "On a second model they have not been tested.",
     ]
     spots = (spot(margins=margins(0.01)), spot("second", "tiny2", margins(0.2)))
     both = answers(finding(NONE), spots=spots, winners={"w": "method=mix"}, both=margins(0.2), paired=("2x", "second"))
     assert sentences.of_winners(both) == [
         "The winner of the search is not shown to be better than every published method in any metric on both models "
-        "at 384x384."
+        "at 384x384 (N = 64)."
     ]
     shown = page.html(both, ["sheet-2x-1.jpg"])
     assert "beats them all, p = 0.01" in shown and "better than 12, worse than 0 of 12" in shown
+
+
+def test_one_wild_entry_does_not_hide_the_others():
+    effects = [effect("a", "b", value=0.1 * k) for k in range(1, 16)]
+    assert plots.reach(effects) == pytest.approx(1.9)
+    assert plots.reach([*effects, effect("a", "b", value=90.0)]) == pytest.approx(2.0)
+    assert plots.reach([effects[0], effect("a", "b", value=90.0)]) == pytest.approx(90.5)
+    assert plots.reach([]) == 1
