@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
+from sega.formulas.work import Attended, dense
 from sega.methods.base import Attention, Method
 from sega.methods.borrowed import Borrowing
 from sega.methods.parameters import choice, count, flag, number
 from sega.methods.types import AttentionCall, Step
 
+from .kernels.tile_cost import tiles_attended, window_axis
 from .kernels.windows import Box, Shifts, Tile, attend_call, cut, grown, paste, product, windows
 
 if TYPE_CHECKING:
@@ -131,14 +133,7 @@ class Adaptive(Attention):
         import torch
 
         method, grid = self.method, call.grid
-        start = method.coarse_start or max(grid) / method.geometry.train_tokens
-        end = min(start, method.coarse_end)
-        factor = snapped(coarse_factor(start, end, index, steps), grid, (end, start))
-        length = call.q.shape[1]
-        allowed = max(1.0, method.budget * length - (length - call.tokens))  # keys from the image
-        least = math.sqrt(call.tokens / allowed)
-        # Rounded down under the budget, so that there are never too many blocks.
-        size = tuple(max(1, math.floor(n / least) if factor < least else round(n / factor)) for n in grid)
+        size = method.blocks(grid, call.q.shape[1], index, steps)
         rows, columns = (torch.tensor(centres(n, m)) for n, m in zip(grid, size, strict=True))
         kept = (rows[:, None] * grid[1] + columns).flatten().to(call.q.device)
 
@@ -167,7 +162,7 @@ class Adaptive(Attention):
             found = windows(grid, side, shift, method.halo)
             return found if energy is None else split_smooth(found, energy, method.smooth, grid, method.halo)
 
-        side = window_side(method.window_start * max(grid), method.window_end, index, steps)
+        side = method.first_side(grid, index, steps)
         tiles = tiles_of(side)
         while method.budget < 1 and side > 1 and self.share(call, tiles) > method.budget:
             side = side * 15 // 16
@@ -245,9 +240,43 @@ class AReA(Borrowing):
         side = self.geometry.train_tokens
         return {"window_end": side, "halo": max(1, side // 16)}
 
-    @property
-    def attends_densely(self) -> bool:
-        return False
+    def blocks(self, grid: tuple[int, int], length: int, index: int, steps: int) -> tuple[int, int]:
+        """Blocks (rows, columns) of a step of the first phase, for a joint sequence of `length` tokens."""
+        start = self.coarse_start or max(grid) / self.geometry.train_tokens
+        end, tokens = min(start, self.coarse_end), grid[0] * grid[1]
+        factor = snapped(coarse_factor(start, end, index, steps), grid, (end, start))
+        allowed = max(1.0, self.budget * length - (length - tokens))  # keys from the image
+        least = math.sqrt(tokens / allowed)
+        # Rounded down under the budget, so that there are never too many blocks.
+        rows, columns = (max(1, math.floor(n / least) if factor < least else round(n / factor)) for n in grid)
+        return rows, columns
+
+    def first_side(self, grid: tuple[int, int], index: int, steps: int) -> int:
+        """Tokens of a window in a step of the second phase, before the budget."""
+        return window_side(self.window_start * max(grid), self.window_end, index, steps)
+
+    def attended(self, step: Step, text: int, gpu: bool = False) -> Attended:
+        """As in the interface; windows that have too little detail are cut in four, which is not counted."""
+        tokens = step.grid[0] * step.grid[1]
+        length, steps = tokens + text, len(step.sigmas)
+        if max(step.grid) <= self.geometry.train_tokens:
+            return dense(length)
+        coarse = sum(sigma > self.switch for sigma in step.sigmas)
+        if step.index < coarse:
+            rows, columns = self.blocks(step.grid, length, step.index, coarse)
+            return dense(length, text + rows * columns)
+        side = self.first_side(step.grid, step.index - coarse, steps - coarse)
+        found = self.windowed_work(step.grid, side, text)
+        while self.budget < 1 and side > 1 and found.pairs > self.budget * length**2:
+            side = side * 15 // 16
+            found = self.windowed_work(step.grid, side, text)
+        return found if found.pairs < length**2 else dense(length)
+
+    def windowed_work(self, grid: tuple[int, int], side: int, text: int) -> Attended:
+        """Attention in windows of `side` tokens; the mean over the places of their borders."""
+        tokens = grid[0] * grid[1]
+        axes = (window_axis(length, side, self.halo, self.shift) for length in grid)
+        return tiles_attended(*axes, text, bridge=self.bridge * tokens) + dense(text, tokens + text)
 
     def attention(self, index: int, generation: Generation | None) -> Attention:
         return Adaptive(self, None if generation is None else generation.generator)

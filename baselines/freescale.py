@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
+from sega.formulas.work import Attended, dense, rotated
 from sega.methods.base import Attention, Method
 from sega.methods.parameters import choice, count, number
-from sega.methods.staged import Staged, restart_index, stage_sizes
-from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
+from sega.methods.staged import Staged, enlargements, restart_index, stage_sizes
+from sega.methods.types import AttentionCall, Coding, ImageRequest, Point, Stage, Step
 
-from .kernels.windows import Box, Tile, attend_call, overlapping, splice
+from .kernels.tile_cost import axis_of, tiles_attended
+from .kernels.windows import Box, Span, Tile, attend_call, overlapping, splice
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +69,16 @@ def window_of(grid: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(side * grid[0] / max(grid))), max(1, round(side * grid[1] / max(grid)))
 
 
+def spread(length: int, window: int, stride: int) -> list[Span]:
+    """Overlapping windows of one axis, evenly spaced and at most `stride`."""
+    return overlapping(length, window, 1 + -(-(length - window) // stride))
+
+
+def blur_taps(side: int, native: int) -> int:
+    """2 S - 1 for a longer side of S times the training side."""
+    return 2 * max(1, round(side / native)) - 1
+
+
 def window_boxes(
     grid: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], moves: list[tuple[int, int]] | None = None
 ) -> list[Box]:
@@ -74,10 +86,7 @@ def window_boxes(
 
     Window k is moved by `moves[k]` tokens, but no further than the grid goes; the windows at its border stay there.
     """
-    starts = [
-        [start for start, _ in overlapping(n, w, 1 + -(-(n - w) // s))]
-        for n, w, s in zip(grid, window, stride, strict=True)
-    ]
+    starts = [[start for start, _ in spread(*axis)] for axis in zip(grid, window, stride, strict=True)]
     places = list(itertools.product(*starts))
     last = grid[0] - window[0], grid[1] - window[1]
     return [
@@ -120,7 +129,7 @@ class ScaleFusion(Attention):
         if max(grid) <= method.window:
             return super().attend(call)
         whole = call.dense(call.rotate(call.q), call.rotate(call.k), call.v)
-        kernel = 2 * max(1, round(max(grid) / method.geometry.train_tokens)) - 1
+        kernel = blur_taps(max(grid), method.geometry.train_tokens)
         local, image = (x.unflatten(1, grid) for x in (self.local(call), call.image(whole)))
         fused = fuse(local, image, kernel, method.deviation, features=method.blur == "code")
         return call.join(call.others(whole), fused.flatten(1, 2).to(whole.dtype))
@@ -208,9 +217,23 @@ class FreeScale(Staged):
         generation.guide = generation.encode(pixels, sample=True)
         return noised(generation.guide, generation.noise(size), generation.sigmas(index)[0])
 
-    @property
-    def attends_densely(self) -> bool:
-        return False
+    def own_attended(self, step: Step, text: int, gpu: bool) -> Attended:
+        image, longest = step.grid[0] * step.grid[1], max(step.grid)
+        whole = dense(image + text)
+        if longest <= self.window:
+            return whole
+        sides = zip(step.grid, window_of(step.grid, self.window), strict=True)
+        rows, columns = (
+            axis_of((span, span) for span in spread(length, side, max(1, int(side * self.stride))))
+            for length, side in sides
+        )
+        local = tiles_attended(rows, columns, text) + rotated(2 * (image + text))
+        taps = blur_taps(longest, self.geometry.train_tokens) // 2
+        blurred = (3 if self.blur == "code" else 2) * (2 + 6 * taps) + 8
+        return whole + local + Attended(0, 2 * image, singles=8 * rows.queries * columns.queries + blurred * image)
+
+    def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
+        return enlargements(self.stages(request))
 
     def own_attention(self, index: int, generation: Generation) -> Attention:
         return ScaleFusion(self, generation.generator)

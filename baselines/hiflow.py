@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sega.errors import RequestError
 from sega.methods.base import Attention, Method
 from sega.methods.parameters import choice, flag, number, numbers
-from sega.methods.staged import FactorNTK, ProportionalAttention, Staged, base_size, fit
-from sega.methods.types import ImageRequest, Point, Rope, Stage
+from sega.methods.staged import FactorNTK, ProportionalAttention, Staged, base_size, enlargements, fit
+from sega.methods.types import Coding, ImageRequest, Point, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -242,6 +242,10 @@ class HiFlow(Staged):
 
     def own_attention(self, index: int, generation: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if self.proportional_attention else None
+
+    def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
+        stages, every = self.stages(request), self.upsampling == "pixel"
+        return {index: found * (1 + every * stages[index].taken) for index, found in enlargements(stages).items()}
 
     def flow(self, index: int, generation: Generation) -> Guidance | None:
         from sega.formulas.filters import bicubic, butterworth_lowpass, haar_lowpass

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sega.formulas.work import Attended, dense, rotated
 from sega.methods.base import Attention, Method
 from sega.methods.parameters import choice, count, flag, number, numbers
 from sega.methods.staged import ProportionalAttention
-from sega.methods.types import AttentionCall
+from sega.methods.types import AttentionCall, Step
 
 from .hiflow import HiFlow
-from .kernels.pruned import band_blocks, flex_attention, hap_chunked
+from .kernels.pruned import band_half, flex_attention, hap_chunked, pruned_attended
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +99,7 @@ class BundledAttention(Attention):
     def pruned(self, call: AttentionCall) -> Callable[..., Tensor]:
         """`dense` over the pairs that HAP keeps."""
         method, length = self.method, call.q.shape[1]
-        half = (band_blocks(length, method.hap_alpha, method.hap_beta, method.hap_block) - 1) // 2
+        half = band_half(length, method.hap_alpha, method.hap_beta, method.hap_block)
         flex = method.hap_backend == "flex" or (method.hap_backend == "auto" and call.q.is_cuda)
 
         def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
@@ -170,9 +171,22 @@ class HRDiT(HiFlow):
             "hap_stride": max(1, side // 2),
         }
 
-    @property
-    def attends_densely(self) -> bool:
-        return super().attends_densely and not self.hap
+    def own_attended(self, step: Step, text: int, gpu: bool) -> Attended:
+        length = step.grid[0] * step.grid[1] + text
+        each = dense(length)
+        if self.hap:
+            flex = self.hap_backend == "flex" or (self.hap_backend == "auto" and gpu)
+            half = band_half(length, self.hap_alpha, self.hap_beta, self.hap_block)
+            each = pruned_attended(length, text, half, self.hap_block, self.hap_stride, flex)
+        if step.index >= self.steps_bundled(step.stage):
+            return each
+        variants = len(bundle_offsets(tuple(bundle_size(side, self.groups) for side in step.grid)))
+        added = Attended(0, length, singles=4 * length)  # outputs in float32, one after the other
+        return variants * (each + rotated(2 * length) + added)
+
+    def steps_bundled(self, index: int) -> int:
+        """Of stage `index`, the first so many steps have bundled position ids."""
+        return self.spa_steps[min(index, len(self.spa_steps)) - 1]
 
     def own_attention(self, index: int, generation: Generation | None) -> Attention:
-        return BundledAttention(self, self.spa_steps[min(index, len(self.spa_steps)) - 1])
+        return BundledAttention(self, self.steps_bundled(index))

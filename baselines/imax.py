@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sega.errors import RequestError
 from sega.methods.base import Attention, Method, check_grid, check_sigma, uniform_axis
 from sega.methods.parameters import choice, count, flag, number
-from sega.methods.staged import ProportionalAttention, Staged
-from sega.methods.types import ImageRequest, Point, Rope, Stage
+from sega.methods.staged import ProportionalAttention, Staged, enlargements
+from sega.methods.types import Coding, ImageRequest, Point, Rope, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -205,6 +205,9 @@ class IMax(Staged):
 
     def own_attention(self, index: int, generation: Generation | None) -> Attention | None:
         return ProportionalAttention(self.geometry) if index and self.proportional_attention else None
+
+    def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
+        return {} if self.projection == "disable" else enlargements(self.stages(request))
 
     def flow(self, index: int, generation: Generation) -> Projection | None:
         if index == 0 or self.projection == "disable":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sega.methods.parameters import choice, count, number
 from sega.methods.staged import FromBase, stage_sizes
-from sega.methods.types import ImageRequest, Point, Stage
+from sega.methods.types import Coding, ImageRequest, Point, Stage
 
 from .kernels.windows import Box, gaussian
 
@@ -175,6 +175,14 @@ class PixelRush(FromBase):
 
     def decoded_size(self, request: ImageRequest) -> tuple[int, int]:
         return request.size
+
+    def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
+        sizes, found, done = self.sizes(request), {}, 0
+        for index, item in enumerate(self.passes(request), 1):
+            if item.doubling > done:
+                done = item.doubling
+                found[index] = [Coding(sizes[done - 1]), Coding(sizes[done], encodes=True)]
+        return found
 
     def begin(self, index: int, generation: Generation) -> Tensor:
         passes = self.passes(generation.request)

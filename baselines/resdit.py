@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
+from sega.formulas.work import Attended, dense, rotated
 from sega.methods.base import Attention, Method, uniform_axis
 from sega.methods.borrowed import Borrowing
 from sega.methods.parameters import choice, count, number
-from sega.methods.types import AttentionCall, Axis
+from sega.methods.types import AttentionCall, Axis, Step
 
+from .kernels.tile_cost import axis_of, tiles_attended
 from .kernels.windows import Outputs, Span, Tile, attend_call, gaussian, overlapping, product, splice
 
 if TYPE_CHECKING:
@@ -139,9 +141,17 @@ class ResDiT(Borrowing):
 
         return uniform_axis(rope.pi(dim, self.geometry.theta, scale))
 
-    @property
-    def attends_densely(self) -> bool:
-        return False
+    def attended(self, step: Step, text: int, gpu: bool = False) -> Attended:
+        length, image = step.grid[0] * step.grid[1] + text, step.grid[0] * step.grid[1]
+        wide, near = branches(step.index, len(step.sigmas), self.local_from, self.global_until)
+        if max(step.grid) <= self.side or not near:
+            return dense(length)
+        rows, columns = (axis_of((span, span) for span in patches(side, self.side)) for side in step.grid)
+        overlapping = rows.queries * columns.queries  # tokens of all patches
+        local = tiles_attended(rows, columns, text, ask=True) + Attended(0, 0, singles=8 * overlapping)
+        if not wide:
+            return local
+        return local + dense(length) + rotated(2 * length) + Attended(0, 2 * image, singles=16 * overlapping)
 
     def attention(self, index: int, generation: Generation | None) -> Attention:
         return Branches(self)

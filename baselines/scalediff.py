@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
+from sega.formulas.work import Attended
 from sega.methods.base import Attention
 from sega.methods.parameters import choice, count, flag, number, text
-from sega.methods.staged import Staged, restart_index, stage_sizes
-from sega.methods.types import AttentionCall, ImageRequest, Point, Stage
+from sega.methods.staged import Staged, enlargements, restart_index, stage_sizes
+from sega.methods.types import AttentionCall, Coding, ImageRequest, Point, Stage, Step
 
+from .kernels.tile_cost import neighbourhood_axis, tiles_attended
 from .kernels.windows import attend_call, neighbourhoods, paste
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ def refine(prediction: Tensor, reference: Tensor, weight: float, factor: float) 
     return prediction + weight * (resize_lowpass(reference, factor) - resize_lowpass(prediction, factor))
 
 
+def fitted(grid: tuple[int, int], window: int, patch: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Sides of window and patch, no longer on any axis than the grid and the window."""
+    windows = (min(window, grid[0]), min(window, grid[1]))
+    return windows, (min(patch, windows[0]), min(patch, windows[1]))
+
+
 class Neighbourhood(Attention):
     """Every patch of queries with a copy of the text attends to the text and the window around the patch.
 
@@ -47,9 +55,8 @@ class Neighbourhood(Attention):
         self.method, self.generator = method, generator
 
     def fitted(self, grid: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Sides of window and patch, no longer on any axis than the grid and the window."""
-        window = (min(self.method.window, grid[0]), min(self.method.window, grid[1]))
-        return window, (min(self.method.patch, window[0]), min(self.method.patch, window[1]))
+        """Sides of window and patch in this grid."""
+        return fitted(grid, self.method.window, self.method.patch)
 
     def jitter(self, grid: tuple[int, int]) -> tuple[int, int] | None:
         """Two integers, each uniform in 0 ... patch."""
@@ -138,9 +145,12 @@ class ScaleDiff(Staged):
         entry = generation.sigmas(index)[0]
         return (1 - entry) * generation.guide + entry * noise
 
-    @property
-    def attends_densely(self) -> bool:
-        return False
+    def own_attended(self, step: Step, text: int, gpu: bool) -> Attended:
+        sides = zip(step.grid, *fitted(step.grid, self.window, self.patch), strict=True)
+        return tiles_attended(*(neighbourhood_axis(*side, self.jitter) for side in sides), text, ask=True)
+
+    def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
+        return enlargements(self.stages(request))
 
     def own_attention(self, index: int, generation: Generation) -> Attention:
         return Neighbourhood(self, generation.generator)

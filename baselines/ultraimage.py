@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
+from sega.formulas.work import Attended
 from sega.methods.base import Attention, Method, base_axis, uniform_axis
 from sega.methods.borrowed import DIRECT, Borrowing
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, flag, number, numbers
-from sega.methods.types import Axis, ImageRequest, Point, Rope, Stage
+from sega.methods.staged import enlargements
+from sega.methods.types import Axis, Coding, ImageRequest, Point, Rope, Stage, Step
 
 from .kernels.focus import Focus, LayeredProportion, focus_factor
 
@@ -300,9 +302,19 @@ class UltraImage(Borrowing):
     def sentences(self) -> tuple[str, ...]:
         return published(self.geometry).sentences if self.focus else ()
 
-    @property
-    def attends_densely(self) -> bool:
-        return not self.focus  # the entropies of all heads are measured besides
+    def attended(self, step: Step, text: int, gpu: bool = False) -> Attended:
+        whole, length = super().attended(step, text, gpu), step.grid[0] * step.grid[1] + text
+        if "probe" not in step.details:
+            return whole
+        block = self.block if self.entropy == "block" else 1
+        padded = -(-length // block) * block
+        return whole + Attended(0, vectors=2 * length, singles=4 * length, maps=padded**2)
+
+    def probes(self, step: Step) -> bool:
+        return self.focus and self.beyond(step.grid) and step.index == 0
+
+    def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
+        return enlargements(self.stages(request))
 
     def attention(self, index: int, generation: Generation | None) -> Attention | None:
         layers = generation.double_layers if self.proportional_length == "code" else 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sega.formulas.work import Attended, dense
 from sega.methods.base import Attention
 from sega.methods.borrowed import Borrowing
 from sega.methods.parameters import choice, count, flag, number
-from sega.methods.types import AttentionCall
+from sega.methods.types import AttentionCall, Step
 
 from .kernels.flex import attend_flex, block_mask
+from .kernels.tile_cost import tiles_attended, window_axis
 from .kernels.windows import Rule, Shifts, attend_call, paste, windows
 
 if TYPE_CHECKING:
@@ -75,9 +77,16 @@ class Window(Borrowing):
         if self.backend == "flex" and self.ids != "global":
             raise RequestError("window: backend=flex has one place for the text; use ids=global or backend=tiles")
 
-    @property
-    def attends_densely(self) -> bool:
-        return False
+    def attended(self, step: Step, text: int, gpu: bool = False) -> Attended:
+        if max(step.grid) <= self.side:
+            return super().attended(step, text, gpu)
+        own, length = self.ids == "own", step.grid[0] * step.grid[1] + text
+        found = tiles_attended(
+            *(window_axis(side, self.side, self.halo, self.shift) for side in step.grid), text, ask=own
+        )
+        if self.backend == "flex":
+            return Attended(found.pairs + text * length, vectors=4 * length)
+        return found if own else found + dense(text, length)
 
     def attention(self, index: int, generation: Generation | None) -> Attention:
         return Windowed(self, Shifts(None if generation is None else generation.generator))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from sega.formulas.work import Attended, dense
+
 from .flex import compiled
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ ROWS = 1024  # queries of a chunk of plain kernels
 def band_blocks(length: int, alpha: float, beta: float, block: int = 64) -> int:
     """w = max(2 floor(floor(alpha/block) + beta floor(N/block)) - 1, 1): width in blocks of a head's band."""
     return max(2 * math.floor(alpha // block + beta * (length // block)) - 1, 1)
+
+
+def band_half(length: int, alpha: float, beta: float, block: int = 64) -> int:
+    """Blocks of the band on each side of a block."""
+    return (band_blocks(length, alpha, beta, block) - 1) // 2
 
 
 def is_kept(q, k, text: int, half, block: int, stride: int):
@@ -71,6 +78,30 @@ def hap_chunked(
             q[:, :, start:stop], k[:, :, keys], v[:, :, keys], attn_mask=mask, scale=scale
         )
     return out
+
+
+def pruned_attended(
+    length: int, text: int, half: int, block: int, stride: int, flex: bool, rows: int = 1024
+) -> Attended:
+    """What a layer does, for estimates of cost.
+
+    `hap_chunked` multiplies each chunk with all the keys it gathers; `flex` all tiles that keep a pair, here as blocks.
+    """
+    blocks = [min(block, length - start) for start in range(text, length, block)]
+    together = 1 if flex else max(1, rows // block)
+    pairs, gathered = text * length, 0
+    for first in range(0, len(blocks), together):
+        last = min(first + together, len(blocks)) - 1
+        near = sum(blocks[max(0, first - half) : last + half + 1])
+        far = sum(blocks[k] for k in range(0, len(blocks), stride) if not first - half <= k <= last + half)
+        pairs += sum(blocks[first : last + 1]) * (text + near + far)
+        gathered += text + near + far
+    if flex:
+        return Attended(pairs, vectors=4 * length)
+    # Keys and values are copied, masks made and read.
+    return dense(text, length) + Attended(
+        pairs - text * length, vectors=2 * length + 2 * 3 * gathered, kernels=20 * -(-len(blocks) // together)
+    )
 
 
 def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride: int, device=None):

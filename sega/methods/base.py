@@ -17,9 +17,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
+from sega.formulas.work import Attended, dense
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, parameters_of
-from sega.methods.types import AttentionCall, Axis, Generation, ImageRequest, Point, Rope, Stage, Step
+from sega.methods.types import AttentionCall, Axis, Coding, Generation, ImageRequest, Point, Rope, Stage, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,10 +166,21 @@ class Method:
         """The latent [1, C, 2H, 2W] that stage `index` starts from; the image's noise of its size by default."""
         return generation.noise(generation.stages[index].size)
 
-    @property
-    def attends_densely(self) -> bool:
-        """Whether every layer attends from all tokens to all tokens, once, so that its cost is the stock one."""
-        return True
+    def attended(self, step: Step, text: int, gpu: bool = False) -> Attended:
+        """What each layer does in a step with `text` tokens of text, for estimates of cost; dense attention by default.
+
+        A step of a measuring pass has `details["probe"]`. Where chance decides it is the mean, where the content of the
+        image decides the most. `gpu` says which kernels run where a method has several.
+        """
+        return dense(step.grid[0] * step.grid[1] + text)
+
+    def probes(self, step: Step) -> bool:
+        """Whether a measuring pass comes before a step, for estimates of cost; see `Attention.probes`."""
+        return False
+
+    def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
+        """What goes through the autoencoder in each stage by its index, without the last image; to estimate cost."""
+        return {}
 
     def attention(self, index: int, generation: Generation | None) -> Attention | None:
         """The attention part of stage `index`. `generation` is None when the method is attached by hand."""

@@ -6,17 +6,19 @@ s is the side of the training grid in tokens, N the tokens of a joint sequence, 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from sega.formulas.work import Attended
 from sega.methods.base import Attention, Method, base_axis
 from sega.methods.borrowed import DIRECT, Borrowing
 from sega.methods.geometry import Geometry
 from sega.methods.parameters import choice, count, number
 from sega.methods.registry import build_method
-from sega.methods.types import AttentionCall, Axis, Stage
+from sega.methods.types import AttentionCall, Axis, Coding, Stage, Step
 
 if TYPE_CHECKING:
     from sega.methods.types import Generation
@@ -68,6 +70,12 @@ def restart_index(steps: int, share: float) -> int:
 def proportional_factor(tokens: int, native_tokens: int) -> float:
     """sqrt(ln N / ln N0), proportional attention's factor on the logits; N0 = s^2 + text (FLUX: 4608)."""
     return math.sqrt(math.log(tokens) / math.log(native_tokens))
+
+
+def enlargements(stages: list[Stage]) -> dict[int, list[Coding]]:
+    """What goes through the autoencoder where each stage decodes the latent before it, and encodes it at its size."""
+    sizes = itertools.pairwise(stage.size for stage in stages)
+    return {index: [Coding(before), Coding(after, encodes=True)] for index, (before, after) in enumerate(sizes, 1)}
 
 
 class ProportionalAttention(Attention):
@@ -144,9 +152,17 @@ class Staged(FromBase, Borrowing):
         """Attention without `attention_of`; the model's own by default."""
         return None
 
-    @property
-    def attends_densely(self) -> bool:
-        return self.pattern is None or self.pattern.attends_densely
+    def attended(self, step: Step, text: int, gpu: bool = False) -> Attended:
+        if self.pattern is not None and step.stage > 0:
+            return self.pattern.attended(step, text, gpu)
+        return self.own_attended(step, text, gpu)
+
+    def own_attended(self, step: Step, text: int, gpu: bool) -> Attended:
+        """What each layer does without `attention_of`; dense attention by default."""
+        return super().attended(step, text, gpu)
+
+    def probes(self, step: Step) -> bool:
+        return self.pattern is not None and step.stage > 0 and self.pattern.probes(step)
 
     def sentences(self) -> tuple[str, ...]:
         return self.pattern.sentences() if self.pattern is not None else ()

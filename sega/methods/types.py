@@ -110,6 +110,14 @@ class Stage:
         return {**values, "size": list(self.size)}
 
 
+@dataclass(frozen=True)
+class Coding:
+    """An image that goes through the autoencoder."""
+
+    size: tuple[int, int]  # pixels (width, height)
+    encodes: bool = False  # from pixels to a latent; else the other way
+
+
 @dataclass
 class Point:
     """One step as a flow correction sees it, after classifier-free guidance; latents [B, C, 2H, 2W] in float32."""

@@ -14,6 +14,7 @@ from sega.loading.memory import MODES
 from sega.loading.placement import QUANTIZE
 from sega.methods.families import family_named
 from sega.methods.sizes import is_multiple
+from sega.run.machines import CARDS
 
 if TYPE_CHECKING:
     from sega.loading.schema import ModelConfig
@@ -51,8 +52,12 @@ def check_model(model: ModelConfig) -> None:
 
 def check_machine(config: CellConfig, model: ModelConfig) -> None:
     device = str(config["device"])
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise RequestError(f"device={device} is unknown{near(device, ('auto', 'cpu', 'cuda', 'cuda:0'))}")
+    if device in CARDS and not config["dry_run"]:
+        raise RequestError(
+            f"device={device} is a card that a dry run reckons with; add dry_run=true, or run on device=cuda"
+        )
+    if device not in CARDS and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise RequestError(f"device={device} is unknown{near(device, ('auto', 'cpu', 'cuda', 'cuda:0', *CARDS))}")
     if device == "cpu" and model["dtype"] == "float16":
         raise RequestError("model.dtype=float16 does not work on a CPU; use float32 or bfloat16")
     if device == "cpu" and model["memory"] not in ("auto", "gpu"):
@@ -70,8 +75,8 @@ def check_machine(config: CellConfig, model: ModelConfig) -> None:
     if not isinstance(config["dry_run"], bool):
         raise RequestError(f"dry_run={config['dry_run']} must be true or false")
     rate = config["tflops"]
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        raise RequestError(f"tflops={rate} must be a number above 0")
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf):
+        raise RequestError(f"tflops={rate} must be a number above 0, or null for what is known of the device")
     check_folder("store", config["store"])
 
 

@@ -1,66 +1,213 @@
-"""What an image costs, counted from the config of the transformer: calls, operations, and the weight in a sweep."""
+"""What an image costs, counted from configs: transformer calls, operations, bytes, and the weight in a sweep."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sega.formulas.flops import call_flops
+from sega.formulas.autoencoder import decode_work, encode_work
+from sega.formulas.flops import Call, call_work, read_call
+from sega.formulas.schedules import tokens_of
+from sega.formulas.work import Work
+from sega.loading import memory
+from sega.loading.caching import Cache, read_cache
 from sega.loading.folder import Component, read_parts
+from sega.methods.base import Method
 from sega.methods.families import family_named
+from sega.methods.types import Coding, Stage, Step
+from sega.models.tiles import OVERLAP, spans
+from sega.models.token_line import TokenLine
+from sega.run import machines
 
 if TYPE_CHECKING:
     from sega.run.cell import Cell
 
-OVERHEAD = 3e9
-"""Operations that a transformer call costs besides its own: Python, norms and small kernels. Some 15 ms on two cores of
-a CPU, a third of a call of the embedded model at its native size, and nothing beside the 1e13 of a call of FLUX."""
-PER_TOKEN = 1e9  # of a class that is not counted
+PER_TOKEN = 1e9  # operations of a class that is not counted
 
 
 @dataclass(frozen=True)
 class Cost:
     """Of one image or of one of its stages."""
 
-    calls: int
-    flops: float | None  # of the transformer alone; None: its class is not counted
+    calls: int  # of the transformer; measuring passes are calls
+    work: Work | None  # None: the class of the transformer is not counted
+    coding: Work | None  # of `work`, what the autoencoder does; None: its class is not counted
+
+    def __add__(self, other: Cost) -> Cost:
+        works = ((self.work, other.work), (self.coding, other.coding))
+        return Cost(self.calls + other.calls, *(None if None in pair else sum(pair, Work()) for pair in works))
 
 
-def stage_costs(cell: Cell, config: dict[str, Any]) -> list[Cost]:
-    """Transformer calls of each stage of an image and their operations; `config` is the transformer's."""
-    geometry, found = cell.model["geometry"], []
-    guided = family_named(geometry["family"]).guided  # guidance above it takes a second call
-    plain = float("inf") if guided is None or cell.model["negative_prompt"] is None else guided
+def image_cost(cell: Cell, parts: dict[str, Component]) -> Cost:
+    """Of one image; a shared first stage is counted for each."""
+    first, *others = stage_costs(cell, parts)
+    return sum(others, first)
+
+
+def stage_costs(cell: Cell, parts: dict[str, Component]) -> list[Cost]:
+    """Of each stage of an image. `parts` are those of `sega.loading.folder.read_parts`, or the published ones.
+
+    A step that a cache may leave out is counted as a whole one where the content of the image decides.
+    """
+    recoded, last = cell.method.recoded(cell.request), len(cell.stages) - 1
+    found = []
     for index, stage in enumerate(cell.stages):
-        width, height = (side // geometry["token_pixels"] for side in stage.size)
-        taken = stage.taken * (2 if stage.guidance > plain else 1)
-        copies = 1 if stage.plain else len(cell.method.text_positions((height, width), index))
-        each = call_flops(config, height * width, geometry["text_tokens"] * copies)
-        found.append(Cost(taken, None if each is None else float(taken * each)))
+        codings = list(recoded.get(index, ()))
+        if index == last:
+            codings.append(Coding(cell.method.decoded_size(cell.request)))
+        coding = _coding(cell, parts, codings)
+        calls, work = _calls(cell, parts, index, stage)
+        whole = None if work is None else work + (coding or Work())
+        found.append(Cost(calls, whole, coding))
     return found
 
 
-def image_cost(cell: Cell, config: dict[str, Any]) -> Cost:
-    """Transformer calls of one image and their operations; a shared first stage is counted for each."""
-    costs = stage_costs(cell, config)
-    counted = all(cost.flops is not None for cost in costs)
-    return Cost(sum(cost.calls for cost in costs), sum(cost.flops for cost in costs) if counted else None)
+def _calls(cell: Cell, parts: dict[str, Component], index: int, stage: Stage) -> tuple[int, Work | None]:
+    """The transformer calls of a stage."""
+    geometry, gpu = cell.model["geometry"], on_gpu(cell)
+    guided = family_named(geometry["family"]).guided  # guidance above it takes a second call
+    plain = math.inf if guided is None or cell.model["negative_prompt"] is None else guided
+    branches = 2 if stage.guidance > plain else 1
+    method = Method(cell.method.geometry) if stage.plain else cell.method
+    steps = list(_steps(cell, index, stage))
+    probes = [replace(step, details={"probe": True}) for step in steps if method.probes(step)]
+    calls = branches * (len(steps) + len(probes))
+    component = parts.get("transformer")
+    total, known, whole = Work(), {}, whole_steps(read_cache(cell.model["cache"]), stage.taken)[1]
+    for step in [*steps, *probes]:
+        copies = 1 if stage.plain else len(cell.method.text_positions(step.grid, index))
+        text = geometry["text_tokens"] * copies
+        if (step.grid, text) not in known:
+            known[step.grid, text] = _read(component, step.grid[0] * step.grid[1], text)
+        if known[step.grid, text] is None:
+            return calls, None
+        full, rest = known[step.grid, text]
+        if "probe" in step.details or step.index < whole:
+            attended = method.attended(step, text, gpu)
+            total += call_work(full, itemsize(cell), component.parameters, attended)
+        else:
+            total += call_work(rest, itemsize(cell), 0)
+    return calls, branches * total
+
+
+def _read(component: Component | None, image: int, text: int) -> tuple[Call, Call] | None:
+    """A call, and one whose blocks a cache leaves out."""
+    config = component.config if component else {}
+    call = read_call(config, image, text)
+    if call is None:
+        return None
+    return call, read_call(
+        config | {key: 0 for key in ("num_layers", "num_single_layers") if key in config}, image, text
+    )
+
+
+def _steps(cell: Cell, index: int, stage: Stage) -> Iterator[Step]:
+    """The steps of a stage as methods are asked about them; every other one has a token more where windows shift."""
+    side = cell.model["geometry"]["token_pixels"]
+    width, height = (pixels // side for pixels in stage.size)
+    sigmas = _sigmas(cell, stage, width * height)
+    for number, sigma in enumerate(sigmas):
+        border = int(stage.windows and number % 2 == 0)
+        yield Step(number, sigma, (height + border, width + border), index, sigmas=sigmas)
+
+
+def _sigmas(cell: Cell, stage: Stage, tokens: int) -> tuple[float, ...]:
+    """The sigmas of a stage, about: with the exponential shift of FLUX where the scheduler is not here."""
+    if isinstance(stage.schedule, tuple):
+        return stage.schedule
+    config = _scheduler(cell.weights.folder) if cell.weights else {}
+    line = TokenLine(config)
+    if not config.get("use_dynamic_shifting", True) and isinstance(stage.schedule, str):
+        shift = config.get("shift", 1.0)
+    elif isinstance(stage.schedule, str):
+        known = {"pinned": lambda: line.pinned(stage.taken), "stock": lambda: line.mu(tokens, stage.taken)}
+        shift = math.exp(known.get(stage.schedule, lambda: line.mu(tokens_of(stage.schedule), stage.taken))())
+    else:
+        shift = stage.schedule
+    return tuple(shift * u / (1 + (shift - 1) * u) for u in stage.grid())
+
+
+@cache
+def _scheduler(folder: Path) -> dict[str, Any]:
+    file = folder / "scheduler" / "scheduler_config.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _coding(cell: Cell, parts: dict[str, Component], codings: list[Coding]) -> Work | None:
+    """What goes through the autoencoder, large images in tiles."""
+    config, side, total = parts["vae"].config if "vae" in parts else {}, memory.tile(cell.model), Work()
+    for coding in codings:
+        tiles = [(0, length) for length in coding.size]
+        rows = columns = [(0, 1)]
+        if side is not None and max(coding.size) > side:
+            columns, rows = (spans(length, side, OVERLAP) for length in coding.size)
+            tiles = [columns[0], rows[0]]
+        width, height = (end - start for start, end in tiles)
+        one = (encode_work if coding.encodes else decode_work)(config, (width, height), itemsize(cell))
+        if one is None:
+            return None
+        total += len(rows) * len(columns) * one
+    return total
+
+
+def text_work(cell: Cell, parts: dict[str, Component]) -> Work:
+    """Of encoding one sentence, at most: all parameters of the encoders for every token, without their attention."""
+    tokens = cell.model["geometry"]["text_tokens"]
+    parameters = sum(part.parameters for name, part in parts.items() if name.startswith("text_encoder"))
+    return Work(products=2.0 * parameters * tokens, traffic=parameters * itemsize(cell))
+
+
+def whole_steps(cache: Cache | None, steps: int) -> tuple[int, int]:
+    """The least and the most of so many steps that run every block. Only `taylorseer` decides by number alone."""
+    if cache is None:
+        return steps, steps
+    if cache.kind == "taylorseer":
+        count = sum(step < 3 or (step - 4) % int(cache.value) == 0 for step in range(steps))
+        return count, count
+    if cache.kind == "sea":  # the first, the last, and at most two in a row are left out
+        return 1 + math.ceil((steps - 1) / 3), steps
+    return 1, steps
+
+
+def itemsize(cell: Cell) -> int:
+    """Bytes of an element in the dtype of a cell's model."""
+    return 4 if cell.model["dtype"] == "float32" else 2
+
+
+def on_gpu(cell: Cell) -> bool:
+    """Whether a cell runs on a GPU, without asking torch."""
+    wish = cell.config["device"]
+    if wish != "auto":
+        return wish != "cpu"
+    return cell.model["budget_gb"] is not None or memory.free("cuda", None) is not None
+
+
+def machine_of(cell: Cell) -> machines.Machine:
+    """What a cell is reckoned to run on: a rate or a card that is named, the GPU here, or a core of a CPU."""
+    if cell.config["tflops"] is not None:
+        return machines.flat(cell.config["tflops"])
+    if not on_gpu(cell):
+        return machines.core(cell.model["dtype"])
+    card = machines.CARDS.get(cell.config["device"]) or machines.card_here()
+    return machines.gpu(card, cell.model["dtype"]) if card else machines.flat(100)
 
 
 def stage_work(cell: Cell) -> list[float]:
-    """The weight of each stage of an image of a cell whose weights are here, in operations.
+    """The weight of each stage of an image of a cell whose weights are here: about its seconds.
 
-    It is proportional to the seconds of a stage: what a line of progress needs to tell how long other cells will take.
+    Only ratios count: a line of progress tells from them how long other cells will take.
     """
     parts, side = _parts(cell.weights.folder), cell.model["geometry"]["token_pixels"]
-    config = parts["transformer"].config if "transformer" in parts else {}
-    work = []
-    for cost, stage in zip(stage_costs(cell, config), cell.stages, strict=True):
+    machine, work = machine_of(cell), []
+    for cost, stage in zip(stage_costs(cell, parts), cell.stages, strict=True):
         tokens = (stage.size[0] // side) * (stage.size[1] // side)
-        flops = cost.calls * tokens * PER_TOKEN if cost.flops is None else cost.flops
-        work.append(flops + cost.calls * OVERHEAD)
+        guess = Work(products=cost.calls * tokens * PER_TOKEN, kernels=1000.0 * cost.calls)
+        work.append(machine.seconds(guess if cost.work is None else cost.work))
     return work
 
 

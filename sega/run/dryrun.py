@@ -4,47 +4,49 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sega.formulas.work import Work
 from sega.loading import memory
+from sega.loading.caching import read_cache
 from sega.loading.folder import Component, read_parts
 from sega.loading.known import published
 from sega.loading.weights import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
 from sega.run.cell import Cell, file_name
-from sega.run.cost import Cost, image_cost
-from sega.run.quantities import amount, clock
-
-if TYPE_CHECKING:
-    pass
+from sega.run.cost import Cost, image_cost, machine_of, on_gpu, text_work, whole_steps
+from sega.run.machines import CARDS, Machine
+from sega.run.quantities import amount, clock, traffic
 
 SMALL = 2e9  # bytes of weights that are hashed for an answer; larger ones are only looked up
 
 
 def show(cells: list[Cell]) -> int:
     """Print the plan of every cell and their sum. Returns the exit status."""
-    made, flops = 0, 0.0
+    made, total, sentences = 0, Work(), {}
     for cell in cells:
-        lines, missing, cost = describe(cell)
+        lines, missing, cost, text = describe(cell)
         print("\n".join(lines), flush=True)
         made += missing
-        flops += missing * (cost.flops or 0)
-    seconds = flops / (cells[0].config["tflops"] * 1e12)
-    what = f"{amount(flops)}, {clock(seconds)} at {cells[0].config['tflops']:g} TFLOP/s"
+        total += missing * (cost.work or Work())
+        if missing:  # sentences are encoded once for all methods and sizes
+            sentences |= {(cell.model["name"], prompt.text): text for prompt in cell.prompts}
+    machine = machine_of(cells[0])
+    seconds = machine.seconds(sum(sentences.values(), total))
+    what = f"{amount(total.operations)}, {clock(seconds)} {at(machine)}, text included"
     print(f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'}, {made} images to make: {what}; nothing was loaded")
     return 0
 
 
-def describe(cell: Cell) -> tuple[list[str], int, Cost]:
-    """The lines of a cell, the images it lacks, and the cost of one."""
-    model, tflops = cell.model, cell.config["tflops"]
+def describe(cell: Cell) -> tuple[list[str], int, Cost, Work]:
+    """The lines of a cell, the images it lacks, the cost of one, and that of encoding a sentence."""
+    model = cell.model
     where = cell.weights.folder if cell.weights else "not on this machine, so published values are taken"
     there = count_there(cell)
     missing = len(cell.images) - (there or 0)
     known = f"{there} in the store" if there is not None else "the store is named by weights not known here"
     parts = read_parts(cell.weights.folder) if cell.weights else published(model)
-    config = parts["transformer"].config if "transformer" in parts else {}
-    cost = image_cost(cell, config)
+    cost = image_cost(cell, parts)
     lines = [
         cell.label,
         f"  weights  {source(model)} ({where})",
@@ -52,15 +54,32 @@ def describe(cell: Cell) -> tuple[list[str], int, Cost]:
         *_stages(cell),
         *(f"  note     {line}" for line in cell.unused),
     ]
-    if cost.flops is None:
-        lines.append(f"  cost     {cost.calls} transformer calls an image; this class is not counted")
+    return [*lines, *_cost(cell, cost, missing), *_memory(cell, parts)], missing, cost, text_work(cell, parts)
+
+
+def _cost(cell: Cell, cost: Cost, missing: int) -> list[str]:
+    if cost.work is None:
+        return [f"  cost     {cost.calls} transformer calls an image; this class is not counted"]
+    machine = machine_of(cell)
+    each, rest = (clock(n * machine.seconds(cost.work)) for n in (1, missing))
+    work = f"{cost.calls} transformer calls, {amount(cost.work.operations)} and {traffic(cost.work.traffic)} an image"
+    lines = [f"  cost     {work}: {each} {at(machine)}, {rest} for {missing}"]
+    if cost.coding is None:
+        lines.append("           without the autoencoder, whose class is not counted")
     else:
-        each, rest = (f"{clock(n * cost.flops / (tflops * 1e12))}" for n in (1, missing))
-        dense = "" if cell.method.attends_densely else ", counted as dense attention"
-        dense += f", with every block that {model['cache']} may leave out" if model["cache"] else ""
-        work = f"{cost.calls} transformer calls, {amount(cost.flops)} an image{dense}"
-        lines.append(f"  cost     {work}: {each} at {tflops:g} TFLOP/s, {rest} for {missing}")
-    return [*lines, *_memory(cell, parts)], missing, cost
+        share = machine.seconds(cost.coding) / machine.seconds(cost.work)
+        lines.append(f"           the autoencoder has {amount(cost.coding.operations)} of it, {share:.1%} of the time")
+    if (cache := read_cache(cell.model["cache"])) is not None:
+        steps = [whole_steps(cache, stage.taken) for stage in cell.stages]
+        least, most = (sum(column) for column in zip(*steps, strict=True))
+        if least < most:
+            lines.append(f"           counted with every block in {most} steps; {cache} leaves {least} whole at least")
+    return lines
+
+
+def at(machine: Machine) -> str:
+    """`on one H100 80GB SXM`, `on one core`, or `at 100 TFLOP/s`."""
+    return f"at {machine.name}" if machine.launch == 0 else f"on {machine.name}"
 
 
 def _factors(cell: Cell) -> str:
@@ -103,17 +122,14 @@ def _memory(cell: Cell, parts: dict[str, Component]) -> list[str]:
     expected = memory.expected(cell, parts) if {"transformer", "vae"} <= set(parts) else None
     if expected is None:
         return ["  memory   not known for this class"]
-    device = _device(cell.config["device"], cell.model["budget_gb"])
-    plan = memory.choose(cell.model, expected, device, memory.free(device, cell.model["budget_gb"]))
+    device, budget = cell.config["device"], cell.model["budget_gb"]
+    if device == "auto":
+        device = "cuda" if on_gpu(cell) else "cpu"
+    if device in CARDS and budget is None:
+        budget = CARDS[device].memory
+    plan = memory.choose(cell.model, expected, device, memory.free(device, budget))
     each = ", ".join(f"{mode} {memory.readable(expected.needs(mode))}" for mode in memory.MODES[1:])
     return [f"  {plan.line().replace('memory: ', 'memory   ')}", f"           on a GPU, by model.memory: {each}"]
-
-
-def _device(wish: str, budget_gb: float | None) -> str:
-    """The device of a run, without asking torch: a GPU where its driver answers or its memory is given."""
-    if wish != "auto":
-        return wish
-    return "cuda" if budget_gb is not None or memory.free("cuda", None) is not None else "cpu"
 
 
 def count_there(cell: Cell) -> int | None:

@@ -1,4 +1,4 @@
-"""Times, rates and operations in words."""
+"""Times, rates, operations and bytes in words."""
 
 
 def rate(images: int, seconds: float) -> str:
@@ -18,6 +18,11 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"
+
+
+def traffic(count: float) -> str:
+    """Bytes that go through memory: 98.1 TB, 12.5 GB."""
+    return f"{count / 1e12:.4g} TB" if count >= 1e12 else f"{count / 1e9:.4g} GB"
 
 
 def amount(flops: float) -> str:

@@ -1,5 +1,7 @@
 """docs/composition.md is what the code says, and each of its combinations makes an image."""
 
+from dataclasses import replace
+
 import pytest
 from small import load, made, pixels
 
@@ -10,6 +12,7 @@ from sega.errors import RequestError
 from sega.methods.parameters import parameters_of
 from sega.methods.registry import METHODS, method_class
 from sega.methods.staged import Staged
+from sega.methods.types import Step
 
 ROWS = [
     (family, key, name)
@@ -82,7 +85,9 @@ def test_both_keys_together(tiny_pipe):
 
 def test_attention_of_counts_as_other_than_dense_and_is_not_for_the_base():
     method = load("hrdit", "hap=false", "attention_of=window")
-    assert not method.attends_densely and load("hrdit", "hap=false").attends_densely
+    large = Step(5, 0.5, (24, 24), stage=1, sigmas=(0.5,) * 6)
+    base, dense = replace(large, stage=0), load("hrdit", "hap=false").attended(large, 8)
+    assert method.attended(large, 8).pairs < dense.pairs == 584**2 == method.attended(base, 8).pairs
     assert load("imax", "attention_of=window").attention(0, None) is None
     assert "attention_of" not in load("hiflow").identity()
     assert load("hiflow", "attention_of=window").identity()["attention_of"] == "window"

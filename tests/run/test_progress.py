@@ -141,7 +141,8 @@ def test_counted_work_is_that_of_stages_and_of_sizes(tmp_path):
     assert 4.5 < work["vanilla", 384][0] / work["vanilla", 192][0] < 6
     assert 0.2 < sum(work["upsample", 384]) / work["vanilla", 384][0] < 0.4
     first, second = work["hiflow", 384]
-    assert first == work["upsample", 384][0] and 0.8 < (first + second) / work["vanilla", 384][0] < 1.2
+    assert first < work["upsample", 384][0] < 1.1 * first  # which is decoded
+    assert 0.8 < (first + second) / work["vanilla", 384][0] < 1.2
 
 
 def test_plain_logs_get_a_line_now_and_then_within_a_slow_image_too(folder, time, capsys):

@@ -1,0 +1,116 @@
+"""What is counted for an image of each method against what torch counts while it is made."""
+
+from types import SimpleNamespace
+
+import pytest
+from method_table import METHODS
+from small import load, made
+from small import words as small_words
+from traffic import operations
+
+from sega.loading.caching import read_cache
+from sega.loading.folder import read_parts
+from sega.methods.types import Step
+from sega.run.cost import image_cost, whole_steps
+from sega.run.request import read_request
+
+ENCODERS = ("CLIPTextModel", "T5EncoderModel")
+CERTAIN = {  # without what chance and the content of an image decide
+    "window": ("shift=false",),
+    "area": ("shift=false", "smooth=0", "bridge=0"),
+    "scalediff": ("jitter=false",),
+}
+MORE = [
+    ("window", ("shift=false", "ids=own", "halo=1")),
+    ("area", ("shift=false", "smooth=0", "bridge=0", "budget=0.4")),
+    ("ultraimage", ("entropy=token",)),
+    ("ultraimage", ("mode=guided", "base_steps=2", "steps=2", "guidance=1")),
+    ("hrdit", ("base_steps=2", "steps=[2]", "hap=false", "spa_steps=[1]", "groups=3")),
+    ("hiflow", ("base_steps=2", "steps=[2]", "upsampling=pixel", "shift_windows=false")),
+    ("hiflow", ("base_steps=2", "steps=[2]", "attention_of=ultraimage")),
+    ("hiflow", ("base_steps=3", "ratios=[1.5]", "steps=[2,1]")),
+    ("pixelrush", ("base_steps=2", "inversion=velocity", "steps=2")),
+    ("imax", ("base_steps=2", "steps=2", "text_duplication=true", "attention_of=resdit")),
+    ("upsample", ("base_steps=2", "kind=lanczos")),
+]
+SIZE = (192, 128)
+
+
+def cell_of(folder, store, name, options, *words):
+    """The cell of a method on the small model in a folder."""
+    line = [f"method={name}", *(f"method.{option}" for option in options), f"store={store}", "device=cpu", *words]
+    (cell,) = read_request(small_words(folder, *line)).cells
+    return cell
+
+
+def counted(pipe, method, **options):
+    """Operations of an image without those of the text encoders."""
+    with operations() as counter:
+        made(pipe, method, SIZE, **options)
+    found = {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
+    return found["Global"] - sum(found.get(name, 0) for name in ENCODERS)
+
+
+def told(folder, store, name, options, *words):
+    cell = cell_of(folder, store, name, options, f"res={SIZE[0]}x{SIZE[1]}", "steps=2", "guidance=1", *words)
+    return image_cost(cell, read_parts(folder))
+
+
+CASES = [(row.name, row.quick + CERTAIN.get(row.name, ())) for row in METHODS] + MORE
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=[f"{name}-{','.join(more)}" for name, more in CASES])
+def test_operations_are_those_that_torch_counts(tiny_pipe, tiny_folder, tmp_path, name, options):
+    cost = told(tiny_folder, tmp_path, name, options)
+    assert cost.work.operations == pytest.approx(counted(tiny_pipe, load(name, *options)), rel=1e-4)
+    assert 0 < cost.coding.operations < cost.work.operations
+
+
+@pytest.mark.parametrize(("name", "options"), [("window", ()), ("area", ("smooth=0", "bridge=0.1")), ("scalediff", ())])
+def test_what_chance_decides_is_counted_by_its_mean(tiny_pipe, tiny_folder, tmp_path, name, options):
+    """Borders of windows lie elsewhere in each image; distinctive tokens inside a window are not asked twice."""
+    short = options + (("base_steps=2",) if name == "scalediff" else ())
+    method = load(name, *short)
+    found = [counted(tiny_pipe, method, seed=seed) for seed in range(4)]
+    expected = told(tiny_folder, tmp_path, name, short).work.operations
+    assert min(found) * 0.98 < expected < max(found) * 1.05
+
+
+def test_flex_kernels_take_whole_blocks_and_no_copies():
+    """HRDiT's pruned attention on a GPU multiplies what the rule keeps, on a CPU what chunks gather."""
+    method = load("hrdit", "hap_alpha=16", "hap_block=4", "hap_stride=4")
+    step = Step(5, 0.5, (48, 48), stage=1, sigmas=(0.5,) * 6)
+    plain, flex = (method.attended(step, 8, gpu) for gpu in (False, True))
+    assert flex.pairs < plain.pairs < 2312**2 and flex.vectors < plain.vectors
+
+    import torch
+
+    from baselines.kernels.pruned import band_half, is_kept
+
+    places = torch.arange(2312)
+    kept = is_kept(places[:, None], places[None], 8, band_half(584, 16, 0, 4), 4, 4)
+    assert int(kept.sum()) == flex.pairs
+
+
+@pytest.mark.parametrize("interval", [2, 3, 5])
+def test_whole_steps_of_taylorseer_are_those_of_its_hook(interval):
+    from diffusers.hooks.taylorseer_cache import TaylorSeerCacheHook
+
+    state, whole = SimpleNamespace(current_step=-1), 0
+    hook = TaylorSeerCacheHook(interval, 3, None, SimpleNamespace(get_state=lambda: state))
+    for steps in range(1, 25):
+        whole += hook._measure_should_compute()[0]
+        assert whole_steps(read_cache(f"taylorseer:{interval}"), steps) == (whole, whole)
+
+
+def test_steps_that_a_cache_leaves_out(tiny_folder, tmp_path):
+    """TaylorSeer counts steps, and what it leaves out lacks the blocks; others are counted whole."""
+
+    def work(*words):
+        return told(tiny_folder, tmp_path, "vanilla", (), "steps=20", *words)
+
+    whole, taylor = work(), work("model.cache=taylorseer:3")
+    assert taylor.calls == whole.calls == 20
+    share = (taylor.work - whole.coding).operations / (whole.work - whole.coding).operations
+    assert 9 / 20 < share < 9 / 20 + 0.05
+    assert work("model.cache=sea:0.3").work == whole.work
