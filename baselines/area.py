@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
-from sega.formulas.work import Attended, dense
+from sega.formulas.work import TURN, Attended, dense
 from sega.methods.base import Attention, Method
 from sega.methods.borrowed import Borrowing
 from sega.methods.parameters import choice, count, flag, number
@@ -264,7 +264,7 @@ class AReA(Borrowing):
         coarse = sum(sigma > self.switch for sigma in step.sigmas)
         if step.index < coarse:
             rows, columns = self.blocks(step.grid, length, step.index, coarse)
-            return dense(length, text + rows * columns)
+            return dense(length, text + rows * columns) + Attended(0, 0, kernels=4 * TURN)
         side = self.first_side(step.grid, step.index - coarse, steps - coarse)
         found = self.windowed_work(step.grid, side, text)
         while self.budget < 1 and side > 1 and found.pairs > self.budget * length**2:
@@ -276,7 +276,9 @@ class AReA(Borrowing):
         """Attention in windows of `side` tokens; the mean over the places of their borders."""
         tokens = grid[0] * grid[1]
         axes = (window_axis(length, side, self.halo, self.shift) for length in grid)
-        return tiles_attended(*axes, text, bridge=self.bridge * tokens) + dense(text, tokens + text)
+        own = self.ids == "own"
+        found = tiles_attended(*axes, text, own=own, bridge=self.bridge * tokens) + dense(text, tokens + text)
+        return found + Attended(0, 0, singles=8 * tokens) if self.bridge > 0 else found
 
     def attention(self, index: int, generation: Generation | None) -> Attention:
         return Adaptive(self, None if generation is None else generation.generator)

@@ -227,7 +227,7 @@ class FreeScale(Staged):
             axis_of((span, span) for span in spread(length, side, max(1, int(side * self.stride))))
             for length, side in sides
         )
-        local = tiles_attended(rows, columns, text) + rotated(2 * (image + text))
+        local = tiles_attended(rows, columns, text, own=True) + rotated(2 * (image + text))
         taps = blur_taps(longest, self.geometry.train_tokens) // 2
         blurred = (3 if self.blur == "code" else 2) * (2 + 6 * taps) + 8
         return whole + local + Attended(0, 2 * image, singles=8 * rows.queries * columns.queries + blurred * image)

@@ -148,7 +148,7 @@ class ResDiT(Borrowing):
             return dense(length)
         rows, columns = (axis_of((span, span) for span in patches(side, self.side)) for side in step.grid)
         overlapping = rows.queries * columns.queries  # tokens of all patches
-        local = tiles_attended(rows, columns, text, ask=True) + Attended(0, 0, singles=8 * overlapping)
+        local = tiles_attended(rows, columns, text, ask=True, own=True) + Attended(0, 0, singles=8 * overlapping)
         if not wide:
             return local
         return local + dense(length) + rotated(2 * length) + Attended(0, 2 * image, singles=16 * overlapping)

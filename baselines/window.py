@@ -82,7 +82,7 @@ class Window(Borrowing):
             return super().attended(step, text, gpu)
         own, length = self.ids == "own", step.grid[0] * step.grid[1] + text
         found = tiles_attended(
-            *(window_axis(side, self.side, self.halo, self.shift) for side in step.grid), text, ask=own
+            *(window_axis(side, self.side, self.halo, self.shift) for side in step.grid), text, ask=own, own=own
         )
         if self.backend == "flex":
             return Attended(found.pairs + text * length, vectors=4 * length)

@@ -98,10 +98,9 @@ def pruned_attended(
         gathered += text + near + far
     if flex:
         return Attended(pairs, vectors=4 * length)
-    # Keys and values are copied, masks made and read.
-    return dense(text, length) + Attended(
-        pairs - text * length, vectors=2 * length + 2 * 3 * gathered, kernels=20 * -(-len(blocks) // together)
-    )
+    chunks, masked = -(-len(blocks) // together), pairs - text * length
+    copies = 2 * length + 2 * 3 * gathered  # of queries, keys and values
+    return dense(text, length) + Attended(masked, vectors=copies, masks=masked, kernels=55 * chunks)
 
 
 def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride: int, device=None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
-from sega.formulas.work import Attended
+from sega.formulas.work import TURN, Attended
 
 from .windows import Span, _around, cut, grown
 
@@ -54,10 +54,13 @@ def neighbourhood_axis(length: int, window: int, patch: int, moves: bool) -> Axi
     )
 
 
-def tiles_attended(rows: Axis, columns: Axis, others: int, *, ask: bool = False, bridge: float = 0) -> Attended:
+def tiles_attended(
+    rows: Axis, columns: Axis, others: int, *, ask: bool = False, own: bool = False, bridge: float = 0
+) -> Attended:
     """`windows.attend` and the copies that it makes, the outputs pasted.
 
-    `others` are text and reference tokens, keys of every tile and with `ask` queries too; `bridge` are further keys.
+    `others` are text and reference tokens, keys of every tile and with `ask` queries too; with `own` they are rotated
+    for each tile. `bridge` are further keys.
     """
     tiles, asking, more = rows.spans * columns.spans, others if ask else 0, others + bridge
     image, window = rows.queries * columns.queries, rows.keys * columns.keys
@@ -65,4 +68,4 @@ def tiles_attended(rows: Axis, columns: Axis, others: int, *, ask: bool = False,
     kernel = 2 * queries + 2 * keys
     gathered = 2 * image + (4 if ask else 2) * queries + 2 * (2 * window + 4 * keys)
     pairs = rows.pairs * columns.pairs + image * more + asking * keys
-    return Attended(pairs, vectors=kernel + gathered + 2 * image, kernels=9 * tiles)
+    return Attended(pairs, vectors=kernel + gathered + 2 * image, kernels=(14 + own * (1 + ask) * TURN) * tiles)

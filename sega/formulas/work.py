@@ -44,6 +44,7 @@ class Attended:
     vectors: float  # read and written in the dtype of the model, those of the attention kernel itself included
     singles: float = 0.0  # vectors read and written in float32
     maps: float = 0.0  # pairs for which the attention map itself is made, in float32
+    masks: float = 0.0  # pairs for which a mask is made, once for all heads
     kernels: float = 0.0  # launched besides the one of dense attention
 
     def __add__(self, other: Attended) -> Attended:
@@ -55,8 +56,12 @@ class Attended:
     __rmul__ = __mul__
 
 
-ROTATED = Attended(0, vectors=6, singles=10, kernels=9)
+ROTATED = Attended(0, vectors=6, singles=10)
 """One token rotated once more than the model itself does it, by the stock function of FLUX in 16 bits."""
+TURN = 60
+"""Kernels of a rotation by positions of its own, most of them for its table."""
+MASK_BYTES = 130
+"""Bytes that go through memory for a pair of a mask, from places of tokens to what the kernel adds to the logits."""
 MAP_PASSES = 4
 """How often an entry of an attention map goes through memory: made, read and made by the softmax, read once more."""
 
@@ -68,5 +73,5 @@ def dense(queries: float, keys: float | None = None) -> Attended:
 
 
 def rotated(tokens: float) -> Attended:
-    """So many tokens rotated once more than the model itself does it."""
-    return Attended(0, ROTATED.vectors * tokens, ROTATED.singles * tokens, kernels=ROTATED.kernels)
+    """So many tokens rotated once more than the model itself does it, by positions of their own."""
+    return tokens * ROTATED + Attended(0, 0, kernels=TURN)

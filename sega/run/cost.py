@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sega.formulas.autoencoder import decode_work, encode_work
-from sega.formulas.flops import Call, call_work, read_call
+from sega.formulas.flops import call_work, read_call
 from sega.formulas.schedules import tokens_of
 from sega.formulas.work import Work
 from sega.loading import memory
@@ -69,51 +68,57 @@ def stage_costs(cell: Cell, parts: dict[str, Component]) -> list[Cost]:
 
 def _calls(cell: Cell, parts: dict[str, Component], index: int, stage: Stage) -> tuple[int, Work | None]:
     """The transformer calls of a stage."""
-    geometry, gpu = cell.model["geometry"], on_gpu(cell)
-    guided = family_named(geometry["family"]).guided  # guidance above it takes a second call
-    plain = math.inf if guided is None or cell.model["negative_prompt"] is None else guided
-    branches = 2 if stage.guidance > plain else 1
-    method = Method(cell.method.geometry) if stage.plain else cell.method
-    steps = list(_steps(cell, index, stage))
-    probes = [replace(step, details={"probe": True}) for step in steps if method.probes(step)]
-    calls = branches * (len(steps) + len(probes))
-    component = parts.get("transformer")
-    total, known, whole = Work(), {}, whole_steps(read_cache(cell.model["cache"]), stage.taken)[1]
-    for step in [*steps, *probes]:
-        copies = 1 if stage.plain else len(cell.method.text_positions(step.grid, index))
-        text = geometry["text_tokens"] * copies
-        if (step.grid, text) not in known:
-            known[step.grid, text] = _read(component, step.grid[0] * step.grid[1], text)
-        if known[step.grid, text] is None:
-            return calls, None
-        full, rest = known[step.grid, text]
-        if "probe" in step.details or step.index < whole:
-            attended = method.attended(step, text, gpu)
-            total += call_work(full, itemsize(cell), component.parameters, attended)
-        else:
-            total += call_work(rest, itemsize(cell), 0)
-    return calls, branches * total
+    steps = stage_steps(cell, index)
+    branches, total = 2 if _is_guided(cell, stage) else 1, Work()
+    whole = whole_steps(read_cache(cell.model["cache"]), stage.taken)[1]
+    for step in steps:
+        work = step_work(cell, parts, step, whole="probe" in step.details or step.index < whole)
+        if work is None:
+            return branches * len(steps), None
+        total += work
+    return branches * len(steps), branches * total
 
 
-def _read(component: Component | None, image: int, text: int) -> tuple[Call, Call] | None:
-    """A call, and one whose blocks a cache leaves out."""
-    config = component.config if component else {}
-    call = read_call(config, image, text)
-    if call is None:
-        return None
-    return call, read_call(
-        config | {key: 0 for key in ("num_layers", "num_single_layers") if key in config}, image, text
-    )
+def stage_steps(cell: Cell, index: int) -> list[Step]:
+    """The transformer calls of a stage as methods are asked about them, one for each step, then the measuring passes.
 
-
-def _steps(cell: Cell, index: int, stage: Stage) -> Iterator[Step]:
-    """The steps of a stage as methods are asked about them; every other one has a token more where windows shift."""
-    side = cell.model["geometry"]["token_pixels"]
+    Every other step has a token more on each side where windows shift.
+    """
+    stage, side = cell.stages[index], cell.model["geometry"]["token_pixels"]
     width, height = (pixels // side for pixels in stage.size)
-    sigmas = _sigmas(cell, stage, width * height)
+    sigmas, steps = _sigmas(cell, stage, width * height), []
     for number, sigma in enumerate(sigmas):
         border = int(stage.windows and number % 2 == 0)
-        yield Step(number, sigma, (height + border, width + border), index, sigmas=sigmas)
+        steps.append(Step(number, sigma, (height + border, width + border), index, sigmas=sigmas))
+    method = _method(cell, stage)
+    return [*steps, *(replace(step, details={"probe": True}) for step in steps if method.probes(step))]
+
+
+def step_work(cell: Cell, parts: dict[str, Component], step: Step, whole: bool = True) -> Work | None:
+    """One call of the transformer; without `whole` the rest of one whose blocks a cache leaves out."""
+    stage = cell.stages[step.stage]
+    copies = 1 if stage.plain else len(cell.method.text_positions(step.grid, step.stage))
+    image, text = step.grid[0] * step.grid[1], cell.model["geometry"]["text_tokens"] * copies
+    component = parts.get("transformer", Component(0, {}))
+    if not whole:
+        blocks = {key: 0 for key in ("num_layers", "num_single_layers") if key in component.config}
+        rest = read_call(component.config | blocks, image, text)
+        return None if rest is None else call_work(rest, itemsize(cell), 0)
+    call = read_call(component.config, image, text)
+    if call is None:
+        return None
+    attended = _method(cell, stage).attended(step, text, on_gpu(cell))
+    return call_work(call, itemsize(cell), component.parameters, attended)
+
+
+def _is_guided(cell: Cell, stage: Stage) -> bool:
+    """Whether true guidance takes a second call of each."""
+    least = family_named(cell.model["geometry"]["family"]).guided
+    return least is not None and cell.model["negative_prompt"] is not None and stage.guidance > least
+
+
+def _method(cell: Cell, stage: Stage) -> Method:
+    return Method(cell.method.geometry) if stage.plain else cell.method
 
 
 def _sigmas(cell: Cell, stage: Stage, tokens: int) -> tuple[float, ...]:
