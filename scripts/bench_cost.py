@@ -6,8 +6,8 @@
 Words are out=<folder>, turns=<how often each is timed>, h100=<records of a GPU, in either of the two shapes that
 scripts/bench_gpu.py and its forerunner write>. Sizes take turns, seconds are processor time of one thread, and the
 least of them counts, since other work can only add to it. Constants of the machine: dense layers from one large
-product, convolutions from decoding 384 px, and attention, bandwidth and launches from three sizes of a call; all other
-rows are predicted with them.
+product, convolutions from decoding 384 px, masks from HRDiT's attention alone, and attention, bandwidth and launches from three
+sizes of a call; all other rows are predicted with them.
 """
 
 from __future__ import annotations
@@ -116,6 +116,19 @@ class Bench:
         config = {"_class_name": "AutoencoderKL", **vae.config}
         return lambda: vae.decode(latent), decode_work(config, (side, side), self.dtype.itemsize)
 
+    def masked(self) -> tuple[Any, Any]:
+        """Pruned attention of 2,304 tokens as HRDiT has it in the upscale, and its work."""
+        import torch
+
+        from baselines.kernels.pruned import hap_chunked, pruned_attended
+        from sega.formulas.work import Work
+
+        shape = {"text": 24, "block": 24, "stride": 12}
+        q, k, v = torch.randn(3, 1, 3, 2328, 64).to(self.dtype)
+        seen = pruned_attended(2328, half=11, flex=False, **shape)
+        work = Work(attention=4 * seen.pairs * 192, masked=3 * seen.masked, traffic=seen.vectors * 192 * q.itemsize)
+        return lambda: hap_chunked(q, k, v, halves=[11], scale=0.125, **shape), work
+
     def product(self) -> tuple[Any, Any]:
         """A product as large as those of a call at 2,304 tokens, and its operations."""
         import torch
@@ -158,7 +171,7 @@ def measure(options: dict[str, str]) -> int:
     }
     for dtype in ("float32", "bfloat16"):
         bench = Bench(dtype)
-        jobs = {"product": bench.product()}
+        jobs = {"product": bench.product(), "masked": bench.masked()}
         jobs |= {f"decoding {side}": bench.decoding(side) for side in (192, 384, 768)}
         jobs |= {f"call {side}": bench.call(side) for side in SIDES}
         images = {" ".join(map(str, (row[0], row[1], row[3], *row[2]))): bench.image(*row) for row in IMAGES}
@@ -187,12 +200,14 @@ def fitted(found: dict[str, Any]) -> dict[str, float]:
         rows.append([work[name][key] / least[name] for key in ("attention", "traffic", "kernels")])
         rest.append(1 - work[name]["products"] / products / least[name])
     attention, byte, launch = np.linalg.solve(rows, rest)
-    one = work["decoding 384"]
+    one, pruned = work["decoding 384"], work["masked"]
     convolved = least["decoding 384"] - one["traffic"] * byte - one["kernels"] * launch
+    masked = least["masked"] - pruned["attention"] * attention - pruned["traffic"] * byte
     return {
         "products": products,
         "attention": 1 / attention,
         "convolutions": one["convolutions"] / convolved,
+        "masked": pruned["masked"] / masked,
         "bandwidth": 1 / byte,
         "launch": float(launch),
     }

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 FOLDER = ROOT / "conf" / "experiment"
 COST = re.compile(r"^# Cost: .*$", re.MULTILINE)
-TFLOPS = 400
+CARD = "h100"
 
 
 def presets() -> list[str]:
@@ -27,24 +27,25 @@ def presets() -> list[str]:
 
 
 def cost_line(name: str) -> str:
-    """Return the line that a preset should have: images, operations, and hours at TFLOPS."""
-    from sega.run.cost import image_cost
+    """Return the line that a preset should have: images, operations, and hours on the card."""
+    from sega.run.cost import image_cost, machine_of
     from sega.run.dryrun import published
     from sega.run.request import read_request
 
     text = (FOLDER / f"{name}.yaml").read_text()
     limit = int(re.search(r"limit: (\d+)", text)[1])
     with tempfile.TemporaryDirectory() as store:
-        words = ["prompts=examples", "prompts.limit=1", "dry_run=true", f"store={store}"]
+        words = ["prompts=examples", "prompts.limit=1", "dry_run=true", f"device={CARD}", f"store={store}"]
         if "method.weights:" in text:  # they only have to be there
             weights = Path(store, "weights.pth")
             weights.touch()
             words += ["method=upsample", f"method.weights={weights}"]
         cells = read_request(["-m", f"experiment={name}", *words]).cells
-    costs = [image_cost(cell, published(cell.model)["transformer"].config) for cell in cells]
-    images, flops = limit * len(cells), limit * sum(cost.flops for cost in costs)
-    exa, hours = (f"{float(f'{value:.3g}'):g}" for value in (flops / 1e18, flops / (TFLOPS * 1e12) / 3600))
-    return f"# Cost: {images} images, {exa} EFLOP, {hours} GPU-hours at {TFLOPS} TFLOP/s"
+    works = [image_cost(cell, published(cell.model)).work for cell in cells]
+    operations = limit * sum(work.operations for work in works)
+    seconds = limit * sum(machine_of(cell).seconds(work) for cell, work in zip(cells, works, strict=True))
+    exa, hours = (f"{float(f'{value:.3g}'):g}" for value in (operations / 1e18, seconds / 3600))
+    return f"# Cost: {limit * len(cells)} images, {exa} EFLOP, {hours} hours on an {CARD.upper()}"
 
 
 def main(words: list[str]) -> int:

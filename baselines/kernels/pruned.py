@@ -100,7 +100,7 @@ def pruned_attended(
         return Attended(pairs, vectors=4 * length)
     chunks, masked = -(-len(blocks) // together), pairs - text * length
     copies = 2 * length + 2 * 3 * gathered  # of queries, keys and values
-    return dense(text, length) + Attended(masked, vectors=copies, masks=masked, kernels=55 * chunks)
+    return dense(text, length) + Attended(masked, vectors=copies, masked=masked, kernels=55 * chunks)
 
 
 def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride: int, device=None):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sega.formulas.work import MAP_PASSES, MASK_BYTES, Attended, Work, dense
+from sega.formulas.work import MAP_PASSES, Attended, Work, dense
 
 TIME = 256  # channels of the sinusoidal embedding of the time
 NORMS = 59  # vectors a token that the norms and rotations of a block of FLUX read and write in float32
@@ -53,12 +53,13 @@ def call_work(call: Call, itemsize: int, parameters: int, attended: Attended | N
     seen = attended or dense(call.length)
     vectors = call.layers * call.width
     own = call.own + parameters + seen.vectors * vectors
-    maps, masks = seen.maps * call.layers * call.heads * MAP_PASSES, seen.masks * MASK_BYTES
+    maps = seen.maps * call.layers * call.heads * MAP_PASSES
     return Work(
         products=2 * call.products,
         attention=2 * call.refined + 4 * seen.pairs * vectors,
         single=2 * seen.maps * vectors,
-        traffic=own * itemsize + 4 * (call.single + seen.singles * vectors + maps) + call.layers * masks,
+        traffic=own * itemsize + 4 * (call.single + seen.singles * vectors + maps),
+        masked=seen.masked * call.layers * call.heads,
         kernels=call.kernels + call.layers * seen.kernels,
     )
 

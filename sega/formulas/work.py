@@ -13,6 +13,7 @@ class Work:
     attention: float = 0.0  # operations of fused attention: both products, not the softmax
     convolutions: float = 0.0  # operations
     single: float = 0.0  # operations of products that are made in float32, whatever the dtype of the model
+    masked: float = 0.0  # pairs of attention under a mask, for each head
     traffic: float = 0.0  # bytes that kernels read and write, each tensor once
     kernels: float = 0.0  # launches
 
@@ -44,7 +45,7 @@ class Attended:
     vectors: float  # read and written in the dtype of the model, those of the attention kernel itself included
     singles: float = 0.0  # vectors read and written in float32
     maps: float = 0.0  # pairs for which the attention map itself is made, in float32
-    masks: float = 0.0  # pairs for which a mask is made, once for all heads
+    masked: float = 0.0  # pairs, of `pairs`, that are under a mask
     kernels: float = 0.0  # launched besides the one of dense attention
 
     def __add__(self, other: Attended) -> Attended:
@@ -60,8 +61,6 @@ ROTATED = Attended(0, vectors=6, singles=10)
 """One token rotated once more than the model itself does it, by the stock function of FLUX in 16 bits."""
 TURN = 60
 """Kernels of a rotation by positions of its own, most of them for its table."""
-MASK_BYTES = 130
-"""Bytes that go through memory for a pair of a mask, from places of tokens to what the kernel adds to the logits."""
 MAP_PASSES = 4
 """How often an entry of an attention map goes through memory: made, read and made by the softmax, read once more."""
 

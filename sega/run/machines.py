@@ -18,6 +18,7 @@ class Machine:
     attention: float  # of fused attention
     convolutions: float
     single: float  # of products in float32
+    masked: float  # pairs of attention under a mask, a second and head; what they take more than others
     bandwidth: float  # bytes a second
     launch: float  # seconds a kernel takes to launch
     waits: bool  # whether a kernel is launched only after the last is done, as on a CPU
@@ -29,6 +30,7 @@ class Machine:
             + work.attention / self.attention
             + work.convolutions / self.convolutions
             + work.single / self.single
+            + work.masked / self.masked
             + work.traffic / self.bandwidth
         )
         launched = work.kernels * self.launch
@@ -61,12 +63,14 @@ CARDS = {
 PRODUCTS, ATTENTION, BANDWIDTH = 0.746, 0.65, 0.93
 """Shares of the data sheet that are reached, on an H100: the first measured on large matrices, the others fitted to
 transformer calls at 1024 and 4096 px (results/benchmarks/cost.md). Other cards are assumed to reach the same."""
+MASK = 43
+"""Bytes for a pair of one head under a mask, counted; not measured, since masks are blocks on a GPU by default."""
 LAUNCH = 6e-6
 """Seconds to launch a kernel from Python on a server; not fitted, and of no account at the sizes that were measured."""
 
 CORE = {
-    "float32": Machine("one core", 160e9, 140e9, 100e9, 160e9, 40e9, 20e-6, waits=True),
-    "bfloat16": Machine("one core", 1100e9, 410e9, 100e9, 160e9, 25e9, 20e-6, waits=True),
+    "float32": Machine("one core", 160e9, 140e9, 100e9, 160e9, 100e6, 40e9, 20e-6, waits=True),
+    "bfloat16": Machine("one core", 1100e9, 410e9, 100e9, 160e9, 100e6, 25e9, 20e-6, waits=True),
 }
 """One core of the server CPU that made results/benchmarks/cost.md, with AMX for bfloat16."""
 
@@ -77,9 +81,9 @@ def gpu(card: Card, dtype: str = "bfloat16") -> Machine:
     half = dtype != "float32"
     products = PRODUCTS * card.half * 1e12 if half else single
     attention = ATTENTION * card.half * 1e12 if half else single
-    return Machine(
-        card.name, products, attention, products, single, BANDWIDTH * card.bandwidth * 1e12, LAUNCH, waits=False
-    )
+    bandwidth = BANDWIDTH * card.bandwidth * 1e12
+    masked = bandwidth / MASK
+    return Machine(card.name, products, attention, products, single, masked, bandwidth, LAUNCH, waits=False)
 
 
 def core(dtype: str) -> Machine:
@@ -90,7 +94,7 @@ def core(dtype: str) -> Machine:
 def flat(tflops: float) -> Machine:
     """A device that does all operations at one rate, and nothing else takes time."""
     rate, never = tflops * 1e12, float("inf")
-    return Machine(f"{tflops:g} TFLOP/s", rate, rate, rate, rate, never, 0.0, waits=False)
+    return Machine(f"{tflops:g} TFLOP/s", rate, rate, rate, rate, never, never, 0.0, waits=False)
 
 
 def card_named(name: str) -> Card | None:
