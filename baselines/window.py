@@ -85,7 +85,7 @@ class Window(Borrowing):
             *(window_axis(side, self.side, self.halo, self.shift) for side in step.grid), text, ask=own, own=own
         )
         if self.backend == "flex":
-            return Attended(found.pairs + text * length, vectors=4 * length)
+            return Attended(0, vectors=4 * length, flex=found.pairs + text * length)
         return found if own else found + dense(text, length)
 
     def attention(self, index: int, generation: Generation | None) -> Attention:

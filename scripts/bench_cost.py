@@ -6,8 +6,8 @@
 Words are out=<folder>, turns=<how often each is timed>, h100=<records of a GPU, in either of the two shapes that
 scripts/bench_gpu.py and its forerunner write>. Sizes take turns, seconds are processor time of one thread, and the
 least of them counts, since other work can only add to it. Constants of the machine: dense layers from one large
-product, convolutions from decoding 384 px, masks from HRDiT's attention alone, and attention, bandwidth and launches from three
-sizes of a call; all other rows are predicted with them.
+product, convolutions from decoding 384 px, masks from HRDiT's attention alone, and attention, bandwidth and launches
+from three sizes of a call; all other rows are predicted with them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ IMAGES = (  # method, size, options, steps
 OPTIONS = {
     "out": str(ROOT / "results" / "benchmarks"),
     "turns": "4",
-    "h100": str(ROOT / "results" / "benchmarks" / "h100-earlier.json"),
+    "h100": ",".join(str(ROOT / "results" / "benchmarks" / name) for name in ("h100-earlier.json", "gpu.json")),
 }
 
 
@@ -206,6 +206,7 @@ def fitted(found: dict[str, Any]) -> dict[str, float]:
     return {
         "products": products,
         "attention": 1 / attention,
+        "flex": 1 / attention,  # not measured
         "convolutions": one["convolutions"] / convolved,
         "masked": pruned["masked"] / masked,
         "bandwidth": 1 / byte,
@@ -218,7 +219,8 @@ def page(options: dict[str, str]) -> int:
 
     folder = Path(options["out"])
     record = json.loads((folder / "cost.json").read_text())
-    gpus = [(Path(file).name, json.loads(Path(file).read_text())) for file in options["h100"].split(",")]
+    files = [Path(file) for file in options["h100"].split(",") if Path(file).is_file()]
+    gpus = [(file.name, json.loads(file.read_text())) for file in files]
     (folder / "cost.md").write_text(text(record, gpus))
     return 0
 

@@ -33,7 +33,7 @@ def machine(record: dict[str, Any], dtype: str) -> Machine:
     """The machine with the constants that were fitted."""
     found = record["dtypes"][dtype]["constants"]
     single = record["dtypes"]["float32"]["constants"]["products"]
-    return Machine("one core", single=single, waits=True, **found)
+    return Machine("core", single=single, waits=True, **found)
 
 
 def constants_table(record: dict[str, Any]) -> str:
@@ -43,7 +43,7 @@ def constants_table(record: dict[str, Any]) -> str:
         "Dense layers are from one product, convolutions from decoding 384 px, masks from HRDiT's attention, the rest",
         "from calls at 64, 576 and 9,216 tokens.",
         "",
-        "| dtype | dense layers, GFLOP/s | attention | convolutions | masked pairs, G/s | bandwidth, GB/s | a kernel, us |",
+        "| dtype | dense layers, GFLOP/s | attention | convolutions | masked, G/s | bandwidth, GB/s | a kernel, us |",
         "|---|---|---|---|---|---|---|",
     ]
     order = ("products", "attention", "convolutions", "masked", "bandwidth")
@@ -105,8 +105,8 @@ def gpu_table(name: str, record: dict[str, Any]) -> str:
         f"## FLUX on an H100, {name}",
         "",
         "Predicted by `device=h100`, whose rate of dense layers is that of a large product, and whose attention and",
-        "bandwidth were fitted to the plain model at 1024 and 4096 px of `h100-earlier.json`: 2048 px and all other",
-        "methods are checks.",
+        "bandwidth were fitted to the plain model at 1024 and 4096 px of `h100-earlier.json`, FlexAttention to HRDiT at",
+        "4096 px of `gpu.json`: all other rows are checks.",
         "",
         "| method | size | call | s | predicted | error |",
         "|---|---|---|---|---|---|",

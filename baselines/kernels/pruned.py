@@ -80,27 +80,46 @@ def hap_chunked(
     return out
 
 
+@lru_cache(maxsize=64)
 def pruned_attended(
     length: int, text: int, half: int, block: int, stride: int, flex: bool, rows: int = 1024
 ) -> Attended:
     """What a layer does, for estimates of cost.
 
-    `hap_chunked` multiplies each chunk with all the keys it gathers; `flex` all tiles that keep a pair, here as blocks.
+    `hap_chunked` multiplies each chunk with all the keys it gathers, the kernels of `flex` whole tiles.
     """
+    if flex:
+        return Attended(0, vectors=4 * length, flex=TILE**2 * kept_tiles(length, text, half, block, stride))
     blocks = [min(block, length - start) for start in range(text, length, block)]
-    together = 1 if flex else max(1, rows // block)
-    pairs, gathered = text * length, 0
+    together = max(1, rows // block)
+    masked = gathered = 0
     for first in range(0, len(blocks), together):
         last = min(first + together, len(blocks)) - 1
         near = sum(blocks[max(0, first - half) : last + half + 1])
         far = sum(blocks[k] for k in range(0, len(blocks), stride) if not first - half <= k <= last + half)
-        pairs += sum(blocks[first : last + 1]) * (text + near + far)
+        masked += sum(blocks[first : last + 1]) * (text + near + far)
         gathered += text + near + far
-    if flex:
-        return Attended(pairs, vectors=4 * length)
-    chunks, masked = -(-len(blocks) // together), pairs - text * length
     copies = 2 * length + 2 * 3 * gathered  # of queries, keys and values
-    return dense(text, length) + Attended(masked, vectors=copies, masked=masked, kernels=55 * chunks)
+    return dense(text, length) + Attended(
+        masked, vectors=copies, masked=masked, kernels=55 * -(-len(blocks) // together)
+    )
+
+
+def kept_tiles(length: int, text: int, half: int, block: int, stride: int) -> int:
+    """How many tiles of FlexAttention keep a pair; a tile may have parts of several blocks."""
+    tiles = -(-length // TILE)
+    spans = [
+        (max(0, start - text) // block, (min(start + TILE, length) - 1 - text) // block)
+        for start in range(0, length, TILE)
+    ]
+    textual = -(-text // TILE)
+    kept = textual * tiles
+    for first, last in spans[textual:]:
+        kept += textual
+        for low, high in spans[textual:]:
+            strided = high // stride * stride >= low
+            kept += strided or (low <= last + half and high >= first - half)
+    return kept
 
 
 def hap_block_mask(length: int, text: int, halves: list[int], block: int, stride: int, device=None):

@@ -57,6 +57,7 @@ def call_work(call: Call, itemsize: int, parameters: int, attended: Attended | N
     return Work(
         products=2 * call.products,
         attention=2 * call.refined + 4 * seen.pairs * vectors,
+        flex=4 * seen.flex * vectors,
         single=2 * seen.maps * vectors,
         traffic=own * itemsize + 4 * (call.single + seen.singles * vectors + maps),
         masked=seen.masked * call.layers * call.heads,

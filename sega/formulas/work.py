@@ -11,6 +11,7 @@ class Work:
 
     products: float = 0.0  # operations of dense layers; a multiplication and an addition each
     attention: float = 0.0  # operations of fused attention: both products, not the softmax
+    flex: float = 0.0  # operations of FlexAttention, of all tiles that its kernels compute
     convolutions: float = 0.0  # operations
     single: float = 0.0  # operations of products that are made in float32, whatever the dtype of the model
     masked: float = 0.0  # pairs of attention under a mask, for each head
@@ -20,7 +21,7 @@ class Work:
     @property
     def operations(self) -> float:
         """All of them."""
-        return self.products + self.attention + self.convolutions + self.single
+        return self.products + self.attention + self.flex + self.convolutions + self.single
 
     def __add__(self, other: Work) -> Work:
         return Work(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
@@ -44,6 +45,7 @@ class Attended:
     pairs: float  # of queries and keys that are multiplied, masked ones too
     vectors: float  # read and written in the dtype of the model, those of the attention kernel itself included
     singles: float = 0.0  # vectors read and written in float32
+    flex: float = 0.0  # pairs that are multiplied by FlexAttention, besides `pairs`
     maps: float = 0.0  # pairs for which the attention map itself is made, in float32
     masked: float = 0.0  # pairs, of `pairs`, that are under a mask
     kernels: float = 0.0  # launched besides the one of dense attention

@@ -79,7 +79,7 @@ def _cost(cell: Cell, cost: Cost, missing: int) -> list[str]:
 
 def at(machine: Machine) -> str:
     """`on one H100 80GB SXM`, `on one core`, or `at 100 TFLOP/s`."""
-    return f"at {machine.name}" if machine.launch == 0 else f"on {machine.name}"
+    return f"{'at' if machine.launch == 0 else 'on one'} {machine.name}"
 
 
 def _factors(cell: Cell) -> str:

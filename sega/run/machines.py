@@ -16,6 +16,7 @@ class Machine:
     name: str
     products: float  # operations a second of dense layers, in the dtype of the model
     attention: float  # of fused attention
+    flex: float  # of FlexAttention
     convolutions: float
     single: float  # of products in float32
     masked: float  # pairs of attention under a mask, a second and head; what they take more than others
@@ -28,6 +29,7 @@ class Machine:
         busy = (
             work.products / self.products
             + work.attention / self.attention
+            + work.flex / self.flex
             + work.convolutions / self.convolutions
             + work.single / self.single
             + work.masked / self.masked
@@ -60,17 +62,20 @@ CARDS = {
 }
 """From NVIDIA's data sheets and white papers of each architecture, without sparsity."""
 
-PRODUCTS, ATTENTION, BANDWIDTH = 0.746, 0.65, 0.93
+PRODUCTS, ATTENTION, BANDWIDTH = 0.746, 0.633, 0.962
 """Shares of the data sheet that are reached, on an H100: the first measured on large matrices, the others fitted to
 transformer calls at 1024 and 4096 px (results/benchmarks/cost.md). Other cards are assumed to reach the same."""
+FLEX = 0.23
+"""The share of the operations that FlexAttention reaches on an H100 under the mask of HRDiT, compiled by torch 2.11:
+fitted to HRDiT at 4096 px."""
 MASK = 43
 """Bytes for a pair of one head under a mask, counted; not measured, since masks are blocks on a GPU by default."""
 LAUNCH = 6e-6
 """Seconds to launch a kernel from Python on a server; not fitted, and of no account at the sizes that were measured."""
 
 CORE = {
-    "float32": Machine("one core", 160e9, 140e9, 100e9, 160e9, 100e6, 40e9, 20e-6, waits=True),
-    "bfloat16": Machine("one core", 1100e9, 410e9, 100e9, 160e9, 100e6, 25e9, 20e-6, waits=True),
+    "float32": Machine("core", 160e9, 140e9, 140e9, 100e9, 160e9, 100e6, 40e9, 20e-6, waits=True),
+    "bfloat16": Machine("core", 1100e9, 410e9, 410e9, 100e9, 160e9, 100e6, 25e9, 20e-6, waits=True),
 }
 """One core of the server CPU that made results/benchmarks/cost.md, with AMX for bfloat16."""
 
@@ -83,7 +88,8 @@ def gpu(card: Card, dtype: str = "bfloat16") -> Machine:
     attention = ATTENTION * card.half * 1e12 if half else single
     bandwidth = BANDWIDTH * card.bandwidth * 1e12
     masked = bandwidth / MASK
-    return Machine(card.name, products, attention, products, single, masked, bandwidth, LAUNCH, waits=False)
+    flex = attention * FLEX / ATTENTION
+    return Machine(card.name, products, attention, flex, products, single, masked, bandwidth, LAUNCH, waits=False)
 
 
 def core(dtype: str) -> Machine:
@@ -94,16 +100,18 @@ def core(dtype: str) -> Machine:
 def flat(tflops: float) -> Machine:
     """A device that does all operations at one rate, and nothing else takes time."""
     rate, never = tflops * 1e12, float("inf")
-    return Machine(f"{tflops:g} TFLOP/s", rate, rate, rate, rate, never, never, 0.0, waits=False)
+    return Machine(f"{tflops:g} TFLOP/s", rate, rate, rate, rate, rate, never, never, 0.0, waits=False)
 
 
 def card_named(name: str) -> Card | None:
     """The card that a driver calls by this name, such as NVIDIA H100 80GB HBM3."""
     words = name.lower().replace("-", " ").split()
     joined = "".join(words)
-    if "a100" in joined and "40gb" in joined:
+    if {"laptop", "pcie"} & set(words):  # slower than those of the table
+        return None
+    if "a100" in words and "40gb" in words:
         return CARDS["a100_40gb"]
-    return next((card for key, card in CARDS.items() if key in joined and "laptop" not in words), None)
+    return next((card for key, card in CARDS.items() if key in joined), None)
 
 
 @functools.cache

@@ -76,20 +76,17 @@ def test_what_chance_decides_is_counted_by_its_mean(tiny_pipe, tiny_folder, tmp_
     assert min(found) * 0.98 < expected < max(found) * 1.05
 
 
-def test_flex_kernels_take_whole_blocks_and_no_copies():
-    """HRDiT's pruned attention on a GPU multiplies what the rule keeps, on a CPU what chunks gather."""
-    method = load("hrdit", "hap_alpha=16", "hap_block=4", "hap_stride=4")
-    step = Step(5, 0.5, (48, 48), stage=1, sigmas=(0.5,) * 6)
-    plain, flex = (method.attended(step, 8, gpu) for gpu in (False, True))
-    assert flex.pairs < plain.pairs < 2312**2 and flex.vectors < plain.vectors
+@pytest.mark.parametrize(("side", "text"), [(24, 8), (40, 200)])
+def test_flex_kernels_are_counted_by_their_tiles(side, text):
+    """HRDiT's pruned attention on a GPU: the tiles of its block mask; on a CPU what chunks gather."""
+    from baselines.kernels.pruned import TILE, band_half, hap_block_mask
 
-    import torch
-
-    from baselines.kernels.pruned import band_half, is_kept
-
-    places = torch.arange(2312)
-    kept = is_kept(places[:, None], places[None], 8, band_half(584, 16, 0, 4), 4, 4)
-    assert int(kept.sum()) == flex.pairs
+    method, length = load("hrdit", "hap_alpha=64", "hap_block=16", "hap_stride=8"), side * side + text
+    step = Step(5, 0.5, (side, side), stage=1, sigmas=(0.5,) * 6)
+    plain, flex = (method.attended(step, text, gpu) for gpu in (False, True))
+    mask = hap_block_mask(length, text, [band_half(length, 64, 0, 16)], 16, 8)
+    assert flex.flex == TILE**2 * int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum())
+    assert flex.pairs == 0 < plain.pairs < length**2 + 1 and flex.vectors < plain.vectors
 
 
 @pytest.mark.parametrize("interval", [2, 3, 5])
