@@ -76,8 +76,11 @@ def cost(plan: Plan, tflops: float) -> list[str]:
         except RequestError as error:  # a model that is not here
             found.append(f"{place.name}: left out: {error}")
             continue
-        configs = (read_parts(c.weights.folder) if c.weights else published(c.model) for c in cells)
-        costs = [image_cost(c, parts["transformer"].config) for c, parts in zip(cells, configs, strict=True)]
+        parts = read_parts(cells[0].weights.folder) if cells[0].weights else published(cells[0].model)
+        if "transformer" not in parts:
+            found.append(f"{place.name}: left out: there are no weights of {place.model} here")
+            continue
+        costs = [image_cost(cell, parts["transformer"].config) for cell in cells]
         flops = count * sum(image.flops or 0.0 for image in costs)
         each = f"{len(entries)} entries x {count} captions"
         found.append(f"{place.name}: {each}, {amount(flops)}, {clock(flops / (tflops * 1e12))} at {tflops:g} TFLOP/s")
