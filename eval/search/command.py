@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def main(words: list[str]) -> int:
 
 def search(words: list[str]) -> int:
     """Work on the search that the words select."""
+    began = time.monotonic()
     definition, found, folders = read_words(words, KEYS)
     if found["trials"] is not None:
         definition = replace(definition, trials=options.whole_number(found, "trials", 0))
@@ -79,7 +81,7 @@ def search(words: list[str]) -> int:
     bench.cell(next(iter(definition.start.values())))  # a wrong setting is told before there is a journal
     worker = Worker(definition, Journal(definition, out, lease), bench)
     stop = bench.session.stop
-    timer = threading.Timer(minutes * 60, stop.request) if minutes else None
+    timer = threading.Timer(max(minutes * 60 - (time.monotonic() - began), 0), stop.request) if minutes else None
     try:
         if timer:
             timer.daemon = True

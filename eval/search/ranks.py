@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RULE = 1
+"""Version of what follows. A search that was begun under another one is not continued. Raise it with any change."""
 Scores = Mapping[str, float]
 """Metric -> value."""
 

@@ -13,6 +13,7 @@ from sega.home import CONF
 from ..metrics.registry import metrics
 from ..protocols import load_protocol
 from .definition import Definition, Dimension, Objective, Prune, Value
+from .ranks import RULE
 
 KEYS = ("name", "fixed", "space", "start", "objective", "prune", "sampler", "trials")
 OWN = ("device", "store", "part", "lease", "dry_run", "retry_failed", "eval")
@@ -52,7 +53,7 @@ def read_definition(name: str, changes: Mapping[str, str] | None = None, folders
         _whole("sampler.startup", sampler.get("startup", 20), 1),
         None if sampler.get("seed") is None else _whole("sampler.seed", sampler["seed"], 0),
         _whole("trials", found.get("trials", 100), 0),
-        json.loads(json.dumps({"fixed": fixed, **meaning})),
+        json.loads(json.dumps({"rule": RULE, "fixed": fixed, **meaning})),
     )
 
 
