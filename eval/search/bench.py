@@ -30,7 +30,7 @@ class Found:
     images: int
     scores: dict[str, float]  # metric -> value
     calls: float  # transformer calls of an image
-    operations: float | None  # of the transformer for an image; None: its class is not counted
+    operations: float | None  # for an image; None: the class of the transformer is not counted
     seconds: float | None  # of an image, median; measured beside other work
 
     def plain(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def against_cost(rows: list[TrialRow], caption: str) -> Figure:
         panel.step(
             [r.cost / unit for r in best], [r.rank for r in best], where="post", color="black", lw=0.9, label="front"
         )
-        panel.set_xlabel("TFLOP of the transformer for an image" if counted else "transformer calls for an image")
+        panel.set_xlabel("TFLOP for an image" if counted else "transformer calls for an image")
         panel.set_ylabel(RANK)
         figure.legend(loc="outside upper left", ncols=3, frameon=False)
     return figure
