@@ -69,11 +69,10 @@ class Bench:
             return None
         with locked(self.out / ".locks" / (lock or f"score-{cell.folder.hash[0]}")):
             block = self._scores(part)
-        cost, flops = block["cost"], image_cost(cell, self._transformer(cell)).flops
+        cost = block["cost"]
         calls = cost["calls"] or 0.0
         ran = cost.get("full_calls", calls) / calls if calls else 1.0  # step caching leaves parts of calls out
-        operations = None if flops is None else flops * ran
-        return Found(prompts, len(names), self._values(block), calls, operations, cost["seconds"])
+        return Found(prompts, len(names), self._values(block), calls, self._operations(cell, ran), cost["seconds"])
 
     def _scores(self, cell: Cell) -> Any:
         """Return the scores of a cell's images, which are kept beside them if the folder has no others."""
@@ -95,6 +94,10 @@ class Bench:
         return found
 
     @staticmethod
-    def _transformer(cell: Cell) -> dict[str, Any]:
-        parts = read_parts(cell.weights.folder)
-        return parts["transformer"].config if "transformer" in parts else {}
+    def _operations(cell: Cell, ran: float) -> float | None:
+        """Return the operations for an image. `ran` is the share of the transformer's that a step cache left."""
+        exact = image_cost(replace(cell, model={**cell.model, "cache": None}), read_parts(cell.weights.folder))
+        if exact.work is None:
+            return None
+        coding = exact.coding.operations if exact.coding else 0.0
+        return ran * (exact.work.operations - coding) + coding

@@ -17,7 +17,6 @@ from sega.home import command_line
 
 from .. import options
 from ..records.files import write_text
-from ..records.rows import load_rows, richest
 from . import make, pack, page
 from .facts import facts
 from .plan import PLAN, Plan, read_plan
@@ -45,16 +44,15 @@ Without a step it writes the page.
   winners   -                          winners.yaml of a search (several: commas between them)
   captions  -                          file of captions, for a plan that names none
   images    -                          folder of references, for models whose captions can't be rendered
-  store     results/search/test/runs   folder of the images
+  store     results/search/test/runs   folder of the images, a store for each place
   cache     results/cache              folder where rendered references are stored
   out       results/search             folder of the page
   pack      results/search/pack        folder of the archives
   features  true                       false: archives without features, from which distances can't be compared anew
-  device    auto                       auto | cpu | cuda | cuda:N
+  device    auto                       auto | cpu | cuda | cuda:N; for `cost` a card (h100) instead
   workers   1                          processes; more than one share a GPU, or the cores
   minutes   -                          for each step that makes or scores; no round is begun that would take longer
   places    -                          only these places of the plan (several: commas between them)
-  tflops    400                        of the device, for `cost`
   set       -                          words for every entry, such as set='steps=4'
 
 Without scored runs in the store the page is made again from answers.json in `out`."""
@@ -64,7 +62,6 @@ KEYS: dict[str, Any] = {
     "winners": None,
     "captions": None,
     "images": None,
-    "tflops": "400",
     "store": "results/search/test/runs",
     "cache": "results/cache",
     "out": "results/search",
@@ -147,17 +144,13 @@ def _lines(plan: Plan, found: dict[str, Any]) -> int:
 
 
 def _cost(plan: Plan, found: dict[str, Any]) -> int:
-    for line in make.cost(plan, _number(found, "tflops")):
+    for line in make.cost(plan, "h100" if found["device"] == "auto" else found["device"]):
         print(line)
     return 0
 
 
 def _rows(plan: Plan, found: dict[str, Any]) -> Rows:
-    store = Path(found["store"])
-    if not any(store.glob("*/*/*/*/scores.json")):
-        return {}
-    rows, _ = load_rows(store, Path(found["cache"]))
-    return rows_of(plan, richest(rows))
+    return rows_of(plan, Path(found["store"]), Path(found["cache"]))
 
 
 def _page(plan: Plan, found: dict[str, Any]) -> int:

@@ -47,11 +47,12 @@ class Setting:
 
 def lines(plan: Plan, setting: Setting) -> dict[tuple[str, str], list[str]]:
     """Return the words of `run.py` by (place, label) for the whole test."""
-    place_words = [f"prompts.path={setting.captions}", f"store={setting.store}", f"device={setting.device}"]
+    words = [f"prompts.path={setting.captions}", f"device={setting.device}"]
     return {
         (place.name, entry.label): [
             *plan.words(entry, place),
-            *place_words,
+            *words,
+            f"store={setting.store / place.folder}",
             f"prompts.limit={plan.count(place)}",
         ]
         for place in plan.places.values()
@@ -59,20 +60,21 @@ def lines(plan: Plan, setting: Setting) -> dict[tuple[str, str], list[str]]:
     }
 
 
-def cost(plan: Plan, tflops: float) -> list[str]:
-    """Return a line on each place and their sum: images, operations, and hours on a device of so many TFLOP/s."""
+def cost(plan: Plan, card: str) -> list[str]:
+    """Return a line on each place and their sum: images, operations, and hours on a card that the dry run knows."""
+    from sega.formulas.work import Work
     from sega.loading.folder import read_parts
-    from sega.run.cost import image_cost
+    from sega.run.cost import image_cost, machine_of
     from sega.run.dryrun import published
     from sega.run.quantities import amount, clock
     from sega.run.request import read_request
 
-    found, total, images = [], 0.0, 0
+    found, total, spent, images = [], 0.0, 0.0, 0
     for place in plan.places.values():
         entries, count = plan.at(place), plan.count(place)
+        common = ["prompts.text=a", "dry_run=true", f"device={card}"]
         try:
-            words = [[*plan.words(entry, place), "prompts.text=a", "dry_run=true"] for entry in entries]
-            cells = [read_request(own).cells[0] for own in words]
+            cells = [read_request([*plan.words(entry, place), *common]).cells[0] for entry in entries]
         except RequestError as error:  # a model that is not here
             found.append(f"{place.name}: left out: {error}")
             continue
@@ -80,13 +82,13 @@ def cost(plan: Plan, tflops: float) -> list[str]:
         if "transformer" not in parts:
             found.append(f"{place.name}: left out: there are no weights of {place.model} here")
             continue
-        costs = [image_cost(cell, parts["transformer"].config) for cell in cells]
-        flops = count * sum(image.flops or 0.0 for image in costs)
+        works = [image_cost(cell, parts).work or Work() for cell in cells]
+        operations = count * sum(work.operations for work in works)
+        seconds = count * sum(machine_of(cell).seconds(work) for cell, work in zip(cells, works, strict=True))
         each = f"{len(entries)} entries x {count} captions"
-        found.append(f"{place.name}: {each}, {amount(flops)}, {clock(flops / (tflops * 1e12))} at {tflops:g} TFLOP/s")
-        total, images = total + flops, images + count * len(entries)
-    spent = clock(total / (tflops * 1e12))
-    return [*found, f"{images} images: {amount(total)}, {spent} at {tflops:g} TFLOP/s; nothing was loaded"]
+        found.append(f"{place.name}: {each}, {amount(operations)}, {clock(seconds)} on an {card.upper()}")
+        total, spent, images = total + operations, spent + seconds, images + count * len(entries)
+    return [*found, f"{images} images: {amount(total)}, {clock(spent)} on an {card.upper()}; nothing was loaded"]
 
 
 def write_captions(plan: Plan, setting: Setting) -> None:
@@ -130,15 +132,13 @@ def make(plan: Plan, setting: Setting) -> int:
 
 def score(plan: Plan, setting: Setting) -> int:
     """Score every cell of the store; one of each place first, so that references are made once. Returns failures."""
-    places: dict[tuple[str, str], list[Path]] = {}
-    for record in sorted(setting.store.glob("*/*/*/*/run.json")):
-        model, _, size, _ = record.parent.relative_to(setting.store).parts
-        places.setdefault((model, size), []).append(record.parent)
+    found = (sorted((setting.store / place.folder).glob("*/*/*/*/run.json")) for place in plan.places.values())
+    places = [[record.parent for record in own] for own in found if own]
     words = [f"cache={setting.cache}", f"device={setting.device}", f"metrics=[{','.join(plan.metrics)}]", "workers=0"]
     words += [f"reference.path={setting.images}"] if setting.images else []
     failed = 0
     with Workers(setting.workers, setting.logs) as workers:
-        for folders in ([own[0] for own in places.values()], [path for own in places.values() for path in own[1:]]):
+        for folders in ([own[0] for own in places], [path for own in places for path in own[1:]]):
             failed += workers.run(_score, [([f"path={folder}", *words],) for folder in folders], setting.end)
     return failed
 

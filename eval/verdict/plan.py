@@ -34,6 +34,11 @@ class Place:
     res: str
     groups: tuple[str, ...]
 
+    @property
+    def folder(self) -> str:
+        """Name of its own store: distances can be compared only of the same captions, which differ between places."""
+        return self.name.replace(" ", "-").replace(":", "x")
+
 
 @dataclass(frozen=True)
 class Question:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sega.errors import RequestError
 
-from ..records.rows import Row
+from ..records.rows import Row, load_rows, richest
 from .plan import Entry, Place, Plan
 
 Rows = dict[str, dict[str, Row]]
 """Rows by place and label."""
 
 
-def rows_of(plan: Plan, rows: list[Row]) -> Rows:
+def rows_of(plan: Plan, store: Path, cache: Path) -> Rows:
     """Return the row of each entry by place and label, labelled as in the plan. What was not made is left out."""
-    known = {_key(row.run.identity): row for row in rows if not row.is_reference}
     found: Rows = {}
     for place in plan.places.values():
+        folder = store / place.folder
+        rows = richest(load_rows(folder, cache)[0]) if any(folder.glob("*/*/*/*/scores.json")) else []
+        known = {_key(row.run.identity): row for row in rows if not row.is_reference}
         own = {entry.label: known.get(key) for entry in plan.at(place) if (key := _wanted(plan, entry, place))}
         found[place.name] = {label: replace(row, label=label) for label, row in own.items() if row is not None}
     return found

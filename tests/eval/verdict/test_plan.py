@@ -124,10 +124,10 @@ def test_what_does_not_fit_together_is_said(tmp_path, change, words):
 
 
 def test_the_cost_in_the_plan_for_large_models_is_the_counted_one():
-    assert f"# Cost: {make.cost(read_plan(PAPER), 400)[-1].partition(';')[0]} (" in PAPER.read_text()
+    assert f"# Cost: {make.cost(read_plan(PAPER), 'h100')[-1].partition(';')[0]} (" in PAPER.read_text()
 
 
 def test_a_model_that_is_not_here_is_left_out_of_the_cost(tmp_path):
-    lines = make.cost(read_plan(written(tmp_path, "plan", PLAN)), 100)
+    lines = make.cost(read_plan(written(tmp_path, "plan", PLAN)), "h100")
     assert [line.partition(":")[0] for line in lines] == ["wide", "elsewhere", "12 images"]
     assert "left out: unknown model 'absent'" in lines[1]

@@ -35,7 +35,7 @@ def done(tmp_path_factory):
 
 def test_every_entry_has_the_captions_of_the_last_round_and_an_absent_model_is_left_out(done):
     folder, _, said = done
-    cells = list((folder / "test" / "runs").glob("*/*/*/*"))
+    cells = list((folder / "test" / "runs").glob("wide/*/*/*/*"))
     assert len(cells) == 5
     assert [len(list(cell.glob("*.png"))) for cell in cells] == [4] * 5
     assert "wide: 2 captions of 5 entries" in said and "wide: 4 captions of 5 entries" in said
@@ -44,7 +44,7 @@ def test_every_entry_has_the_captions_of_the_last_round_and_an_absent_model_is_l
 
 def test_what_is_there_is_not_made_again(done, capsys):
     folder, words, _ = done
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("test/runs/*/*/*/*/*")}
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("test/runs/*/*/*/*/*/*")}
     assert command.main(["make", "score", "device=cpu", *words]) == 0
     assert "4 made" not in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before if path.suffix == ".png"} == {
