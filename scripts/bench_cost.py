@@ -215,7 +215,7 @@ def fitted(found: dict[str, Any]) -> dict[str, float]:
 
 
 def page(options: dict[str, str]) -> int:
-    from scripts.cost_page import text
+    from scripts.bench.cost_page import text
 
     folder = Path(options["out"])
     record = json.loads((folder / "cost.json").read_text())

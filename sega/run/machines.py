@@ -66,7 +66,7 @@ PRODUCTS, ATTENTION, BANDWIDTH = 0.746, 0.633, 0.962
 """Shares of the data sheet that are reached, on an H100: the first measured on large matrices, the others fitted to
 transformer calls at 1024 and 4096 px (results/benchmarks/cost.md). Other cards are assumed to reach the same."""
 FLEX = 0.23
-"""The share of the operations that FlexAttention reaches on an H100 under the mask of HRDiT, compiled by torch 2.11:
+"""The share of the operations that FlexAttention reaches on an H200 under the mask of HRDiT, compiled by torch 2.11:
 fitted to HRDiT at 4096 px."""
 MASK = 43
 """Bytes for a pair of one head under a mask, counted; not measured, since masks are blocks on a GPU by default."""
@@ -74,8 +74,8 @@ LAUNCH = 6e-6
 """Seconds to launch a kernel from Python on a server; not fitted, and of no account at the sizes that were measured."""
 
 CORE = {
-    "float32": Machine("core", 160e9, 140e9, 140e9, 100e9, 160e9, 100e6, 40e9, 20e-6, waits=True),
-    "bfloat16": Machine("core", 1100e9, 410e9, 410e9, 100e9, 160e9, 100e6, 25e9, 20e-6, waits=True),
+    "float32": Machine("core", 199.7e9, 118.9e9, 118.9e9, 109.5e9, 199.7e9, 0.1468e9, 11.61e9, 13.78e-6, waits=True),
+    "bfloat16": Machine("core", 1565e9, 386.3e9, 386.3e9, 209.9e9, 199.7e9, 0.1026e9, 6.537e9, 16.52e-6, waits=True),
 }
 """One core of the server CPU that made results/benchmarks/cost.md, with AMX for bfloat16."""
 

@@ -15,8 +15,8 @@ from sega.run.checks import check_machine
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
+from scripts.bench.cost_page import compared, fitted_shares, gpu_rows, machine  # noqa: E402
 from scripts.bench_cost import FITTED, SIDES, fitted  # noqa: E402
-from scripts.cost_page import compared, fitted_shares, gpu_rows, machine  # noqa: E402
 
 BENCHMARKS = ROOT / "results" / "benchmarks"
 
@@ -75,6 +75,21 @@ def test_shares_of_the_data_sheet_are_those_of_the_record(earlier):
     assert machines.ATTENTION == pytest.approx(attention, rel=0.02)
     assert machines.BANDWIDTH == pytest.approx(bandwidth, rel=0.02)
     assert pytest.approx(earlier["peak_rate"] / 989.4e12, rel=0.002) == machines.PRODUCTS
+
+
+def test_records_of_both_scripts_are_read(earlier):
+    row = {"case": "plain", "size": 2048, "steps": {"2": 0.8, "3": 0.9}}
+    other = {"case": "ultraimage", "size": 2048, "steps": {"1": 0.9}, "probe": 6.0}
+    switched = [row | {"case": case} for case in ("attention=sage", "compiled blocks", "sega, speed=fast")]
+    found = gpu_rows({"parts": {"flux": {"rows": [row, *switched, other]}}})
+    assert [(item["method"], item["what"], item["seconds"]) for item in found] == [
+        ("vanilla", "step 2", 0.8),
+        ("vanilla", "step 3", 0.9),
+        ("ultraimage", "step 1", 0.9),
+        ("ultraimage", "measuring pass", 6.0),
+    ]
+    same = next(item for item in gpu_rows(earlier) if (item["method"], item["size"]) == ("vanilla", 2048))
+    assert found[0]["work"] == same["work"] and found[3]["work"].single > 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from sega.formulas.work import Work
-from sega.run.machines import CARDS, Machine, gpu
+from sega.run.machines import CARDS, Machine, card_named, gpu
 
 
 def text(record: dict[str, Any], gpus: list[tuple[str, dict[str, Any]]]) -> str:
@@ -99,14 +99,17 @@ def compared(found: dict[str, Any], name: str, core: Machine) -> tuple[float, fl
 
 
 def gpu_table(name: str, record: dict[str, Any]) -> str:
-    """Steps of FLUX on an H100 against the card as `device=h100` knows it."""
-    rows, card = gpu_rows(record), gpu(CARDS["h100"])
+    """Steps of FLUX on a GPU against the card as a dry run knows it."""
+    rows, known = gpu_rows(record), card_named(record["device"].replace("(", " ").replace(")", " "))
+    assert known is not None, f"{record['device']} is none of the cards of sega/run/machines.py"
+    card = gpu(known)
     lines = [
-        f"## FLUX on an H100, {name}",
+        f"## FLUX on an {known.name}, {name}",
         "",
-        "Predicted by `device=h100`, whose rate of dense layers is that of a large product, and whose attention and",
-        "bandwidth were fitted to the plain model at 1024 and 4096 px of `h100-earlier.json`, FlexAttention to HRDiT",
-        "at 4096 px of `gpu.json`: all other rows are checks.",
+        f"Predicted by `device={next(key for key, other in CARDS.items() if other == known)}`. The share of the rate of",
+        "dense layers is that of a large product on an H100; those of attention and bandwidth were fitted to the plain",
+        "model at 1024 and 4096 px of `h100-earlier.json`, that of FlexAttention to HRDiT at 4096 px of `gpu.json`. All",
+        "other rows are checks.",
         "",
         "| method | size | call | s | predicted | error |",
         "|---|---|---|---|---|---|",
