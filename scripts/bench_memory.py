@@ -19,6 +19,7 @@ import json
 import shlex
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -207,9 +208,8 @@ def in_proportion(shape: Shape) -> Any:
     return stack
 
 
-def rows_of(bench: Bench, names: list[str]) -> list[dict[str, Any]]:
+def rows_of(bench: Bench, names: list[str]) -> Iterator[dict[str, Any]]:
     """The peak of every method, in bytes, in units of the embedded tokens and of the plain call."""
-    rows: list[dict[str, Any]] = []
     bench.peak(bench.method("vanilla"))  # what libraries allocate at their first use
     plain = bench.peak(bench.method("vanilla"))
     for name in names:
@@ -221,9 +221,8 @@ def rows_of(bench: Bench, names: list[str]) -> list[dict[str, Any]]:
                 traceback.print_exc()
                 continue
             row = {"method": words, "tokens": bench.shape.side**2, "peak": peak, "units": peak / bench.shape.unit}
-            rows.append(row | {"of_plain": peak / plain})
             print(f"{words}: {row['units']:.2f} units, {peak / plain:.3f} of plain", file=sys.stderr, flush=True)
-    return rows
+            yield row | {"of_plain": peak / plain}
 
 
 def table(record: dict[str, Any]) -> str:
@@ -267,9 +266,10 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for shape in [SMALL] if options.device == "cpu" else [flux(size) for size in options.sizes]:
         with in_proportion(shape):
-            record["rows"] += rows_of(Bench(shape, options.device), options.methods)
-        stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-        stem.with_suffix(".md").write_text(table(record))
+            for row in rows_of(Bench(shape, options.device), options.methods):
+                record["rows"].append(row)
+                stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+                stem.with_suffix(".md").write_text(table(record))
     print(table(record))
     return 0
 

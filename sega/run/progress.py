@@ -39,6 +39,7 @@ class Progress:
         self.sweep = sweep or Sweep({str(share.folder.path): share})
         self.line = terminal.Line(sys.stderr) if sys.stderr.isatty() and not plain else None
         self.made, self.stage, self.taken, self.started = 0, 0, 0, None
+        self.writing = 0
         self.said = time.perf_counter()
         self._look()
         self.before = self.now
@@ -50,8 +51,9 @@ class Progress:
         self.started = time.perf_counter()
         self.next()
 
-    def next(self) -> None:
-        """Another image is begun."""
+    def next(self, writing: int = 0) -> None:
+        """Another image is begun while so many are being written."""
+        self.writing = writing
         self.stage = self.taken = 0
         self._show(always=True)
 
@@ -71,7 +73,7 @@ class Progress:
     def parts(self) -> list[tuple[int, str]]:
         """What the line says in order, each part with its rank: the last ranks go first where room is short."""
         now, (taken, steps) = self.now, self._steps()
-        number = min(now.done + now.failed + 1, now.total)
+        number = min(now.done + now.failed + self.writing + 1, now.total)
         found = [(1, f"image {number} of {now.total}"), (3, f"step {taken} of {steps}")]
         seconds, everyone = self._seconds(), now.done + now.failed - self.before.done - self.before.failed
         if self.made and seconds:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,14 @@ from sega.run.prompts import Prompt
 from sega.run.stopping import Stop
 from sega.run.sweep import Share, Sweep
 from sega.run.tracker import open_tracker
+from sega.run.writer import Writer
 from sega.store.cell_folder import RunFolder
 from sega.store.claims import Claim
 from sega.store.names import text_sha
 from sega.store.step_files import is_recorded, write_steps
 
 if TYPE_CHECKING:
+    from sega.engine.sampling import Generated
     from sega.run.schema import CellConfig
     from sega.store.schema import ImageRow
 
@@ -100,7 +103,10 @@ def _is_through(folder: RunFolder, item: tuple[Prompt, int], config: CellConfig,
 
 
 class _Worker:
-    """Makes the images of one cell, one at a time, so that no image depends on its batch."""
+    """Makes the images of one cell, one at a time, so that no image depends on its batch.
+
+    A thread writes each while the next is made, under its claim, so that at most one is in memory besides.
+    """
 
     def __init__(
         self,
@@ -152,41 +158,60 @@ class _Worker:
             self.session.hooks.scaling_map,
         )
         pause = 0.02
+        writer: Writer[ImageRow | None] = Writer()
+
+        def tell(rows: Iterable[ImageRow | None]) -> None:
+            for row in rows:
+                if row:
+                    tracker.log(row, self.folder.path / row["file"])
+                self.progress.done(made=bool(row))
+
+        def make(item: tuple[Prompt, int]) -> bool:
+            made = self._make(item, writer)
+            with self.stop.in_flight():
+                tell(writer.collect(left=1))
+            return made
+
         self.progress.begin()
         try:
             while items and not self.stop.requested:
-                held = [item for item in items if self.stop.requested or not self._make(item, tracker)]
+                held = [item for item in items if self.stop.requested or not make(item)]
                 pause = min(pause * 2, 2.0) if len(held) == len(items) else 0.02
+                with self.stop.in_flight():
+                    tell(writer.collect())
                 if held:
                     self.progress.wait("waiting for images of other workers")
                 if held and not self.stop.requested:
                     time.sleep(pause)
                 items = held
         finally:
+            tell(writer.close())
             tracker.close()
             self.folder.settle()
             if self.bases:
                 self.bases.settle()
 
-    def _make(self, item: tuple[Prompt, int], tracker) -> bool:
-        """False when another worker holds the image."""
+    def _make(self, item: tuple[Prompt, int], writer: Writer[ImageRow | None]) -> bool:
+        """Make an image and hand it to the writer; False when another worker holds it."""
         name = file_name(*item)
-        with self.folder.claim(name) as claim:
+        with contextlib.ExitStack() as held:
+            claim = held.enter_context(self.folder.claim(name))
             if claim is None:
                 return False
-            row, state = None, _state(self.folder, name, self.cell.config)
+            job, state = None, _state(self.folder, name, self.cell.config)
             if state != "done" and (state != "failed" or self.cell.config["retry_failed"]):
-                self.progress.next()
+                self.progress.next(len(writer))
                 with self.stop.in_flight():
-                    row = self._generate(*item, name, claim)
-            if row:
-                tracker.log(row, self.folder.path / name)
-        self.progress.done(made=bool(row))
+                    job = self._generate(*item, name, claim)
+                    if job:
+                        writer.hand(job, held.pop_all())
+        if job is None:
+            self.progress.done(made=False)
         return True
 
-    def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> ImageRow | None:
-        """Make and record an image; None if it failed or another worker took it over."""
-        config, request = self.cell.config, self.cell.request
+    def _generate(self, prompt: Prompt, seed: int, name: str, claim: Claim) -> Callable[[], ImageRow | None] | None:
+        """Make an image, and return what writes it; None if it failed."""
+        request = self.cell.request
         about = {"prompt_id": prompt.id, "prompt": prompt.text, "prompt_sha": text_sha(prompt.text), "seed": seed}
         provenance.reset_peak(self.device)
         parallel.tell((prompt.text, seed))
@@ -199,10 +224,6 @@ class _Worker:
             end = {"reason": str(reason), "finished": _now(), "code": provenance.code()}
             self.folder.add_failed(name, about | end)
             return None
-        if not claim.holds():
-            why = "another worker took this image over because this worker stopped renewing its claim; skipping it"
-            self.progress.warn(f"{name}: {why}")
-            return None
         row = about | {
             "seconds": round(done.seconds, 3),
             "base_seconds": round(done.base_seconds, 3),
@@ -212,6 +233,15 @@ class _Worker:
             "finished": _now(),
             "code": provenance.code(),
         }
+        return lambda: self._write(name, done, row, claim)
+
+    def _write(self, name: str, done: Generated, row: dict[str, Any], claim: Claim) -> ImageRow | None:
+        """Record an image; None if another worker took it over."""
+        if not claim.holds():
+            why = "another worker took this image over because this worker stopped renewing its claim; skipping it"
+            self.progress.warn(f"{name}: {why}")
+            return None
+        config = self.cell.config
         if config["record"]:
             row |= {"steps": write_steps(self.folder.path / name, done.steps)}
             row |= {key: config[key] for key in ("record", "query")}
