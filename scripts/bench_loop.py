@@ -1,13 +1,14 @@
 """Measure run.py against the stock pipeline in a plain loop, on the same images.
 
-    python scripts/bench_loop.py                        # the small model on a CPU at 1x and 2x, about 3 minutes
+    python scripts/bench_loop.py                               # the small model at 1x and 2x; 3 minutes of an idle CPU
     python scripts/bench_loop.py --model flux --path /models/FLUX.1-dev --device cuda --sizes 1x --count 8
     python scripts/bench_loop.py --pretend 1 --sizes 1024      # a device beside the processor, 1 s an image
 
 In one process, with the weights loaded, turns of `run.py` with an empty store and of a loop around the pipeline, which
 saves each image as PNG, alternate. A turn makes `--count` images of the plain model. The pixels of both are compared.
 A ratio is that of a turn to the mean of the loops beside it; on a CPU also in processor time, which other work changes
-little. `fixed` are the seconds of a turn that finds all its images made: the request, its checks, records and folders.
+little. What a request costs that finds all its images made (its words, checks, records) is measured by itself, and is
+not part of the ratio an image.
 It writes `loop-<device>.md` and `.json` to --out, with medians and the range of the middle half.
 """
 
@@ -29,6 +30,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+
+KEYS = [f"{what}{kind}" for kind in ("clock", "processor") for what in ("", "loop, ", "request, ")]
+KEYS += ["clock an image", "processor an image"]
 
 
 class Pretended:
@@ -71,11 +76,11 @@ def scene(size: tuple[int, int]) -> Any:
 class Bench:
     """Turns of both at one size, and what the loop passes to the pipeline for each image."""
 
-    def __init__(self, options: argparse.Namespace, size: str, folder: Path):
+    def __init__(self, options: argparse.Namespace, size: str, count: int, folder: Path):
         from sega.run.maker import Maker
 
         words = [f"model={options.model}", "method=vanilla", "method.schedule=stock", f"res={size}"]
-        self.line = [*words, f"prompts.limit={options.count}", f"device={options.device}"]
+        self.line = [*words, f"prompts.limit={count}", f"device={options.device}"]
         if options.path:
             self.line.append(f"model.path={options.path}")
         self.folder, self.turns = folder, 0
@@ -135,17 +140,17 @@ class Bench:
 
     def row(self, turns: int) -> dict[str, Any]:
         """The ratios and seconds of some turns of both."""
-        found: dict[str, list[float]] = {key: [] for key in ("clock", "processor", "loop", "loop_processor", "fixed")}
+        found: dict[str, list[float]] = {key: [] for key in KEYS}
         before, different = self.loop(), 0
         for _ in range(turns):
-            own = self.ours()
-            found["fixed"].append(self.ours(again=True)[0])
-            after = self.loop()
+            own, fixed, after = self.ours(), self.ours(again=True), self.loop()
             different += sum(not same(*pair) for pair in zip(own[2], after[2], strict=True))
             for index, key in enumerate(("clock", "processor")):
-                found[key].append(2 * own[index] / (before[index] + after[index]))
-            found["loop"].append(after[0])
-            found["loop_processor"].append(after[1])
+                beside = (before[index] + after[index]) / 2
+                found[key].append(own[index] / beside)
+                found[f"{key} an image"].append((own[index] - fixed[index]) / beside)
+                found[f"loop, {key}"].append(beside)
+                found[f"request, {key}"].append(fixed[index])
             before = after
         return {"images": len(self.images), "different": different, **found}
 
@@ -167,15 +172,15 @@ def table(record: dict[str, Any]) -> str:
         f"{record['packages']['diffusers']}; commit {record['commit']}{' with changes' if record['dirty'] else ''}. "
         f"Ratios of {record['turns']} turns: median, and the range of the middle half.",
         "",
-        "| size | images | s, loop | run.py to the loop | in processor time | s, nothing to do | different |",
-        "|---|---|---|---|---|---|---|",
+        "| size | images | s, loop | run.py to the loop | in processor time | an image, in processor time | s, request "
+        "| different images |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
-        clock, processor = (spread(row[key]) for key in ("clock", "processor"))
-        seconds = [f"{statistics.median(row[key]):.2f}" for key in ("loop", "fixed")]
+        ratios = " | ".join(spread(row[key]) for key in ("clock", "processor", "processor an image"))
+        loop, request = (statistics.median(row[key]) for key in ("loop, clock", "request, clock"))
         lines.append(
-            f"| {row['size']} | {row['images']} | {seconds[0]} | {clock} | {processor} | {seconds[1]} | "
-            f"{row['different']} |"
+            f"| {row['size']} | {row['images']} | {loop:.2f} | {ratios} | {request:.2f} | {row['different']} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -191,8 +196,8 @@ def main() -> int:
     parser.add_argument("--path", help="the folder of its weights")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sizes", nargs="+", default=["1x", "2x"], help="as in res")
-    parser.add_argument("--count", type=int, default=4, help="images of a turn")
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--count", nargs="+", type=int, default=[12, 2], help="images of a turn at each size")
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--pretend", type=float, default=0.0, help="seconds an image of a device that is not there")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     options = parser.parse_args()
@@ -210,9 +215,10 @@ def main() -> int:
     }
     stem = options.out / f"loop-{device.partition(':')[0]}"
     options.out.mkdir(parents=True, exist_ok=True)
-    for size in options.sizes:
+    for index, size in enumerate(options.sizes):
+        count = options.count[min(index, len(options.count) - 1)]
         with tempfile.TemporaryDirectory(prefix="loop-") as folder:
-            record["rows"].append({"size": size, **Bench(options, size, Path(folder)).row(options.turns)})
+            record["rows"].append({"size": size, **Bench(options, size, count, Path(folder)).row(options.turns)})
         stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
         stem.with_suffix(".md").write_text(table(record))
     print(table(record))

@@ -1,7 +1,8 @@
 """Estimate the memory of a generation before loading, and choose a placement that fits. Does not import torch.
 
 Weights are counted in the files; activations and decoding are the live tensors of the stock classes at their peak,
-without workspace and fragmentation, for which a tenth is added.
+without workspace and fragmentation, for which a tenth is added. Methods are held to a tenth more at most
+(`scripts/bench_memory.py`), so there is nothing in it for them.
 """
 
 from __future__ import annotations

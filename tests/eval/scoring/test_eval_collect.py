@@ -124,5 +124,6 @@ def test_the_benchmark_measures_both_and_their_ratio(capsys):
     found = json.loads(capsys.readouterr().out)
     alone, both = found["seconds an image"].values()
     assert found["ratio"] == pytest.approx(both / alone, rel=0.05) and found["images"] == 2
+    assert 1 < found["features to their network alone"] < 10
     assert bench_eval.main(["size=large"]) == 2 and bench_eval.main(["sizes=3"]) == 2
     assert capsys.readouterr().err.count("\n") == 2
