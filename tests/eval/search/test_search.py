@@ -162,7 +162,7 @@ def test_a_worker_that_is_killed_loses_nothing(place, image):
     place = place(trials=3, prune={})
     assert place.start(SEARCH_KILL=str(image)).wait() == -9
     before, left = place.images(), [row for row in place.trials() if row.state == "running"]
-    assert len(before) == image - 1
+    assert image - 2 <= len(before) < image  # the last one may be half written
     assert len(left) == (image > 12)
     assert place.run() == 0
     trials = {row.number: row for row in place.trials()}
