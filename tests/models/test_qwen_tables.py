@@ -100,8 +100,8 @@ def golden(file, case):
 def asked(transformer, method, grid, text, sigma=1.0, tokens=None):
     """What an attached `pos_embed` answers for a grid too large to run here, in both calls that releases make."""
     with attach(transformer, method) as attachment:
-        step = Step(0, sigma, grid, tokens=tokens)
-        attachment.running = RunningCall(attachment.adapter, method, method.geometry, step, {})
+        step = Step(0, sigma, grid)
+        attachment.running = RunningCall(attachment.adapter, method, method.geometry, step, {}, tokens)
         new = transformer.pos_embed([[(1, *grid)]], max_txt_seq_len=text, device=CPU)
         old = transformer.pos_embed([[(1, *grid)]] * 2, [text - 3, text], device=CPU)
     assert all(torch.equal(a, b) for a, b in zip(new, old, strict=True))
