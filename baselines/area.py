@@ -17,7 +17,8 @@ from sega.methods.parameters import choice, count, flag, number
 from sega.methods.types import AttentionCall, Step
 
 from .kernels.tile_cost import tiles_attended, window_axis
-from .kernels.windows import Box, Shifts, Tile, attend_call, cut, grown, paste, product, windows
+from .kernels.tiled import Bridges, attend_call, paste
+from .kernels.windows import Box, Shifts, Tile, cut, grown, product, windows
 
 if TYPE_CHECKING:
     import torch
@@ -99,11 +100,14 @@ def distinctive(k: Tensor, grid: tuple[int, int], share: float) -> Tensor:
     return ((inside // side + top[:, None]) * grid[1] + inside % side + left).flatten()
 
 
-def outside(tokens: Tensor, box: Box, width: int) -> Tensor:
-    """Those of the tokens, indices into a grid of `width` columns, that do not lie in a box."""
+def outside(tokens: Tensor, boxes: list[Box], width: int) -> Tensor:
+    """Which of the tokens [M], indices into a grid of `width` columns, do not lie in a box; bool [boxes, M]."""
+    import torch
+
+    edges = torch.tensor([(*box.place, box.top + box.height, box.left + box.width) for box in boxes])
+    top, left, bottom, right = edges.to(tokens.device, non_blocking=True).T[:, :, None]
     rows, columns = tokens // width, tokens % width
-    inside = (rows >= box.top) & (rows < box.top + box.height) & (columns >= box.left)
-    return tokens[~(inside & (columns < box.left + box.width))]
+    return (rows < top) | (rows >= bottom) | (columns < left) | (columns >= right)
 
 
 class Adaptive(Attention):
@@ -135,17 +139,21 @@ class Adaptive(Attention):
         method, grid = self.method, call.grid
         size = method.blocks(grid, call.q.shape[1], index, steps)
         rows, columns = (torch.tensor(centres(n, m)) for n, m in zip(grid, size, strict=True))
-        kept = (rows[:, None] * grid[1] + columns).flatten().to(call.q.device)
+        rows, columns = (x.to(call.q.device, non_blocking=True) for x in (rows, columns))
+        kept = (rows[:, None] * grid[1] + columns).flatten()
 
         def turn(x: Tensor, places: Tensor) -> Tensor:
             return call.rotate(x, ids=places, rope=rope)
 
         rope, first, places = self.base.positions(grid), call.ids[call.text, 1:3], call.image(call.ids[None])[0].clone()
-        places[:, 1:3] = first + (places[:, 1:3] - first) * places.new_tensor([size[0] / grid[0], size[1] / grid[1]])
+        for axis in (0, 1):
+            places[:, 1 + axis] = first[axis] + (places[:, 1 + axis] - first[axis]) * (size[axis] / grid[axis])
         blocks = places[kept]
         if method.keys == "grid":  # the number of the block in place of the position of its middle token
-            blocks[:, 1:3] = first + torch.cartesian_prod(*(torch.arange(n) for n in size)).to(blocks)
-        others_q, others_k = (call.turn_others(call.others(x), (0, 0), size, rope) for x in (call.q, call.k))
+            blocks[:, 1:3] = first + torch.cartesian_prod(*(torch.arange(n, device=blocks.device) for n in size)).to(
+                blocks
+            )
+        others_q, others_k = (call.turn_others(call.others(x), [((0, 0), size)], rope)[0] for x in (call.q, call.k))
         q = call.join(others_q, turn(call.image(call.q), places))
         k = torch.cat([others_k, turn(call.image(call.k)[:, kept], blocks)], 1)
         return call.dense(q, k, torch.cat([call.others(call.v), call.image(call.v)[:, kept]], 1))
@@ -155,7 +163,7 @@ class Adaptive(Attention):
         windows that cost as much as full attention."""
         method, grid, latent = self.method, call.grid, call.step.latent
         assert latent is not None  # the engine hands it over: `latent` above
-        energy = detail(latent, grid) if method.smooth > 0 else None
+        energy = detail(latent, grid).cpu() if method.smooth > 0 else None  # what a step waits for besides its time
 
         def tiles_of(side: int) -> list[Tile]:
             shift = self.shifts.of(call.step.index, side) if method.shift else (0, 0)
@@ -186,7 +194,7 @@ class Adaptive(Attention):
         bridges = None
         if method.bridge > 0:
             tokens = distinctive(call.image(call.k), grid, method.bridge)
-            bridges = [outside(tokens, tile.keys, grid[1]) for tile in tiles]
+            bridges = Bridges(tokens, outside(tokens, [tile.keys for tile in tiles], grid[1]))
         options: dict[str, Any] = {"own": method.ids == "own", "bridges": bridges, "budget_mb": method.memory_mb}
         outputs = attend_call(call, q, k, tiles, others_ask=False, **options)
         image, _ = paste(outputs, grid, call.image(call.v))

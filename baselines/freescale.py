@@ -20,7 +20,8 @@ from sega.methods.staged import Staged, enlargements, restart_index, stage_sizes
 from sega.methods.types import AttentionCall, Coding, ImageRequest, Point, Stage, Step
 
 from .kernels.tile_cost import axis_of, tiles_attended
-from .kernels.windows import Box, Span, Tile, attend_call, overlapping, splice
+from .kernels.tiled import attend_call, splice
+from .kernels.windows import Box, Span, Tile, overlapping
 
 if TYPE_CHECKING:
     import torch

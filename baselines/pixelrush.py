@@ -15,7 +15,8 @@ from sega.methods.parameters import choice, count, number
 from sega.methods.staged import FromBase, stage_sizes
 from sega.methods.types import Coding, ImageRequest, Point, Stage
 
-from .kernels.windows import Box, gaussian
+from .kernels.tiled import gaussian
+from .kernels.windows import Box
 
 if TYPE_CHECKING:
     from torch import Tensor

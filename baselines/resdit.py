@@ -18,7 +18,8 @@ from sega.methods.parameters import choice, count, number
 from sega.methods.types import AttentionCall, Axis, Step
 
 from .kernels.tile_cost import axis_of, tiles_attended
-from .kernels.windows import Outputs, Span, Tile, attend_call, gaussian, overlapping, product, splice
+from .kernels.tiled import Outputs, attend_call, gaussian, splice
+from .kernels.windows import Span, Tile, overlapping, product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,9 @@ def fuse(low: Tensor, high: Tensor, mask: Tensor) -> Tensor:
     import torch
 
     size, axes = (low.shape[-4], low.shape[-3]), (-4, -3)
-    difference = torch.fft.rfft2(low.float() - high, dim=axes).mul_(mask.to(low.device)[..., None, None])
+    difference = torch.fft.rfft2(low.float() - high, dim=axes).mul_(
+        mask.to(low.device, non_blocking=True)[..., None, None]
+    )
     return torch.fft.irfft2(difference, s=size, dim=axes).add_(high)
 
 

@@ -16,7 +16,8 @@ from sega.methods.staged import Staged, enlargements, restart_index, stage_sizes
 from sega.methods.types import AttentionCall, Coding, ImageRequest, Point, Stage, Step
 
 from .kernels.tile_cost import neighbourhood_axis, tiles_attended
-from .kernels.windows import attend_call, neighbourhoods, paste
+from .kernels.tiled import attend_call, paste
+from .kernels.windows import neighbourhoods
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,8 @@ from sega.methods.types import AttentionCall, Step
 
 from .kernels.flex import attend_flex, block_mask
 from .kernels.tile_cost import tiles_attended, window_axis
-from .kernels.windows import Rule, Shifts, attend_call, paste, windows
+from .kernels.tiled import attend_call, paste
+from .kernels.windows import Rule, Shifts, windows
 
 if TYPE_CHECKING:
     from torch import Tensor

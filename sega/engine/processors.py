@@ -70,11 +70,15 @@ class Processors:
             def text_ids(place: tuple[int, int], size: tuple[int, int]) -> Tensor:
                 return self.adapter.text_ids(running.call, place, size).to(q.device)
 
-            def dense(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+            def dense(
+                q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, mask: Tensor | None = None
+            ) -> Tensor:
                 # Without the call: one that holds a function that holds the call would live until garbage is collected.
                 if self.watch is not None:
                     self.watch.see(joint, text, step.grid, q, k, scale)
-                return dispatch(q, k, v, scale=scale, backend=attention_backend(stock))
+                # With a mask by torch's own choice of kernel: most of the others take none.
+                backend = attention_backend(stock) if mask is None else "native"
+                return dispatch(q, k, v, attn_mask=mask, scale=scale, backend=backend)
 
             joint, step = q.shape, running.step
             text = q.shape[1] - running.image_length

@@ -51,7 +51,7 @@ class Attention:
         factor = self.factor(call)
         q = call.q
         if factor is not None:
-            factor = q.new_tensor(factor) if isinstance(factor, float | int) else factor.to(q)
+            factor = q.new_full((), factor) if isinstance(factor, float | int) else factor.to(q)
             q = q * (factor[:, None, :, None] if factor.dim() == 2 else factor[..., None])
         return call.dense(call.rotate(q), call.rotate(call.k), call.v)
 

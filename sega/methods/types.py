@@ -168,7 +168,8 @@ class AttentionCall:
     # text_ids(place, size): ids [T, 3] of the text of a smaller image of `size` tokens whose first is the image token
     # at `place`, so that the two are to each other as they are in training.
     text_ids: Callable[[tuple[int, int], tuple[int, int]], Tensor]
-    # dense(q, k, v, scale=None): softmax(q k^T scale) v by the backend of the layer, [B, S, heads, d].
+    # dense(q, k, v, scale=None, mask=None): softmax(q k^T scale) v by the backend of the layer, [B, S, heads, d];
+    # the mask is bool, broadcast to [B, heads, S, S'], and false where a pair does not count.
     dense: Callable[..., Tensor]
 
     @property
@@ -198,12 +199,20 @@ class AttentionCall:
 
         return torch.cat([others[:, : self.text], image, others[:, self.text :]], 1)
 
-    def turn_others(self, x: Tensor, place: tuple[int, int], size: tuple[int, int], rope: Rope | None = None) -> Tensor:
-        """The others rotated, the text as that of an image of `size` tokens whose first is the token at `place`."""
+    def turn_others(
+        self, x: Tensor, windows: list[tuple[tuple[int, int], tuple[int, int]]], rope: Rope | None = None
+    ) -> Tensor:
+        """The others x [B, T, heads, d] rotated for each of n windows, [n, B, T, heads, d].
+
+        A window has a place and a size: the text is as that of an image of `size` tokens whose first is the token at
+        `place`.
+        """
         import torch
 
-        ids = torch.cat([self.text_ids(place, size).to(self.ids), self.ids[self.end :]])
-        return self.rotate(x, ids=ids, rope=rope)
+        references = self.ids[self.end :]
+        ids = [part for window in windows for part in (self.text_ids(*window).to(self.ids), references)]
+        turned = self.rotate(x.repeat(1, len(windows), 1, 1), ids=torch.cat(ids), rope=rope)
+        return torch.stack(turned.chunk(len(windows), 1))
 
 
 class Generation(Protocol):

@@ -19,7 +19,7 @@ from sega.models.calls import Remembered, check_processor, check_shared, one_sam
 from sega.models.flux_tables import rotary_table
 from sega.models.latents import PackedLatents, TiledAutoencoder
 from sega.models.parts import in_parts
-from sega.models.row_ids import exact_ids, grid_of_rows, image_ids
+from sega.models.row_ids import exact_ids, grid_of_rows, image_ids, shifted
 
 BATCHED = (
     "hidden_states",
@@ -75,7 +75,7 @@ class FluxAdapter(PackedLatents, TiledAutoencoder):
 
     def put_text(self, call: dict[str, Any], places: list[tuple[int, int]]) -> dict[str, Any]:
         text, ids = call["encoder_hidden_states"], call["txt_ids"]
-        moved = [ids + ids.new_tensor([0, *place]) for place in places]
+        moved = [shifted(ids, [0, *place]) for place in places]
         return call | {"encoder_hidden_states": text.repeat(1, len(places), 1), "txt_ids": torch.cat(moved)}
 
     def samples(self, call: dict[str, Any]) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ class FluxAdapter(PackedLatents, TiledAutoencoder):
         return self.joint(call["txt_ids"], call["img_ids"])
 
     def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        return call["txt_ids"] + call["txt_ids"].new_tensor([0, *place])
+        return shifted(call["txt_ids"], [0, *place])
 
     def table(self, rope: Rope, geometry: Geometry, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         (ids,) = args

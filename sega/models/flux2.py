@@ -24,7 +24,7 @@ from sega.methods.types import Rope
 from sega.models.calls import Remembered, check_processor, check_shared, one_sample
 from sega.models.flux_tables import rotary_table
 from sega.models.latents import PackedLatents, TiledAutoencoder
-from sega.models.row_ids import grid_of_rows, image_ids
+from sega.models.row_ids import grid_of_rows, image_ids, shifted
 from sega.models.token_line import TokenLine
 
 BATCHED = ("hidden_states", "encoder_hidden_states", "timestep", "guidance")
@@ -113,7 +113,7 @@ class Flux2Adapter(PackedLatents, TiledAutoencoder):
         return self.joint(call["txt_ids"], call["img_ids"])
 
     def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        return call["txt_ids"] + call["txt_ids"].new_tensor([0, *place, 0])
+        return shifted(call["txt_ids"], [0, *place, 0])
 
     def table(self, rope: Rope, geometry: Geometry, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         (ids,) = args

@@ -27,6 +27,7 @@ from sega.models.calls import check_processor, check_shared
 from sega.models.latents import PackedLatents, TiledAutoencoder
 from sega.models.qwen_calls import extent, picture_shapes, position_arguments, split, unpadded
 from sega.models.qwen_tables import STOCK_ROWS, axis_table, centred_positions, image_table, text_start, text_table
+from sega.models.row_ids import shifted
 
 
 class QwenAdapter(PackedLatents, TiledAutoencoder):
@@ -124,7 +125,7 @@ class QwenAdapter(PackedLatents, TiledAutoencoder):
         alone."""
         ids = joint_ids(size, call["encoder_hidden_states"].shape[1], call["hidden_states"].device)
         corners = zip(place, size, self.grid(call), strict=True)
-        return ids[: -size[0] * size[1]] + ids.new_tensor([0, *(p + s - s // 2 - (n - n // 2) for p, s, n in corners)])
+        return shifted(ids[: -size[0] * size[1]], [0, *(p + s - s // 2 - (n - n // 2) for p, s, n in corners)])
 
     def table(self, rope: Rope, geometry: Geometry, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor] | Tensor:
         """What `pos_embed` answers to these arguments with the values of a Rope: complex64 [S, K] and [T, K].

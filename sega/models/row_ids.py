@@ -13,6 +13,11 @@ def image_ids(grid: tuple[int, int], device: torch.device | str) -> Tensor:
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float().to(device)
 
 
+def shifted(ids: Tensor, by: list[float]) -> Tensor:
+    """Ids [S, C] with a number added to each column; a GPU is not waited for."""
+    return ids + torch.tensor(by, dtype=ids.dtype).to(ids.device, non_blocking=True)
+
+
 def exact_ids(ids: Tensor) -> Tensor:
     """Row-major ids [S, 3] of one image after the other, in float32, from ids whose large values are rounded."""
     parts = []

@@ -21,7 +21,7 @@ from sega.methods.types import Rope, Stage
 from sega.models.calls import check_processor, check_shared, shared_sigma
 from sega.models.flux_tables import rotary_table
 from sega.models.latents import PackedLatents, TiledAutoencoder
-from sega.models.row_ids import image_ids
+from sega.models.row_ids import image_ids, shifted
 
 PAD = 32  # the model fills image and text up to a multiple of this many tokens
 
@@ -126,7 +126,7 @@ class ZImageAdapter(PackedLatents, TiledAutoencoder):
 
     def text_ids(self, call: dict[str, Any], place: tuple[int, int], size: tuple[int, int]) -> Tensor:
         ids = self.ids(call)[: -call["grid"][0] * call["grid"][1]]
-        return ids + ids.new_tensor([0, *place])
+        return shifted(ids, [0, *place])
 
     def table(self, rope: Rope, geometry: Geometry, *args: Any, **kwargs: Any) -> Tensor:
         """What `rope_embedder(ids)` answers with the values of a Rope: complex64 [N, K]."""

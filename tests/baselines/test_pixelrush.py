@@ -9,7 +9,8 @@ import torch
 from small import GEOMETRY, load, made, pixels
 
 from baselines import pixelrush
-from baselines.kernels.windows import Box, gaussian
+from baselines.kernels.tiled import gaussian
+from baselines.kernels.windows import Box
 from baselines.pixelrush import Mosaic
 from sega import load_method
 from sega.errors import RequestError

@@ -9,7 +9,7 @@ import torch
 from small import load
 
 from baselines import scalediff
-from baselines.kernels import windows
+from baselines.kernels import tiled, windows
 from sega import attach, load_method
 from sega.engine.sampling import generate
 from sega.errors import RequestError
@@ -55,18 +55,21 @@ def rotation(axes):
     return turn
 
 
-def neighbourhood_attention(image, text, grid, turn, window, patch, offset=None, budget_mb=1024.0):
+def neighbourhood_attention(image, text, grid, turn, window, patch, offset=None, budget_mb=1024.0, few=None):
     """ScaleDiff's attention, the text of a window rotated by `turn(x, place)`."""
     tiles = windows.neighbourhoods(grid, window, patch, offset)
-    outputs = windows.attend(
-        image, text, grid, tiles, dense, turn_others=lambda x, keys: turn(x, [keys.place]), budget_mb=budget_mb
-    )
-    return windows.paste(outputs, grid, image[2])
+
+    def turn_others(x, boxes):
+        return torch.stack([turn(x, [box.place]) for box in boxes])
+
+    options = {"turn_others": turn_others, "budget_mb": budget_mb, "few_shapes": few}
+    return tiled.paste(tiled.attend(image, text, grid, tiles, dense, **options), grid, image[2])
 
 
+@pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("budget_mb", [1e-6, 0.2, 1024])
 @pytest.mark.parametrize("case", ["npa_16x24_j0", "npa_16x16_j1"])
-def test_neighbourhood_attention(case, budget_mb):
+def test_neighbourhood_attention(case, budget_mb, few):
     grid, window = tuple(VALUES[f"{case}/grid"].tolist()), tuple(VALUES[f"{case}/window"].tolist())
     offset = tuple(VALUES[f"{case}/jitter"].tolist()) if VALUES[f"{case}/use_jitter"] else None
     turn = rotation(tuple(VALUES[f"{case}/axes_dim"].tolist()))
@@ -74,7 +77,7 @@ def test_neighbourhood_attention(case, budget_mb):
     image, text = neighbourhood_attention(
         (turn(tokens(f"{case}/q"), places), turn(tokens(f"{case}/k"), places), tokens(f"{case}/v")),
         tuple(tokens(f"{case}/{name}_txt") for name in "qkv"),
-        *(grid, turn, window, PATCH, offset, budget_mb),
+        *(grid, turn, window, PATCH, offset, budget_mb, few),
     )
     torch.testing.assert_close(image, tokens(f"{case}/out_img"), rtol=0, atol=ATTENTION_ATOL)
     torch.testing.assert_close(text, tokens(f"{case}/out_txt"), rtol=0, atol=ATTENTION_ATOL)

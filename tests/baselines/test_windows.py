@@ -5,7 +5,7 @@ import torch
 from attention import TEXT, attention_call, dense, full, masked
 from small import load
 
-from baselines.kernels import flex, windows
+from baselines.kernels import flex, tiled, windows
 from baselines.kernels.windows import Box, Rule, Shifts, Tile
 
 GRIDS = [(8, 8), (11, 13), (7, 20)]
@@ -59,7 +59,7 @@ def test_neighbourhoods_cover_the_grid_and_stay_inside(grid, offset):
 def attended(call, tiles, **options):
     """The joint output of tiles with the text in its place; text attends to everything."""
     q, k = call.rotate(call.q), call.rotate(call.k)
-    outputs = windows.attend(
+    outputs = tiled.attend(
         (call.image(q), call.image(k), call.image(call.v)),
         (call.others(q), call.others(k), call.others(call.v)),
         call.grid,
@@ -68,22 +68,24 @@ def attended(call, tiles, **options):
         others_ask=False,
         **options,
     )
-    image, _ = windows.paste(outputs, call.grid, call.image(call.v))
+    image, _ = tiled.paste(outputs, call.grid, call.image(call.v))
     return call.join(dense(call.others(q), k, call.v), image)
 
 
 @pytest.mark.parametrize("references", [0, 6])
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("budget_mb", [1e-6, 0.1, 1024])
-def test_tiles_equal_the_masked_softmax(grid, references, budget_mb):
+@pytest.mark.parametrize("few", [False, True])
+def test_tiles_equal_the_masked_softmax(grid, references, budget_mb, few):
     call = attention_call(load("vanilla"), grid, references=references)
     tiles = windows.windows(grid, 4, (1, 2), 1)
-    out = attended(call, tiles, budget_mb=budget_mb)
+    out = attended(call, tiles, budget_mb=budget_mb, few_shapes=few)
     torch.testing.assert_close(out, masked(call, tiles), rtol=0, atol=1e-5)
     assert (out - full(call)).abs().max() > 1e-2
 
 
-def test_bridges_are_further_keys():
+@pytest.mark.parametrize("few", [False, True])
+def test_bridges_are_further_keys(few):
     call = attention_call(load("vanilla"), (8, 12))
     tiles = windows.windows(call.grid, 4)
     generator = torch.Generator().manual_seed(0)
@@ -93,7 +95,10 @@ def test_bridges_are_further_keys():
         tile.keys.of(free).fill_(False)
         tokens = free.flatten().nonzero()[:, 0]
         bridges.append(tokens[torch.randperm(len(tokens), generator=generator)[: len(bridges) % 3]])
-    out = attended(call, tiles, bridges=bridges)
+    chosen = torch.zeros(len(tiles), 96, dtype=torch.bool)
+    for row, tokens in zip(chosen, bridges, strict=True):
+        row[tokens] = True
+    out = attended(call, tiles, bridges=tiled.Bridges(torch.arange(96), chosen), few_shapes=few)
     torch.testing.assert_close(out, masked(call, tiles, bridges), rtol=0, atol=1e-5)
     assert (out - masked(call, tiles)).abs().max() > 1e-3
 
@@ -108,13 +113,13 @@ def test_moving_the_text_numbers_a_window_as_an_image_of_its_size():
     call = attention_call(load("vanilla"), (8, 8))
     tile = Tile(Box(4, 2, 4, 6), Box(4, 2, 4, 6))
     q, k = call.rotate(call.q), call.rotate(call.k)
-    (out,) = windows.attend(
+    (out,) = tiled.attend(
         (call.image(q), call.image(k), call.image(call.v)),
         (call.others(call.q), call.others(call.k), call.others(call.v)),
         call.grid,
         [tile],
         dense,
-        turn_others=lambda x, keys: call.turn_others(x, keys.place, keys.size),
+        turn_others=lambda x, boxes: call.turn_others(x, [box.corners for box in boxes]),
     )
     alone = [
         torch.cat([x[:, :TEXT], tile.queries.of(call.image(x).unflatten(1, call.grid)).flatten(1, 2)], 1)
@@ -132,14 +137,16 @@ def test_spliced_tiles_are_a_weighted_mean():
     grid, boxes = (6, 8), [Box(0, 0, 6, 5), Box(0, 3, 6, 5)]
     parts = torch.stack([box.of(x.unflatten(1, grid)) for box in boxes])
     none = torch.zeros(2, 1, 0, 2, 4)
-    same = [windows.Outputs([Tile(box, box) for box in boxes], parts, none)]
-    spliced, others = windows.splice(same, grid, x, lambda size: windows.gaussian(size, 0.25))
+    same = [tiled.Outputs([Tile(box, box) for box in boxes], parts, none, boxes)]
+    spliced, others = tiled.splice(same, grid, x, lambda size: tiled.gaussian(size, 0.25))
     torch.testing.assert_close(spliced, x)
     assert others.shape == (1, 0, 2, 4)
-    apart = [windows.Outputs([Tile(box, box) for box in boxes], torch.stack([parts[0] * 0, parts[1] * 0 + 1]), none)]
-    image = windows.splice(apart, grid, x, lambda size: windows.gaussian(size, 0.25))[0].unflatten(1, grid)
+    apart = [
+        tiled.Outputs([Tile(box, box) for box in boxes], torch.stack([parts[0] * 0, parts[1] * 0 + 1]), none, boxes)
+    ]
+    image = tiled.splice(apart, grid, x, lambda size: tiled.gaussian(size, 0.25))[0].unflatten(1, grid)
     assert (image[:, :, :3] == 0).all() and (image[:, :, 5:] == 1).all()
-    weight = windows.gaussian((6, 5), 0.25)
+    weight = tiled.gaussian((6, 5), 0.25)
     share = weight[2, 1] / (weight[2, 1] + weight[2, 4])
     torch.testing.assert_close(image[0, 2, 4, 0, 0], share)
 

@@ -11,9 +11,9 @@ TEXT, HEADS, DIM = 5, 2, 64
 SIGMAS = tuple(1 - k / 10 for k in range(10))
 
 
-def dense(q, k, v, scale=None):
+def dense(q, k, v, scale=None, mask=None):
     attention = torch.nn.functional.scaled_dot_product_attention
-    return attention(*(x.transpose(1, 2) for x in (q, k, v)), scale=scale).transpose(1, 2)
+    return attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, scale=scale).transpose(1, 2)
 
 
 def turned(x, ids, rope, geometry):
