@@ -2,12 +2,13 @@
 
     python scripts/bench_gpu.py cpu                      # before, anywhere: the images of a CPU to compare with
     python scripts/bench_gpu.py run                      # on the GPU; all parts within 240 s
-    python scripts/bench_gpu.py page                     # the record as results/benchmarks/gpu.md
+    python scripts/bench_gpu.py page                     # gpu.json and a later gpu-2.json as results/benchmarks/gpu.md
     python scripts/bench_gpu.py run device=cpu model=small out=/tmp/gpu.json     # a try without a GPU
 
 Words of `run` are device=cuda, model=flux (all 12 billion parameters at random) or small, seconds=240 (of all parts),
-parts=images,rate,waits,memory,flux, expected=<the file of cpu>, out=<the record>,
-commit=<that of the files, where they come without git>. The parts:
+parts=images,rate,waits,memory,flux, turns=<of flux alone these, in this order: scalediff:2048,plain:2048>,
+expected=<the file of cpu>, out=<the record>, commit=<that of the files, where they come without git or with that of
+another folder>. The parts:
 
   images  every method once on the small model in float32, against the CPU's image
   rate    images a second of run.py on the small model with 12, 6 and 1 processes
@@ -36,6 +37,7 @@ RUN = {
     "model": "flux",
     "seconds": "240",
     "parts": "images,rate,waits,memory,flux",
+    "turns": "",
     "expected": str(ROOT / "results" / "cache" / "gpu-expected.npz"),
     "out": str(FOLDER / "gpu.json"),
     "commit": "",
@@ -43,7 +45,12 @@ RUN = {
 OPTIONS = {
     "cpu": {"out": RUN["expected"], "size": "2x"},
     "run": RUN,
-    "page": {"record": RUN["out"], "earlier": str(FOLDER / "h100-earlier.json"), "out": str(FOLDER / "gpu.md")},
+    "page": {
+        "record": RUN["out"],
+        "earlier": str(FOLDER / "h100-earlier.json"),
+        "later": str(FOLDER / "gpu-2.json"),  # where it is there
+        "out": str(FOLDER / "gpu.md"),
+    },
 }
 SECONDS = {"images": 45, "rate": 70, "waits": 15, "memory": 30, "flux": 600}
 """At most, for each part."""
@@ -59,10 +66,9 @@ def run(options: dict[str, str]) -> int:
     from scripts.bench.record import Record
 
     device, small = options["device"], options["model"] == "small"
-    words = [f"{key}={options[key]}" for key in ("device", "model", "seconds", "parts")]
+    words = [f"{key}={options[key]}" for key in ("device", "model", "seconds", "parts", "turns") if options[key]]
     dtype = torch.float32 if small else torch.bfloat16
-    first = head("bench_gpu.py", ["run", *words], device, dtype)
-    first["commit"] = first["commit"] or options["commit"] or None
+    first = head("bench_gpu.py", ["run", *words], device, dtype, options["commit"])
     record = Record(Path(options["out"]), first, float(options["seconds"]))
     with tempfile.TemporaryDirectory() as folder:
         parts = {
@@ -70,7 +76,7 @@ def run(options: dict[str, str]) -> int:
             "rate": lambda part: rate.measure(part, device, Path(folder), [1] if small else [12, 6, 1], 5),
             "waits": lambda part: waits.count(part, device),
             "memory": lambda part: flux.memory(part, device, dtype, small),
-            "flux": lambda part: flux.measure(part, device, dtype, small),
+            "flux": lambda part: flux.measure(part, device, dtype, small, options["turns"]),
         }
         for name in options["parts"].split(","):
             record.run(name, SECONDS[name], parts[name])
@@ -89,7 +95,8 @@ def page(options: dict[str, str]) -> int:
     from scripts.bench.page import page as text
 
     record, earlier = (json.loads(Path(options[key]).read_text()) for key in ("record", "earlier"))
-    Path(options["out"]).write_text(text(record, earlier))
+    later = Path(options["later"])
+    Path(options["out"]).write_text(text(record, earlier, json.loads(later.read_text()) if later.exists() else None))
     print(options["out"])
     return 0
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def head(script: str, words: Sequence[str], device: str, dtype: Any) -> dict[str, Any]:
+def head(script: str, words: Sequence[str], device: str, dtype: Any, commit: str | None = None) -> dict[str, Any]:
     """What each record begins with: command, device, dtype (a name or torch's), packages, commit.
 
-    `words` are those of the command without folders of this machine.
+    `words` are those of the command without folders of this machine. A `commit` that is given is that of files which
+    came without git or with that of another folder.
     """
     from sega.run import provenance
 
@@ -20,7 +21,7 @@ def head(script: str, words: Sequence[str], device: str, dtype: Any) -> dict[str
         "device": provenance.device_name(device),
         "dtype": str(dtype).removeprefix("torch."),
         "packages": provenance.packages(),
-        **provenance.code(),
+        **({"commit": commit, "dirty": False} if commit else provenance.code()),
     }
 
 

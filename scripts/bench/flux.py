@@ -211,12 +211,14 @@ def memory(part: Part, device: str, dtype: Any, small: bool) -> None:
         part.measure(turn.case, 2.0, bench.turn, turn)
 
 
-def measure(part: Part, device: str, dtype: Any, small: bool) -> None:
-    """Build the transformer and run the turns of the plan."""
-    from scripts.bench.plan import plan
+def measure(part: Part, device: str, dtype: Any, small: bool, names: str = "") -> None:
+    """Build the transformer and run the turns of the plan, or those that `names` has."""
+    from scripts.bench.plan import chosen, plan
 
     shape = SMALL if small else FULL
+    turns = plan(*shape.sizes)
+    turns = chosen(turns, names) if names else turns
     bench = Bench(device, dtype, shape)
     part.note(parameters=bench.parameters, product_rate=bench.rate, text_tokens=bench.geometry.text_tokens)
-    for turn in plan(*shape.sizes):
+    for turn in turns:
         part.measure(turn.name, bench.guess(turn), bench.turn, turn)

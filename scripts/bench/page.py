@@ -14,10 +14,18 @@ GB = 2**20 / 1e9
 """Of a MB of 2^20 bytes."""
 
 
-def page(record: dict[str, Any], earlier: dict[str, Any]) -> str:
-    """The whole page; parts that were not run are missing from it."""
+def page(record: dict[str, Any], earlier: dict[str, Any], later: dict[str, Any] | None = None) -> str:
+    """The whole page, a later run behind the first; parts that were not run are missing from it."""
+    lines = ["# On a GPU", "", *_run(record, earlier)]
+    if later:
+        added = [f"#{line}" if line.startswith("## ") else line for line in _run(later, _as_earlier(record))]
+        lines += ["", "## A later run", "", *added]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _run(record: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
     parts = record["parts"]
-    lines = ["# On a GPU", "", *head_lines(record), ""]
+    lines = [*head_lines(record), ""]
     writers: dict[str, Callable[[dict[str, Any], dict[str, Any]], list[str]]] = {
         "flux": _flux,
         "memory": _memory,
@@ -28,7 +36,25 @@ def page(record: dict[str, Any], earlier: dict[str, Any]) -> str:
     for name, write in writers.items():
         if name in parts and parts[name]["rows"]:
             lines += [*write(parts[name], earlier), ""]
-    return "\n".join(lines + _missing(parts)).rstrip() + "\n"
+    return lines + _missing(parts)
+
+
+def _as_earlier(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as what was measured before another."""
+    flux = record["parts"]["flux"]
+    cases = {(row["size"], row["case"]) for row in flux["rows"] if "blocks" not in row}
+    seconds = [
+        {"size": size, "method": "vanilla" if case == STOCK else case, "seconds": _seconds(flux["rows"], size, case)}
+        for size, case in sorted(cases)
+    ]
+    where = f"the run above, {record['device']}."
+    return {"flux": seconds, "peak_rate": flux["product_rate"], "conditions": where, "images": where}
+
+
+def _seconds(rows: list[Row], size: int, case: str) -> float:
+    """The median step of a case."""
+    same = [row for row in rows if (row["size"], row["case"]) == (size, case) and "blocks" not in row]
+    return median(taken for row in same for taken in row["steps"].values())
 
 
 def _table(columns: str, rows: list[list[Any]]) -> list[str]:
@@ -69,7 +95,7 @@ def _line(
     key: tuple[int, str], group: list[Row], part: dict[str, Any], before: dict[tuple[int, str], float]
 ) -> list[str]:
     (size, case), rows = key, part["rows"]
-    seconds = median(taken for row in group for taken in row["steps"].values())
+    seconds = _seconds(rows, size, case)
     share = group[0]["flops"] / seconds / part["product_rate"]
     first = [taken for row in group for taken in row["first"]]
     idle = [row["idle"] for row in group if row["idle"]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sega.errors import RequestError, near
+
 STOCK = "plain"
 BACKENDS = ("_native_flash", "_native_cudnn", "_native_efficient", "flash", "flash_varlen", "_flash_3", "sage")
 LEAST = 8
@@ -58,6 +60,7 @@ def plan(small: int, large: int) -> list[Turn]:
         plain[0],
         own("scalediff", small, (2, 3), warm=1),
         own("area", small, (2, 14, 20, 27)),
+        own("resdit", small, (12, 20, 21), warm=1),
         own("ultraimage", small, (0, 1), extra=8.0),
         plain[0],
     ]
@@ -78,3 +81,15 @@ def plan(small: int, large: int) -> list[Turn]:
     ]
     compiled = [Turn("compiled blocks", size, (2, 3), 1, compiled=True, extra=40.0) for size in (small, large)]
     return overhead + direct + switches + larger + compiled
+
+
+def chosen(turns: list[Turn], names: str) -> list[Turn]:
+    """The turns that are named, `case:size` with commas between, in that order; of several the one of fewest steps."""
+    found = []
+    known = sorted({f"{turn.case}:{turn.size}" for turn in turns})
+    for name in names.split(","):
+        if name not in known:
+            raise RequestError(f"unknown turn {name!r}{near(name, known)}")
+        same = [turn for turn in turns if f"{turn.case}:{turn.size}" == name]
+        found.append(min(same, key=lambda turn: len(turn.steps)))
+    return found

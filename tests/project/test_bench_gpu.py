@@ -10,8 +10,9 @@ import torch
 
 from scripts import bench_gpu
 from scripts.bench import flux, images, rate
+from scripts.bench.common import head
 from scripts.bench.page import of_plain, page
-from scripts.bench.plan import STOCK, Turn, methods, plan
+from scripts.bench.plan import STOCK, Turn, chosen, methods, plan
 from scripts.bench.record import Record
 from sega.errors import RequestError
 
@@ -95,6 +96,36 @@ def test_the_plan_begins_with_the_goal_and_ends_with_what_stays():
     assert [turn.compiled for turn in turns] == [False] * (len(turns) - 2) + [True] * 2
     assert all(list(turn.steps) == sorted(turn.steps) for turn in turns)
     assert sum(len(turn.steps) for turn in turns if turn.size == 4096) < 20  # 7 s each
+
+
+def test_turns_are_chosen_by_name():
+    turns = plan(2048, 4096)
+    found = chosen(turns, "scalediff:4096,plain:2048,compiled blocks:2048,plain:2048")
+    assert [(turn.case, turn.size) for turn in found[:2]] == [("scalediff", 4096), (STOCK, 2048)]
+    assert found[1] == found[3] and len(found[1].steps) == 1 and found[2].compiled
+    with pytest.raises(RequestError, match="unknown turn 'area:2047'; did you mean 'area:2048'"):
+        chosen(turns, "area:2047")
+
+
+def test_chosen_turns_alone_are_run(tmp_path):
+    path = tmp_path / "r.json"
+    words = [
+        "device=cpu",
+        "model=small",
+        "parts=flux",
+        f"turns=resdit:{SMALL},plain:{SMALL}",
+        "commit=abc",
+        f"out={path}",
+    ]
+    assert bench_gpu.main(["run", *words]) == 0
+    record = json.loads(path.read_text())
+    assert [row["case"] for row in record["parts"]["flux"]["rows"]] == ["resdit", STOCK]
+    assert (record["commit"], record["dirty"]) == ("abc", False) and f"turns=resdit:{SMALL}" in record["command"]
+
+
+def test_without_a_commit_it_is_that_of_the_files():
+    found = head("x.py", [], "cpu", "float32")
+    assert found["commit"] is None or len(found["commit"]) == 40
 
 
 def test_what_fails_stops_nothing(tmp_path, capsys):
@@ -214,6 +245,16 @@ def test_the_page_of_a_record():
         and "* flux, hrdit failed: `RuntimeError: no`" in lines
     )
     assert "Twelve processes kept 12 of the 16 CPU cores busy" in text and "commit not known" in text
+    later = record | {
+        "device": "other",
+        "parts": {"flux": parts["flux"] | {"rows": [turned(STOCK, 4.1)], "failed": {}}},
+    }
+    both = page(record, earlier, later).splitlines()
+    assert both[: len(lines)] == lines and both[len(lines) + 1] == "## A later run"
+    assert (
+        "### A step of FLUX's transformer" in both
+        and "| 4096 | plain | 4.1 | 1 | 122% |  | 4.0 | 31.5 | 30.4 | 8.2 |" in both
+    )
     assert (
         of_plain(rows[1], rows) == pytest.approx(1.0)
         and of_plain(turned("a", 1, size=1), [turned("a", 1, size=1)]) is None
