@@ -165,6 +165,7 @@ class HiFlow(Staged):
     shift_windows: bool = flag(True, doc="token borders move by half a token on every other step")
 
     name: ClassVar[str] = "hiflow"
+    tied: ClassVar[bool] = True
     shares: ClassVar[tuple[float, ...] | None] = None  # of base_steps that upscales take, where `variant` has no say
 
     def settle(self) -> dict[str, Any]:

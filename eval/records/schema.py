@@ -69,7 +69,7 @@ class Cost(TypedDict):
     seconds: Annotated[float | None, "Median time of an image, in seconds."]
     calls: Annotated[float | None, "Mean number of transformer calls of an image."]
     full_calls: NotRequired[
-        Annotated[float, "Mean of `calls`, each as the share of its operations that ran; only with `model.cache`."]
+        Annotated[float, "Mean of `calls`, each as the share of its operations that ran; only where some ran in part."]
     ]
     peak_memory_mb: Annotated[float | None, "Largest peak memory of an image, in MB."]
 

@@ -56,6 +56,9 @@ def attach(
             "use sega.engine.sampling.generate(pipe, method, prompt, ...)"
         )
     observation, adapter = Observation(tuple(record), query, exact_time), adapter_for(target)
+    if found := adapter.stepping.identity():
+        key, value = next(iter(found.items()))
+        raise RequestError(f"model.{key}={value} works in run.py and generate only; load the pipeline without it")
     adapter.read(method.sentences())
     return Attachment(adapter, method, observation, method.attention(0, None))
 
@@ -138,7 +141,10 @@ class Attachment:
         if self.steering is not None:
             schedule, steps = self.steering.stage.schedule, self.steering.stage.steps
         line = self.adapter.shift(self.method.geometry)
-        patches.method(self.scheduler, "set_timesteps", pin_shift(self.scheduler, schedule, self._start, line, steps))
+        set_timesteps = pin_shift(self.scheduler, schedule, self._start, line, steps)
+        if self.steering is not None:
+            set_timesteps = self.steering.wrap_times(self.scheduler, set_timesteps)
+        patches.method(self.scheduler, "set_timesteps", set_timesteps)
         if self.steering is not None:
             patches.method(self.scheduler, "step", self.steering.wrap(self.scheduler))
 
@@ -281,14 +287,17 @@ class Attachment:
 
     @contextmanager
     def _counted(self, step: Step, call: dict[str, Any]) -> Iterator[None]:
-        """Count the blocks that run, where a cache may leave some out."""
-        if not self.cached:
+        """Count what runs of a call, where that may be less than a whole one at the size of the image."""
+        partial = self.adapter.stepping.partial
+        if not (self.cached or partial):
             yield
             return
         with counted_blocks(self.adapter) as ran:
             yield
-        step.details["blocks"] = len(ran)
-        step.share = share_of_operations(self.adapter, call, ran)
+        if self.cached:
+            step.details["blocks"] = len(ran)
+        whole = self.steering.tokens if self.steering is not None and partial else None
+        step.share = share_of_operations(self.adapter, call, ran, self.current().pairs, whole)
 
     def _see_tokens(self, module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
         """The hook on the input projection."""

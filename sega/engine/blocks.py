@@ -28,13 +28,22 @@ def counted_blocks(adapter: Adapter) -> Iterator[list[str]]:
         yield ran
 
 
-def share_of_operations(adapter: Adapter, call: dict[str, Any], ran: list[str]) -> float:
-    """The operations of a call whose blocks `ran` over those of all blocks, counted from the config."""
+def share_of_operations(
+    adapter: Adapter, call: dict[str, Any], ran: list[str], pairs: int | None = None, image: int | None = None
+) -> float:
+    """The operations of a call whose blocks `ran` over those of a whole one, counted from the config.
+
+    `pairs` of queries and keys were computed over all layers; None: all that these have. A whole call has `image`
+    tokens of the image; None: those of this call.
+    """
     transformer = adapter.transformer
     config = {**transformer.config, "_class_name": type(transformer).__name__}
-    tokens = call["hidden_states"].shape[1], call["encoder_hidden_states"].shape[1]
-    whole = call_flops(config, *tokens)
-    part = call_flops(config | {key: ran.count(name) for name, key in LISTS}, *tokens)
+    tokens, text = call["hidden_states"].shape[1], call["encoder_hidden_states"].shape[1]
+    whole = call_flops(config, image or tokens, text)
+    part = call_flops(config | {key: ran.count(name) for name, key in LISTS}, tokens, text)
     if whole is None or part is None:  # a class that is not counted
-        return len(ran) / len(adapter.attention_layers())
+        return len(ran) / len(adapter.attention_layers()) * tokens / (image or tokens)
+    if pairs is not None:
+        width = config["num_attention_heads"] * config["attention_head_dim"]
+        part -= 4 * width * (len(ran) * (tokens + text) ** 2 - pairs)
     return part / whole

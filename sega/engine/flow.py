@@ -1,7 +1,8 @@
 """Correct the flow, shift token borders and store predictions around each `scheduler.step`.
 
 Where a stage corrects the flow or shifts windows, the latent lives here, in float32 and at its own size; the
-pipeline's loop only carries a copy of the requested size along. Elsewhere the pipeline's own latent is left alone.
+pipeline's loop only carries a copy of the requested size along. So it does where steps are taken by a Trajectory.
+Elsewhere the pipeline's own latent is left alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sega import compat
+from sega.engine.trajectory import Trajectory
 from sega.errors import RequestError
 from sega.methods.types import Point, Stage, align
 from sega.models.base import Adapter
@@ -30,11 +33,13 @@ class Steering:
         predictions: dict[float, Tensor],
         keep: bool,
         on_step: Callable[[int, int], None] | None,
+        trajectory: Trajectory | None = None,
     ):
         """`start` [1, C, 2H, 2W] is what stage `index` starts from, `correct` the flow part of the method.
 
         `predictions` holds the clean predictions of earlier stages by sigma, and with `keep` gets those of this one.
-        `on_step(index, taken)` is called after each step. Raises RequestError where windows can't be shifted.
+        `on_step(index, taken)` is called after each step, `trajectory` takes the steps in place of the scheduler.
+        Raises RequestError where windows can't be shifted.
         """
         if stage.windows and not adapter.windows:
             raise RequestError(
@@ -43,7 +48,8 @@ class Steering:
             )
         self.adapter, self.stage, self.index, self.start = adapter, stage, index, start
         self.correct, self.predictions, self.keep, self.on_step = correct, predictions, keep, on_step
-        self.own = correct is not None or stage.windows
+        self.trajectory = trajectory
+        self.own = correct is not None or stage.windows or trajectory is not None
         self.x = start  # the latent, where it is our own
         self.done = 0
         self.sigmas: list[float] = []  # of the scheduler, read once
@@ -61,13 +67,30 @@ class Steering:
             self.x = align(self.x, (height + 2 * border, width + 2 * border))
         return self.adapter.put_latent(call, self.x)
 
+    def wrap_times(self, scheduler: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A `scheduler.set_timesteps` that lists the calls of the trajectory after the sigmas that `original` sets."""
+        trajectory = self.trajectory
+        if trajectory is None:
+            return original
+
+        @functools.wraps(original)
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            original(*args, **kwargs)
+            self.x, calls = trajectory.begin(scheduler.sigmas.tolist())
+            scheduler.sigmas = scheduler.sigmas.new_tensor([*calls, 0.0])
+            scheduler.timesteps = scheduler.timesteps.new_tensor(calls) * scheduler.config.num_train_timesteps
+            scheduler.num_inference_steps = len(calls)
+
+        return set_timesteps
+
     def wrap(self, scheduler: Any) -> Callable[..., Any]:
         """A `scheduler.step` that corrects the velocity before the scheduler's own Euler step."""
         original = scheduler.step
+        follow = None if self.trajectory is None else self._follow(self.trajectory, original)
 
         @functools.wraps(original)
         def step(*args: Any, **kwargs: Any) -> Any:
-            result = advance(*args, **kwargs)
+            result = (follow or advance)(*args, **kwargs)
             if self.on_step is not None:
                 self.on_step(self.index, self.done)
             return result
@@ -98,6 +121,29 @@ class Steering:
             return result if return_dict else (result.prev_sample,)
 
         return step
+
+    def _follow(self, trajectory: Trajectory, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A `scheduler.step` that leaves the step to the trajectory."""
+
+        def follow(model_output, timestep, sample, *args, return_dict: bool = True, **kwargs):
+            self.done += 1
+            before, transformer = self.x, self.adapter.transformer
+            self.x = trajectory.step(before, self.adapter.from_scheduler(model_output.float(), _grid(before)))
+            if self.x.shape != before.shape and getattr(transformer, "is_cache_enabled", False):
+                compat.forget_cached(transformer)
+            # The scheduler counts the step; where it leads to is not used.
+            packed = self.adapter.to_scheduler(before)
+            result = original(model_output, timestep, packed, *args, return_dict=True, **kwargs)
+            result.prev_sample = self.adapter.to_scheduler(self.latent()).to(sample.dtype)
+            return result if return_dict else (result.prev_sample,)
+
+        return follow
+
+    @property
+    def tokens(self) -> int:
+        """Image tokens at the size of the stage."""
+        height, width = _grid(self.start)
+        return height * width
 
     def latent(self) -> Tensor:
         """The latent at the size of the stage."""

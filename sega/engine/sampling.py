@@ -17,7 +17,9 @@ from sega.engine.attachment import Attachment
 from sega.engine.checks import check_image, check_latent
 from sega.engine.flow import Steering
 from sega.engine.generation import ImageGeneration, seeded
+from sega.engine.late import LateAttention
 from sega.engine.recorder import Observation
+from sega.engine.trajectory import Trajectory
 from sega.errors import RequestError
 from sega.methods.base import Method
 from sega.methods.sizes import check_size, parse_size
@@ -48,7 +50,7 @@ class Generated:
     calls: int  # transformer calls, those of a shared base stage included
     base_seconds: float  # of `seconds`, what was not spent now because the base was there
     steps: list[Step]  # of the stages run now
-    full_calls: float | None = None  # `calls`, each as the share of its operations that ran; None without a cache
+    full_calls: float | None = None  # `calls`, each as the share of its operations that ran; None where all did
 
 
 def generate(
@@ -86,7 +88,9 @@ def generate(
     adapter.check(method.geometry)
     adapter.read(method.sentences())
     own = seeded(seed, prompt, request.size, "method")
-    image = ImageGeneration(adapter, method, prompt, seed, request, method.stages(request), own)
+    adapter.stepping.check(method)
+    stages = adapter.stepping.stages(method, method.stages(request))
+    image = ImageGeneration(adapter, method, prompt, seed, request, stages, own)
     passes = _Passes(image, negative_prompt, observe or Observation(), on_step)
     started = time.perf_counter()
     for index, stage in enumerate(image.stages):
@@ -98,7 +102,8 @@ def generate(
         finished = adapter.to_image(method.finish(image))
     check_image(finished)
     seconds = time.perf_counter() - started + passes.saved
-    full = passes.full_calls if getattr(adapter.transformer, "is_cache_enabled", False) else None
+    partial = adapter.stepping.partial or getattr(adapter.transformer, "is_cache_enabled", False)
+    full = passes.full_calls if partial else None
     return Generated(finished, seconds, passes.calls, passes.saved, passes.steps, full)
 
 
@@ -157,9 +162,13 @@ class _Passes:
         with torch.no_grad():
             start = method.begin(index, image)
         attention, correct = method.attention(index, image), method.flow(index, image)
+        stepping = adapter.stepping
+        if stepping.late_attention is not None:
+            attention = LateAttention(stepping.late_attention, method, image)
+        trajectory = Trajectory(stepping, start) if stepping.own_steps else None
         # Read by later stages, or by those of other methods that share this one.
         keep = image.method.staged and (stage.plain or index + 1 < len(image.stages))
-        steering = Steering(adapter, stage, index, start, correct, image.predictions, keep, self.on_step)
+        steering = Steering(adapter, stage, index, start, correct, image.predictions, keep, self.on_step, trajectory)
         times = {} if (stage.first, stage.last) == (0, None) else {"sigmas": adapter.unshifted_sigmas(stage)}
         with Attachment(adapter, method, self.observation, attention, steering) as attachment:
             latent = adapter.sample(

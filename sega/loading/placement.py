@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline, PipelineQuantizationConfig
 
-QUANTIZE = ("8bit", "4bit")
+QUANTIZE = ("8bit", "4bit", "fp8")
 
 
 def quantization(kind: str | None, dtype: torch.dtype, parts: list[str]) -> PipelineQuantizationConfig | None:
-    """diffusers' configuration of 8- or 4-bit weights for these parts, through bitsandbytes; None for none.
+    """diffusers' configuration of 8- or 4-bit weights for these parts, through bitsandbytes; None for other kinds.
 
     4-bit is NF4 with computation in the model's dtype. Raises RequestError where it can't run.
     """
-    if kind is None:
+    if kind not in ("8bit", "4bit"):
         return None
     import torch
 
@@ -34,6 +34,16 @@ def quantization(kind: str | None, dtype: torch.dtype, parts: list[str]) -> Pipe
     if kind == "4bit":
         options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
     return PipelineQuantizationConfig(f"bitsandbytes_{kind}", options, components_to_quantize=parts)
+
+
+def store_in_fp8(transformer: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of the blocks in 8-bit floating point and bring each layer to `dtype` while it runs.
+
+    diffusers' layerwise casting, e4m3 without scales; embeddings, norms and what the class names beside them stay.
+    """
+    import torch
+
+    transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
 
 
 def switch(transformer: torch.nn.Module, attention: str | None, compiled: bool) -> None:

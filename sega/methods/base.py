@@ -74,6 +74,7 @@ class Method:
 
     name: ClassVar[str] = "vanilla"
     staged: ClassVar[bool] = False  # whether it needs `sega.generate`, because its parts work on a whole generation
+    tied: ClassVar[bool] = False  # whether stages read the base's predictions at their own sigmas, so share its list
 
     def __post_init__(self) -> None:
         declared = parameters_of(type(self))

@@ -33,6 +33,7 @@ def adapter_for(target: Any) -> Adapter:
         fresh = adapter_class(target)
         if adapter is not None:  # the pipeline was given another transformer
             fresh.configure(texts=adapter.texts, tile=adapter.tile)
+            fresh.stepping = adapter.stepping
         adapter = _adapters[target] = fresh
     return adapter
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from sega import compat
 from sega.errors import RequestError
 from sega.methods.geometry import Geometry
+from sega.methods.stepping import PLAIN, Stepping
 from sega.methods.types import Rope, Stage
 from sega.models.calls import shared_sigma
 from sega.models.token_line import TokenLine
@@ -51,6 +52,7 @@ class Adapter(ABC):
         self.signature = inspect.signature(type(self.transformer).forward)
         self.texts: TextSource | None = None
         self.tile: int | None = None
+        self.stepping: Stepping = PLAIN
 
     @property
     def pipe(self) -> Any:

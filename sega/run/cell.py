@@ -17,6 +17,7 @@ from sega.methods.base import Method
 from sega.methods.geometry import build_geometry
 from sega.methods.registry import build_method
 from sega.methods.sizes import check_size, parse_size
+from sega.methods.stepping import read_stepping
 from sega.methods.types import ImageRequest, Stage
 from sega.run.checks import check_machine, check_model, check_sweep, check_tracker, parse_part, steps_of, whole_number
 from sega.run.prompts import Prompt, load_prompts
@@ -75,9 +76,10 @@ class Cell:
     def unused(self) -> list[str]:
         """A sentence for each of `steps` and `guidance` that was given but changes no stage of the method."""
         found = []
+        stages = self.method.stages(self.request)
         for key in ("steps", "guidance"):
             other = dataclasses.replace(self.request, **{key: getattr(self.request, key) + 1})
-            if self.config[key] is not None and self.method.stages(other) == self.stages:
+            if self.config[key] is not None and self.method.stages(other) == stages:
                 own = [f"method.{name}" for name in self.config["method"] if name in (key, f"base_{key}")]
                 found.append(f"{key}={self.config[key]} is not used: {self.method.name} has {' and '.join(own)}")
         return found
@@ -105,7 +107,9 @@ def build_cell(config: CellConfig) -> Cell:
     check_tracker(config["tracker"])
     prompts = load_prompts(config["prompts"])
     request = ImageRequest(size, steps, float(guidance))
-    stages = method.stages(request)
+    stepping = read_stepping(model)
+    stepping.check(method)
+    stages = stepping.stages(method, method.stages(request))
     caching.check(model, method, stages, config["record"])
     weights = _weights(model, config["dry_run"])
     return Cell(config, model, method, weights, request, stages, prompts, seeds)
@@ -141,6 +145,7 @@ def _switches(model: ModelConfig) -> dict[str, Any]:
     used = {key: model[key] for key in ("quantize", "attention", "compile") if model[key]}
     cache = caching.read_cache(model["cache"])
     used |= {"cache": str(cache)} if cache is not None else {}
+    used |= read_stepping(model).identity()
     return {key: value for key, value in used.items() if value != "native"}  # the stock backend by its name
 
 

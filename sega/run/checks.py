@@ -14,6 +14,7 @@ from sega.loading.memory import MODES
 from sega.loading.placement import QUANTIZE
 from sega.methods.families import family_named
 from sega.methods.sizes import is_multiple
+from sega.methods.stepping import read_stepping
 from sega.run.machines import CARDS
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def check_model(model: ModelConfig) -> None:
         if model[key] not in known:
             raise RequestError(f"model.{key}={model[key]} is unknown{near(model[key], [k for k in known if k])}")
     read_cache(model["cache"])
+    if model["parallel"]:
+        for key, value in read_stepping(model).identity().items():
+            raise RequestError(f"model.{key}={value} was not made for model.parallel; leave one of them out")
     for key in ("compile", "download"):
         if not isinstance(model[key], bool):
             raise RequestError(f"model.{key}={model[key]} must be true or false")
@@ -62,7 +66,7 @@ def check_machine(config: CellConfig, model: ModelConfig) -> None:
         raise RequestError("model.dtype=float16 does not work on a CPU; use float32 or bfloat16")
     if device == "cpu" and model["memory"] not in ("auto", "gpu"):
         raise RequestError(f"model.memory={model['memory']} moves weights to a GPU and back; with device=cpu use auto")
-    if device == "cpu" and model["quantize"]:
+    if device == "cpu" and model["quantize"] not in (None, "fp8"):
         raise RequestError(f"model.quantize={model['quantize']} needs a CUDA device; with device=cpu use null")
     for item in config["record"] if isinstance(config["record"], list) else [config["record"]]:
         if item not in RECORDS:

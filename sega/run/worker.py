@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sega.errors import FailedImageError
 from sega.loading import memory, parallel, text_cache
 from sega.loading.devices import device_for
+from sega.methods.stepping import read_stepping
 from sega.run import provenance
 from sega.run.cell import Cell, file_name
 from sega.run.cost import stage_work
@@ -62,7 +63,8 @@ def run(cell: Cell, session: Session) -> None:
     folder, names, label = cell.folder, {file_name(*item) for item in cell.images}, cell.label
     who = f"{socket.gethostname()}:{os.getpid()} " if session.plain else ""
     work = stage_work(cell)
-    stages = [(stage.taken, part) for stage, part in zip(cell.stages, work, strict=True)]
+    calls = read_stepping(cell.model).calls
+    stages = [(calls(stage.taken), part) for stage, part in zip(cell.stages, work, strict=True)]
     progress = Progress(who + label, Share(folder, names, sum(work)), session.sweep, stages, session.plain)
     problems = folder.repair() if folder.path.exists() else []
     for problem in problems:

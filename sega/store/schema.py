@@ -28,7 +28,7 @@ class ImageRow(TypedDict):
     base_seconds: Annotated[float, "Part of `seconds` that was not spent again, because the store had the base stage."]
     calls: Annotated[int, "Transformer calls, with those of a base; guidance takes two calls a step."]
     full_calls: NotRequired[
-        Annotated[float, "`calls`, each counted as the share of its operations that ran; only with `model.cache`."]
+        Annotated[float, "`calls`, each counted as the share of its operations that ran; only where some ran in part."]
     ]
     peak_memory_mb: Annotated[float, "Peak memory in MB: allocated on a GPU, resident in the process on a CPU."]
     finished: Annotated[str, "When the image was done; ISO 8601 in UTC, by the clock of its worker."]

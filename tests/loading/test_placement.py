@@ -11,7 +11,7 @@ from sega import attach
 from sega.engine.sampling import generate
 from sega.errors import RequestError
 from sega.loading.pipeline import set_theta
-from sega.loading.placement import place, quantization, switch
+from sega.loading.placement import place, quantization, store_in_fp8, switch
 
 PROMPT = "a photo of a red boat"
 
@@ -28,8 +28,8 @@ def pipe(tiny_folder):
 
 
 def made(pipe, name="sega", size=(256, 128), **options):
-    method = load(name)
-    return np.asarray(generate(pipe, method, PROMPT, seed=0, size=size, steps=2, guidance=1.0, **options).image)
+    options = {"seed": 0} | options
+    return np.asarray(generate(pipe, load(name), PROMPT, size=size, steps=2, guidance=1.0, **options).image)
 
 
 @pytest.mark.parametrize("mode", ["offload", "group"])
@@ -105,3 +105,14 @@ def test_the_configuration_of_quantised_weights_is_diffusers_own(kind, monkeypat
     assert config._resolve_quant_config(is_diffusers=True, module_name="vae") is None
     if kind == "4bit":
         assert chosen.bnb_4bit_quant_type == "nf4" and chosen.bnb_4bit_compute_dtype == torch.bfloat16
+
+
+def test_fp8_stores_the_blocks_in_one_byte_and_changes_pixels(pipe, tiny_pipe):
+    store_in_fp8(pipe.transformer, pipe.transformer.dtype)
+    transformer = pipe.transformer
+    assert transformer.transformer_blocks[0].attn.to_q.weight.dtype == torch.float8_e4m3fn
+    assert transformer.transformer_blocks[0].norm1.linear.weight.dtype == torch.float32
+    stored, exact = made(pipe), made(tiny_pipe)
+    assert not np.array_equal(stored, exact)
+    assert np.abs(stored.astype(int) - exact).mean() < np.abs(made(tiny_pipe, seed=1).astype(int) - exact).mean() / 4
+    assert transformer.transformer_blocks[0].attn.to_q.weight.dtype == torch.float8_e4m3fn  # and stays so
