@@ -1,137 +1,216 @@
-"""Measure what each switch for speed costs in quality: one command, resumable.
+"""Measure what each switch for speed costs in quality: one command, which goes on where it stopped.
 
-    python scripts/bench_switches.py                                  # the small model at 2x, 16 captions
-    python scripts/bench_switches.py --sizes 4x --counts 4 --switches "steps=14 model.cache=sea:0.3" --stem fast-4x
+    python scripts/bench_switches.py --device cuda --workers 8       # everything, 16 captions at 2x and 4x
+    python scripts/bench_switches.py --sizes 1x 2x --count 2 --steps 8 --out /tmp/try      # in small, on a CPU
+    python scripts/switches_page.py                                  # page and figure from its record
 
-The images of SEGA and of the plain model are made exactly and with every switch from the same noise, by run.py into
---store, and scored by `python -m eval`; what is there is not made again. Differences to the exact run are paired by
-caption (eval.report.compare). Operations are counted: a call without blocks costs what lies outside of them. It writes
-`switches.md`, `.json` and, of several switches, `.png` to --out, or --stem in place of that name. The captions are
-those of no other table.
+Images are made exactly and with every switch from the same noise, by run.py into --store, and scored by
+`python -m eval`; what is there is not made again. Workers share the images by the claims of the store. Differences to
+the exact run are paired by caption (eval.report.compare). Operations are counted: of the plan, and of calls in part
+the share that ran. `switches.json` (and `.csv`, a line an image) is written to --out after every size. What fails is
+named there and left out. The captions are those of no other table; `speed=` is tried on others too.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
-import statistics
+import os
+import subprocess
 import sys
+import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from switches_page import SCORES, Measured  # noqa: E402
 
 from scripts.bench.common import head  # noqa: E402
 
-METHODS = ("vanilla", "sega")
 EXACT = ""
-SWITCHES = (
-    "steps=14",
-    "steps=10",
-    *(f"model.cache=first_block:{value}" for value in ("0.1", "0.15", "0.2")),
-    *(f"model.cache=taylorseer:{value}" for value in ("2", "3")),
-    *(f"model.cache=sea:{value}" for value in ("0.25", "0.3", "0.35", "0.4")),
-    *(f"steps=14 model.cache={cache}" for cache in ("first_block:0.15", "taylorseer:2", "sea:0.3")),
+SPEEDS = ("speed=fast", "speed=faster")
+SINGLE = (
+    "steps=0.7x",
+    "steps=0.5x",
+    *(f"model.cache={cache}" for cache in ("first_block:0.15", "taylorseer:2", "sea:0.25", "sea:0.3", "sea:0.35")),
+    *(f"model.progressive={delta}" for delta in ("0.01", "0.05", "0.1", "0.05:2")),
+    "model.solver=dpm++2m",
+    *(f"steps=0.5x model.solver={solver}" for solver in ("dpm++2m", "unipc", "heun")),
+    *(f"model.late_attention={rule}" for rule in ("window:1:0.5", "window:1:0.8", "pruned:0.5:0.5")),
 )
-SCORES = ("attribute_accuracy", "clip_score", "fid")
-LEAST = 6
-"""Captions below which there is no verdict, as in the report."""
-CAPTIONS = 29
-"""`prompts.seed`: not that of the demo (0) or of the reference (11)."""
+PAIRS = (
+    "steps=0.5x model.progressive=0.05",
+    "model.cache=sea:0.35 model.progressive=0.1",
+    "steps=0.7x model.cache=sea:0.3 model.progressive=0.05",
+    "steps=0.5x model.solver=dpm++2m model.progressive=0.05",
+    "steps=0.5x model.cache=sea:0.3 model.progressive=0.05",
+    "steps=0.7x model.late_attention=window:1:0.8 model.progressive=0.1",
+)
+ROUNDING = ("model.quantize=fp8", "model.attention=_native_math")
+ON_GPU = ("model.compile=true", "model.quantize=8bit", "model.quantize=4bit")
+BASES = {
+    "scalediff,freescale,upsample,pixelrush": "model.base_steps=0.5x",
+    "hiflow": "method.base_steps=15",
+}
+DIRECT = "vanilla,sega"
+CAPTIONS, OTHERS = 29, 31
+"""`prompts.seed`: not that of the demo (0) or of the reference (11). The second is for what was chosen on the first."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A switch on a method at a size, against the exact run."""
+class Job:
+    """A command line of run.py: some methods with a switch at a size."""
 
+    captions: int
     size: str
-    method: str
+    methods: str
     switch: str
-    images: int
-    calls: float
-    share: float  # of the operations of the exact run
-    psnr: list[float | None]  # of each image against the exact one, dB; None where they are equal
-    values: dict[str, float]  # of each score
-    differences: dict[str, tuple[float, float, float] | None]  # minus exact, with its 95 % interval
 
-    @property
-    def within(self) -> bool:
-        """Whether no score is worse than exact beyond its interval; not known, so False, with few images."""
-        return self.images >= LEAST and not any(map(self.is_worse, self.differences))
-
-    def is_worse(self, score: str) -> bool:
-        """Whether the interval of a score leaves out 0 on the worse side."""
-        if self.differences[score] is None or self.images < LEAST:
-            return False
-        _, low, high = self.differences[score]
-        return low > 0 if score == "fid" else high < 0
+    def words(self, options: argparse.Namespace) -> list[str]:
+        return [
+            *("-m", "model=tiny", f"model.dtype={options.dtype}", f"model.steps={options.steps}"),
+            *(f"method={self.methods}", f"res={self.size}", f"device={options.device}"),
+            *(f"prompts.seed={self.captions}", f"prompts.count={options.count}"),
+            f"store={runs(options, self.captions)}",
+            *self.switch.split(),
+        ]
 
 
-def make(options: argparse.Namespace) -> None:
-    """Make and score the images that are missing. Raises SystemExit where a command fails."""
+def runs(options: argparse.Namespace, captions: int) -> Path:
+    """The store of the images of some captions; in one store they would be images of the same runs."""
+    store: Path = options.store / f"captions-{captions}" / "runs"
+    return store
+
+
+def jobs(size: str, options: argparse.Namespace) -> Iterator[Job]:
+    """All jobs at a size; exact runs come before what is compared with them."""
+    switches = options.switches
+    if switches is None:
+        switches = [*SPEEDS, *SINGLE, *PAIRS, *ROUNDING, *(ON_GPU if options.device != "cpu" else ())]
+    yield from (Job(CAPTIONS, size, DIRECT, switch) for switch in dict.fromkeys([EXACT, *switches]))
+    if options.switches is None:
+        for methods, switch in BASES.items():
+            yield from (Job(CAPTIONS, size, methods, word) for word in (EXACT, switch))
+        yield from (Job(OTHERS, size, DIRECT, switch) for switch in (EXACT, *SPEEDS))
+
+
+def make(todo: list[Job], options: argparse.Namespace) -> None:
+    """Make the images that are missing, in this process. A job that fails is named, and the next one begins."""
     from eval.hooks import HOOKS
-    from eval.scoring.command import main as score
     from sega.run.cli import main as run
 
-    common = ["-m", "model=tiny", f"model.dtype={options.dtype}", f"method={','.join(METHODS)}", "device=cpu"]
-    for size, count in zip(options.sizes, options.counts, strict=True):
-        for switch in options.switches:
-            prompts = [f"prompts.seed={options.captions}", f"prompts.count={count}", f"store={options.store / 'runs'}"]
-            status = run([*common, f"res={size}", *prompts, *switch.split()], HOOKS)
-            if status:
-                raise SystemExit(status)
-    status = score([f"store={options.store / 'runs'}", f"cache={options.store / 'cache'}"])
-    if status:
-        raise SystemExit(status)
+    first = (options.worker or 0) * len(todo) // max(options.workers, 1)  # workers begin at different jobs
+    for job in [*todo[first:], *todo[:first]]:
+        try:
+            status = run(job.words(options), HOOKS)
+        except Exception:  # whatever it is, the other switches are wanted
+            traceback.print_exc()
+            status = 1
+        if status:
+            print(f"FAILED {job}", flush=True)
 
 
-def measure(options: argparse.Namespace) -> list[Measured]:
-    """Compare the runs of the store with the exact ones."""
+def make_together(size: str, options: argparse.Namespace) -> None:
+    """Make the images of a size by several processes, each of which runs this script."""
+    command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--sizes", size]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = [subprocess.Popen([*command, "--worker", str(n)], env=environment) for n in range(options.workers)]
+    for process in started:
+        process.wait()
+
+
+def score(options: argparse.Namespace) -> None:
+    from eval.scoring.command import main
+
+    for captions in (CAPTIONS, OTHERS):
+        store = runs(options, captions)
+        if store.exists():
+            words = [f"store={store}", f"cache={options.store / 'cache'}", f"metrics=[{','.join(SCORES)}]"]
+            main([*words, f"device={options.device}", f"workers={options.workers}"])
+
+
+def measure(todo: list[Job], options: argparse.Namespace) -> tuple[list[Measured], list[str], list[dict[str, Any]]]:
+    """Compare the runs of the store with the exact ones: what was measured, what was not, and a line an image."""
     from eval.records.rows import load_rows
     from eval.report.compare import Comparison
-    from sega.loading.known import model_config
-    from sega.methods.sizes import parse_size
+    from sega.errors import RequestError
+    from sega.run.request import read_request
 
-    model, found = model_config("tiny"), []
-    rows, _ = load_rows(options.store / "runs", options.store / "cache")
-    compare = Comparison(options.store / "cache")
-    places = {(row.size, row.run.method, *_switch(row.run.identity)): row for row in rows if not row.is_reference}
-    for size in options.sizes:
-        width, height = parse_size(size, model["native"], model["geometry"]["token_pixels"], "size")
-        for method in METHODS:
-            place = f"{width}x{height}", method
-            base = places[*place, model["steps"], None]
-            for switch in options.switches:
-                words = dict(word.split("=") for word in switch.split())
-                row = places[*place, int(words.get("steps", model["steps"])), words.get("model.cache")]
-                found.append(_measured(size, switch, row, base, compare))
-    return found
+    stores = [store for captions in (CAPTIONS, OTHERS) if (store := runs(options, captions)).exists()]
+    rows = [row for store in stores for row in load_rows(store, options.store / "cache")[0]]
+    scored = {row.run.folder.resolve(): row for row in rows if not row.is_reference}
+    compare, exact, found, missing, images = Comparison(options.store / "cache"), {}, [], [], []
+    for job in todo:
+        try:
+            cells = read_request(job.words(options)).cells
+        except RequestError as error:
+            missing.append(f"{job.captions} {job.size}: {job.switch}: {error}")
+            continue
+        for cell in cells:
+            place = job.captions, job.size, cell.method.name
+            row = scored.get(cell.folder.path.resolve())
+            if row is None or len(row.images) < options.count:
+                missing.append(f"{' '.join(map(str, place))}: {job.switch or 'exact'}")
+                continue
+            flops = _flops(cell, row)
+            if not job.switch:
+                exact[place] = row, flops
+            if place not in exact:
+                missing.append(f"{' '.join(map(str, place))}: {job.switch}, for want of the exact run")
+                continue
+            base, whole = exact[place]
+            item = _measured(job, cell.method.name, row, base, flops / whole, compare)
+            found.append(item)
+            images += _images(item, row)
+    return found, missing, images
 
 
-def _switch(identity: dict[str, Any]) -> tuple[int, str | None]:
-    return identity["steps"], identity["model"].get("cache")
+def _flops(cell: Any, row: Any) -> float:
+    """Operations of an image, as planned, times the share that ran of its calls."""
+    from sega.loading.folder import read_parts
+    from sega.run.cost import image_cost
+
+    cost, plan = row.block["cost"], image_cost(cell, read_parts(cell.weights.folder)["transformer"].config)
+    assert plan.flops is not None  # FLUX is counted
+    return plan.flops * cost.get("full_calls", cost["calls"]) / cost["calls"]
 
 
-def _measured(size: str, switch: str, row: Any, base: Any, compare: Any) -> Measured:
-    cost, exact = row.block["cost"], base.block["cost"]
-    pairs = {name: compare.pair(row, base, name).difference if switch else None for name in SCORES}
+def _measured(job: Job, method: str, row: Any, base: Any, share: float, compare: Any) -> Measured:
+    pairs = {name: compare.pair(row, base, name).difference if job.switch else None for name in SCORES}
     return Measured(
-        size,
-        row.run.method,
-        switch,
+        job.captions,
+        job.size,
+        method,
+        job.switch,
         row.block["n"],
-        cost["calls"],
-        cost.get("full_calls", cost["calls"]) / exact["calls"],
-        [_psnr(image.path, base.images[key].path) for key, image in row.images.items()] if switch else [],
+        row.block["cost"]["calls"],
+        share,
+        [_psnr(image.path, base.images[key].path) for key, image in row.images.items()] if job.switch else [],
         {name: row.cell(name)["value"] for name in SCORES},
         {name: (d.value, d.low, d.high) if d and d.low is not None else None for name, d in pairs.items()},
     )
 
 
+def _images(item: Measured, row: Any) -> Iterator[dict[str, Any]]:
+    """A line for each image: where it belongs, its PSNR, and the scores that it has by itself."""
+    psnr = item.psnr or [None] * len(row.images)
+    scores = {(line["prompt_id"], line["seed"]): line["values"] for line in row.scored}
+    for (prompt, seed), value in zip(row.images, psnr, strict=True):
+        about = {"captions": item.captions, "size": item.size, "method": item.method, "switch": item.switch}
+        own = scores.get((prompt, seed), {})
+        attributes = own.get("attributes") or {}
+        about |= {"prompt_id": prompt, "psnr": value, "attributes": attributes.get("mean")}
+        yield about | {"clip_score": own.get("clip_score")}
+
+
 def _psnr(one: Path, other: Path) -> float | None:
+    """In dB; None for equal images."""
     import numpy as np
     from PIL import Image
 
@@ -140,147 +219,19 @@ def _psnr(one: Path, other: Path) -> float | None:
     return 10 * math.log10(255**2 / error) if error else None
 
 
-def _middle(psnr: list[float | None], pick: Any = statistics.median) -> float:
-    return pick([math.inf if value is None else value for value in psnr])
-
-
-def table(found: list[Measured], record: dict[str, Any]) -> str:
-    """Return the record as Markdown."""
-    packages = record["packages"]
-    lines = [
-        "# What the switches cost",
-        "",
-        f"`{record['command']}`",
-        "",
-        f"The small model in {record['dtype']} on a CPU; torch {packages['torch']}, diffusers {packages['diffusers']}; "
-        "the plain model and SEGA at their defaults, 20 steps where the switch names no other. Operations are counted "
-        "and a share of the exact run's; no times were measured. PSNR is against the exact image of the same noise: "
-        f"median, and the lowest. The captions are prompts.seed={record['captions']}. Differences are minus the exact "
-        "run, paired by caption, with 95 % intervals; **bold** where the interval leaves out 0 on the worse side, from "
-        f"{LEAST} captions. With so few captions the intervals are wide: a switch "
-        "within them may still cost something. These numbers show a property of the small model and its world only.",
-    ]
-    for size in dict.fromkeys(item.size for item in found):
-        for method in METHODS:
-            own = [item for item in found if (item.size, item.method) == (size, method)]
-            lines += [
-                "",
-                f"## {method}, {size}, N = {own[0].images}",
-                "",
-                "| switch | operations | PSNR, dB | attributes kept | CLIP score | FID (scorer) |",
-                "|---|---|---|---|---|---|",
-                *(_line(item) for item in sorted(own, key=lambda item: -item.share)),
-            ]
-    return "\n".join(lines) + "\n"
-
-
-def _line(item: Measured) -> str:
-    if not item.switch:
-        values = " | ".join(f"{item.values[name]:.{digits}f}" for name, digits in zip(SCORES, (3, 2, 2), strict=True))
-        return f"| exact | 1.00 |  | {values} |"
-    cells = []
-    for name, digits in zip(SCORES, (3, 2, 2), strict=True):
-        difference = item.differences[name]
-        if difference is None:
-            cells.append(f"{item.values[name]:.{digits}f}")
-            continue
-        value, low, high = difference
-        text = f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-        cells.append(f"**{text}**" if item.is_worse(name) else text)
-    psnr = f"{_middle(item.psnr):.1f} ({_middle(item.psnr, min):.1f})".replace("inf", "equal")
-    return f"| `{item.switch}` | {item.share:.2f} | {psnr} | {' | '.join(cells)} |"
-
-
-KINDS = (("steps", "o"), ("first_block", "s"), ("taylorseer", "^"), ("sea", "D"))
-
-
-def figure(found: list[Measured]) -> Any:
-    """Cost against quality: a row for each method and size, the exact run marked."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    from eval.figures.scores import COLOURS
-    from eval.metrics.registry import metrics
-
-    groups = list(dict.fromkeys((item.size, item.method) for item in found))
-    titles = ["PSNR to exact, dB", *(f"{metrics()[name].title}, minus exact" for name in SCORES)]
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        drawing = Figure(figsize=(14, 2.7 * len(groups) + 0.6), layout="constrained")
-        axes = drawing.subplots(len(groups), len(titles), squeeze=False)
-        for line, group in zip(axes, groups, strict=True):
-            for item in (item for item in found if (item.size, item.method) == group and item.switch):
-                look = _look(item.switch, COLOURS)
-                middle = _middle(item.psnr)
-                if middle < math.inf:  # equal images have no place on the scale
-                    line[0].scatter(item.share, middle, **look)
-                for panel, name in zip(line[1:], SCORES, strict=True):
-                    value, low, high = item.differences[name] or (None, None, None)
-                    if value is not None:
-                        panel.vlines(item.share, low, high, color=look["color"], linewidth=0.9, alpha=0.6)
-                        panel.scatter(item.share, value, **look)
-            for panel, title in zip(line, titles, strict=True):
-                panel.axvline(0.5, color="#aaaaaa", linewidth=0.8, linestyle=":")
-                panel.set_xlim(0.3, 1.05)
-                if panel is not line[0]:
-                    panel.axhline(0, color="#aaaaaa", linewidth=0.8)
-                    panel.scatter(1, 0, color="black", marker="*", s=90, label="exact", zorder=3)
-                panel.set_title(f"{group[1]}, {group[0]}: {title}", fontsize=8, loc="left")
-        handles: dict[str, Any] = {}
-        for panel in axes.ravel():
-            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-                handles.setdefault(label, handle)
-        drawing.legend(handles.values(), handles, loc="outside lower center", ncols=9, frameon=False)
-        for panel in axes[-1]:
-            panel.set_xlabel("operations over those of the exact run", fontsize=8)
-    return drawing
-
-
-def _look(switch: str, colours: tuple[str, ...]) -> dict[str, Any]:
-    """Marker and colour of a switch; pairs are hollow."""
-    cache = switch.partition("model.cache=")[2].partition(":")[0]
-    kind = cache or "steps"
-    place = [name for name, _ in KINDS].index(kind)
-    pair = "steps=" in switch and bool(cache)
-    look = {"color": colours[place], "marker": KINDS[place][1], "s": 32, "alpha": 0.9}
-    label = "fewer steps" if not cache else f"{kind} and 14 steps" if pair else kind
-    return look | {"label": label} | ({"facecolors": "none"} if pair else {})
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["2x"])
-    parser.add_argument("--counts", nargs="+", type=int, default=[16], help="captions at each size")
-    parser.add_argument("--captions", type=int, default=CAPTIONS, help="prompts.seed of the captions")
-    parser.add_argument("--switches", nargs="+", default=list(SWITCHES), help="words of run.py; the exact run is added")
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--store", type=Path, default=ROOT / "results" / "cache" / "switches")
-    parser.add_argument("--stem", default="switches", help="name of the files")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
-    options = parser.parse_args()
-    if len(options.sizes) != len(options.counts):
-        parser.error("give --counts one number for each of --sizes")
-    options.switches = list(dict.fromkeys([EXACT, *options.switches]))
-    return options
-
-
-def main() -> int:
-    options = arguments()
-    make(options)
-    found = measure(options)
+def write(found: list[Measured], missing: list[str], images: list[dict[str, Any]], options: argparse.Namespace) -> None:
     record = {
-        **head("bench_switches.py", _public(sys.argv[1:]), "cpu", options.dtype),
-        "captions": options.captions,
+        **head("bench_switches.py", _public(sys.argv[1:]), options.device, options.dtype),
+        "steps": options.steps,
         "rows": [asdict(item) | {"within": item.within} for item in found],
+        "missing": missing,
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    stem = options.out / options.stem
-    stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    text = table(found, record)
-    stem.with_suffix(".md").write_text(text)
-    if len(options.switches) > 2:
-        figure(found).savefig(stem.with_suffix(".png"), dpi=110, metadata={"Software": None})
-    print(text)
-    return 0
+    (options.out / f"{options.stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+    with (options.out / f"{options.stem}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, images[0] if images else ["captions"])
+        writer.writeheader()
+        writer.writerows(images)
 
 
 def _public(words: list[str]) -> list[str]:
@@ -290,6 +241,38 @@ def _public(words: list[str]) -> list[str]:
         if name in kept:
             del kept[kept.index(name) : kept.index(name) + 2]
     return kept
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["2x", "4x"])
+    parser.add_argument("--count", type=int, default=16, help="captions")
+    parser.add_argument("--switches", nargs="+", help="words of run.py, for SEGA and the plain model; default: all")
+    parser.add_argument("--steps", type=int, default=20, help="of the exact run")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make images; 0: this one")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # the number of this process among them
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--store", type=Path, default=ROOT / "results" / "cache" / "switches")
+    parser.add_argument("--stem", default="switches", help="name of the files")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    done: list[Job] = []
+    for size in options.sizes:
+        todo = list(jobs(size, options))
+        if options.worker is not None or not options.workers:
+            make(todo, options)
+        else:
+            make_together(size, options)
+        if options.worker is None:
+            score(options)
+            done += todo
+            write(*measure(done, options), options)
+    return 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ calls the input projection before `pos_embed`: the hook has seen the tokens when
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -292,12 +292,12 @@ class Attachment:
         if not (self.cached or partial):
             yield
             return
-        with counted_blocks(self.adapter) as ran:
+        with counted_blocks(self.adapter) if self.cached else nullcontext() as ran:
             yield
-        if self.cached:
+        if ran is not None:
             step.details["blocks"] = len(ran)
         whole = self.steering.tokens if self.steering is not None and partial else None
-        step.share = share_of_operations(self.adapter, call, ran, self.current().pairs, whole)
+        step.share = share_of_operations(self.adapter, call, ran, self.current().saved, whole)
 
     def _see_tokens(self, module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
         """The hook on the input projection."""

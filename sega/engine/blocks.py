@@ -29,21 +29,21 @@ def counted_blocks(adapter: Adapter) -> Iterator[list[str]]:
 
 
 def share_of_operations(
-    adapter: Adapter, call: dict[str, Any], ran: list[str], pairs: int | None = None, image: int | None = None
+    adapter: Adapter, call: dict[str, Any], ran: list[str] | None, saved: int = 0, image: int | None = None
 ) -> float:
-    """The operations of a call whose blocks `ran` over those of a whole one, counted from the config.
+    """The operations of a call over those of a whole one, counted from the config.
 
-    `pairs` of queries and keys were computed over all layers; None: all that these have. A whole call has `image`
-    tokens of the image; None: those of this call.
+    The blocks `ran`, None: all; attention left out `saved` pairs of queries and keys. A whole call has `image` tokens
+    of the image; None: those of this call.
     """
     transformer = adapter.transformer
     config = {**transformer.config, "_class_name": type(transformer).__name__}
-    tokens, text = call["hidden_states"].shape[1], call["encoder_hidden_states"].shape[1]
-    whole = call_flops(config, image or tokens, text)
-    part = call_flops(config | {key: ran.count(name) for name, key in LISTS}, tokens, text)
-    if whole is None or part is None:  # a class that is not counted
-        return len(ran) / len(adapter.attention_layers()) * tokens / (image or tokens)
-    if pairs is not None:
-        width = config["num_attention_heads"] * config["attention_head_dim"]
-        part -= 4 * width * (len(ran) * (tokens + text) ** 2 - pairs)
-    return part / whole
+    tokens = call["hidden_states"].shape[1]
+    text = len(adapter.ids(call)) - tokens
+    part = config if ran is None else config | {key: ran.count(name) for name, key in LISTS}
+    whole, done = call_flops(config, image or tokens, text), call_flops(part, tokens, text)
+    if whole is None or done is None:  # a class that is not counted
+        blocks = 1.0 if ran is None else len(ran) / len(adapter.attention_layers())
+        return blocks * tokens / (image or tokens)
+    width = config["dim"] if "dim" in config else config["num_attention_heads"] * config["attention_head_dim"]
+    return (done - 4 * width * saved) / whole

@@ -76,13 +76,14 @@ class Processors:
                 # Without the call: one that holds a function that holds the call would live until garbage is collected.
                 if self.watch is not None:
                     self.watch.see(joint, text, step.grid, q, k, scale)
-                running.pairs = (running.pairs or 0) + q.shape[0] * q.shape[1] * k.shape[1] // joint[0]
+                running.saved -= q.shape[0] * q.shape[1] * k.shape[1] // joint[0]
                 # With a mask by torch's own choice of kernel: most of the others take none.
                 backend = attention_backend(stock) if mask is None else "native"
                 return dispatch(q, k, v, attn_mask=mask, scale=scale, backend=backend)
 
             joint, step = q.shape, running.step
-            text = q.shape[1] - running.image_length
+            text = joint[1] - running.image_length
+            running.saved += joint[1] ** 2  # less what `dense` computes
             call = AttentionCall(q, k, v, text, step.grid, layer, layers, step, own_ids, rotate, text_ids, dense)
             return self.attention.attend(call)
 

@@ -25,8 +25,8 @@ class RunningCall:
     """The arguments of the transformer by name."""
     tokens: Tensor | None = None
     """Embedded tokens of one sample, float32 [H*W, C], until the positions that need them are computed."""
-    pairs: int | None = None
-    """Pairs of queries and keys of one sample, over all layers, where attention is not the stock one."""
+    saved: int = 0
+    """Pairs of queries and keys of one sample that attention left out, over all layers."""
 
     @property
     def image_length(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from small import SIDE, build, load, made, pixels
 
 from sega import attach
+from sega.engine.sampling import generate
 from sega.engine.trajectory import Trajectory, build_solver, times_of
 from sega.errors import RequestError
 from sega.formulas.flops import call_flops
@@ -165,3 +166,19 @@ def test_all_together_with_a_cache(own_pipe, cache):
 def test_by_hand_they_are_refused(own_pipe):
     with stepped(own_pipe, solver="heun"), pytest.raises(RequestError, match="works in run.py and generate only"):
         attach(own_pipe, load("sega"))
+
+
+def test_both_calls_of_true_guidance_see_the_smaller_latent():
+    from sega.methods.registry import build_method
+    from sega.testing import small_pipeline
+
+    qwen = small_pipeline("qwen")
+    method = build_method({"name": "sega"}, qwen.geometry)
+    about = {"size": (256, 192), "steps": STEPS, "guidance": 4.0, "negative_prompt": " "}
+    with stepped(qwen.pipe, solver="unipc", progressive=Progressive(0.05), late_attention=Late("pruned", 0.6, 0.5)):
+        found = generate(qwen.pipe, method, "a boat", **about)
+    assert found.calls == 2 * STEPS and found.full_calls < found.calls
+    for first, second in zip(found.steps[::2], found.steps[1::2], strict=True):
+        assert (first.grid, first.sigma) == (second.grid, second.sigma)
+        assert (first.branch, second.branch) == ("cond", "uncond")
+    assert found.steps[0].grid == (6, 8) and found.steps[-1].grid == (12, 16)

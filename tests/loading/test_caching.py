@@ -210,7 +210,7 @@ def test_sega_reads_the_latent_of_the_step_that_runs(own_pipe, kind):
 
 def test_operations_are_those_of_the_blocks_that_ran(own_pipe):
     adapter, transformer = adapter_for(own_pipe), own_pipe.transformer
-    call = {"hidden_states": torch.zeros(1, 96, 32), "encoder_hidden_states": torch.zeros(1, 24, 128)}
+    call = {"hidden_states": torch.zeros(1, 96, 32), "txt_ids": torch.zeros(24, 3), "img_ids": torch.zeros(96, 3)}
     config = {**transformer.config, "_class_name": "FluxTransformer2DModel"}
     whole = call_flops(config, 96, 24)
     assert share_of_operations(adapter, call, ["transformer_blocks", "single_transformer_blocks"]) == 1

@@ -15,6 +15,7 @@ from sega.engine.sampling import generate, seeded
 from sega.errors import RequestError
 from sega.methods.base import Attention
 from sega.methods.registry import build_method
+from sega.methods.stepping import PLAIN, Late, Progressive, Stepping
 from sega.models import adapter_for
 from sega.testing.checks import state
 
@@ -23,6 +24,7 @@ GUIDANCE = {"flux2": 4.0, "zimage": 0.0}
 DIRECT = [row.name for row in METHODS if not row.staged]
 STAGED = {row.name: row for row in METHODS if row.staged}
 FAMILIES = tuple(BUILD)
+LATE = Late("window", 0.5, 0.9)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -249,3 +251,19 @@ def test_a_saved_pipeline_goes_through_the_runner(pipe, family, monkeypatch, cap
         monkeypatch.setattr(sys, "argv", ["run.py", *words, f"method={name}"])
         assert main([*words, f"method={name}"]) == 0, capsys.readouterr().err
     assert len(sorted((tmp_path / "runs").glob(f"{family}/*/192x128/*/*.png"))) == 2
+
+
+@pytest.mark.parametrize("keys", [{"solver": "heun", "progressive": Progressive(0.05)}, {"late_attention": LATE}])
+def test_steps_that_are_not_the_schedulers_own(pipe, family, keys):
+    size, adapter = (256, 384), adapter_for(pipe)
+    exact = generate(pipe, method(family, "sega"), PROMPT, size=size, steps=4, guidance=GUIDANCE[family])
+    adapter.stepping = Stepping(**keys)
+    try:
+        found = generate(pipe, method(family, "sega"), PROMPT, size=size, steps=4, guidance=GUIDANCE[family])
+    finally:
+        adapter.stepping = PLAIN
+    grids, whole = [step.grid for step in found.steps], exact.steps[0].grid
+    if "progressive" in keys:
+        assert grids[0] == (whole[0] // 2, whole[1] // 2) and found.calls == 2 * exact.calls - 1
+    assert grids[-1] == whole and found.full_calls < found.calls
+    assert not np.array_equal(np.asarray(found.image), np.asarray(exact.image))

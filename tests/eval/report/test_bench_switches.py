@@ -1,60 +1,93 @@
-"""The table and the verdicts of `scripts/bench_switches.py`, on numbers made up here."""
+"""The page and the verdicts of what switches cost, and the jobs behind them, on numbers made up here."""
 
-import importlib.util
+import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "bench_switches.py"
+sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
+
+import bench_switches  # noqa: E402
+import switches_page  # noqa: E402
+from switches_page import Measured  # noqa: E402
+
+OPTIONS = {"device": "cpu", "dtype": "bfloat16", "steps": 8, "count": 2, "store": Path("store"), "switches": None}
 
 
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("bench_switches", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their types up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def measured(bench, switch, fid, accuracy=(0.0, -0.1, 0.1), images=8, psnr=(30.0, None, 40.0), share=0.45):
+def measured(switch, fid=(0.0, -1.0, 1.0), accuracy=(0.0, -0.1, 0.1), images=8, psnr=(30.0, None, 40.0), share=0.45):
     values = {"attribute_accuracy": 0.9, "clip_score": 90.0, "fid": 4.0}
     differences = {"attribute_accuracy": accuracy, "clip_score": (0.0, -1.0, 1.0), "fid": fid}
     if not switch:
         differences = dict.fromkeys(differences)
-    return bench.Measured("2x", "sega", switch, images, 14, share, list(psnr), values, differences)
+    return Measured(29, "2x", "sega", switch, images, 14, share, list(psnr), values, differences)
 
 
-def test_worse_is_above_0_for_distances_and_below_for_scores(bench):
-    assert measured(bench, "steps=14", (1.0, -0.1, 2.0)).within
-    assert not measured(bench, "steps=14", (1.0, 0.1, 2.0)).within
-    assert measured(bench, "steps=14", (-1.0, -2.0, -0.1)).within  # better
-    assert not measured(bench, "steps=14", (0.0, -1.0, 1.0), accuracy=(-0.2, -0.3, -0.1)).within
-    few = measured(bench, "steps=14", (1.0, 0.1, 2.0), images=4)
+def test_worse_is_above_0_for_distances_and_below_for_scores():
+    assert measured("steps=14", (1.0, -0.1, 2.0)).within
+    assert not measured("steps=14", (1.0, 0.1, 2.0)).within
+    assert measured("steps=14", (-1.0, -2.0, -0.1)).within  # better
+    assert not measured("steps=14", (0.0, -1.0, 1.0), accuracy=(-0.2, -0.3, -0.1)).within
+    few = measured("steps=14", (1.0, 0.1, 2.0), images=4)
     assert not few.within and not few.is_worse("fid")
 
 
-def test_the_table_marks_what_is_worse_and_what_is_equal(bench):
+def test_the_page_marks_what_is_worse_and_what_is_equal(tmp_path):
     found = [
-        measured(bench, "", None, share=1.0, psnr=()),
-        measured(bench, "steps=14", (1.0, 0.1, 2.0)),
-        measured(bench, "model.cache=sea:0.3", (0.5, -0.1, 1.0), psnr=(None, None), share=0.6),
+        measured("", psnr=(), share=1.0),
+        measured("steps=0.7x", (1.0, 0.1, 2.0)),
+        measured("model.cache=sea:0.3", (0.5, -0.1, 1.0), psnr=(None, None), share=0.6),
+        measured("speed=faster", share=0.2),
     ]
-    record = {"command": "x", "dtype": "bfloat16", "captions": 29, "packages": {"torch": "2", "diffusers": "1"}}
-    bench.METHODS = ("sega",)
-    lines = bench.table(found, record).splitlines()[-3:]
+    packages = {"torch": "2", "diffusers": "1"}
+    record = {"command": "x", "dtype": "bfloat16", "steps": 20, "packages": packages, "missing": ["sega 2x: gone"]}
+    path = tmp_path / "switches.json"
+    path.write_text(json.dumps(record | {"rows": [asdict(item) for item in found]}))
+    assert [asdict(item) for item in switches_page.read(path)[0]] == json.loads(json.dumps([asdict(i) for i in found]))
+    text = switches_page.page(found, record)
+    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert lines[0] == "| exact | 1.00 |  | 0.900 | 90.00 | 4.00 |"
     assert lines[1].startswith("| `model.cache=sea:0.3` | 0.60 | equal (equal) |") and "**" not in lines[1]
-    assert lines[2].startswith("| `steps=14` | 0.45 | 40.0 (30.0) |") and "**+1.00 [+0.10, +2.00]**" in lines[2]
+    assert lines[2].startswith("| `steps=0.7x` | 0.45 | 40.0 (30.0) |") and "**+1.00 [+0.10, +2.00]**" in lines[2]
+    assert text.endswith("## Not measured\n\n* sega 2x: gone\n")
+    (line,) = switches_page.speeds(found).splitlines()[2:]
+    assert line.startswith("| `speed=faster` | those it was chosen on | 2x | 8 | sega | 0.20 |")
 
 
-def test_psnr_against_the_exact_image(bench, tmp_path):
+def test_every_switch_is_of_a_kind_that_the_figure_knows():
+    todo = list(bench_switches.jobs("2x", argparse.Namespace(**OPTIONS | {"device": "cuda"})))
+    kinds = {measured(job.switch).kind for job in todo if job.switch}
+    assert kinds == set(switches_page.KINDS)
+    assert measured("steps=0.5x model.solver=heun").kind == "solver"
+    assert measured("steps=0.5x model.cache=sea:0.3").kind == "pair"
+
+
+def test_every_job_is_a_line_that_runs_and_differs_from_the_exact_one(tmp_path):
+    from sega.run.request import read_request
+
+    options = argparse.Namespace(**OPTIONS | {"store": tmp_path})
+    exact, seen = {}, set()
+    for job in bench_switches.jobs("2x", options):
+        for cell in read_request(job.words(options)).cells:
+            place = job.captions, cell.method.name
+            folder = cell.folder.path
+            assert folder.is_relative_to(bench_switches.runs(options, job.captions))
+            if job.switch:
+                assert folder != exact[place], job
+            else:
+                exact[place] = folder
+            seen.add((*place, folder))
+    assert {name for _, name in exact} >= {"vanilla", "sega", "scalediff", "hiflow"}
+    assert len(seen) > 60
+
+
+def test_psnr_against_the_exact_image(tmp_path):
     one = np.full((4, 4, 3), 100, np.uint8)
     for name, image in (("a", one), ("b", one + 10)):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
-    assert bench._psnr(tmp_path / "a.png", tmp_path / "a.png") is None
-    assert bench._psnr(tmp_path / "a.png", tmp_path / "b.png") == pytest.approx(20 * np.log10(25.5))
+    assert bench_switches._psnr(tmp_path / "a.png", tmp_path / "a.png") is None
+    assert bench_switches._psnr(tmp_path / "a.png", tmp_path / "b.png") == pytest.approx(20 * np.log10(25.5))
