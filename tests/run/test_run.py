@@ -267,9 +267,17 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
         "model.attention=flash",
         "model.cache=sea",
         "model.cache=sea:0.3",
+        "model.quantize=fp8",
+        "model.solver=heun",
+        "model.progressive=0.05",
+        "model.progressive=0.05:2",
+        "model.late_attention=window:1:0.5",
+        "model.late_attention=pruned",
     )
     hashes = [identity_of(line, change) for change in changes]
     assert identity_of(line, "model.cache=sea:0.250") == identity_of(line, "model.cache=sea")
+    assert identity_of(line, "model.late_attention=window") == identity_of(line, "model.late_attention=window:1:0.5")
+    assert identity_of(line, "model.solver=euler") == base
     assert base not in hashes and len(set(hashes)) == len(hashes)
     # Tiles change pixels where there is more than one.
     # A speed is what it sets.
@@ -278,6 +286,7 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
     fast = identity_of(own, "speed=fast")
     assert fast == identity_of(own, "steps=14", "model.cache=sea:0.3") == identity_of(own, "speed=fast", "steps=0.70x")
     assert identity_of(own, "speed=fast", "model.cache=null", "steps=null") == identity_of(own) != fast
+    assert identity_of(own, "speed=faster") == identity_of(own, "steps=10", "model.progressive=0.05:1")
     large, tiled = identity_of(line, "res=4096"), identity_of(line, "res=4096", "model.vae_tiling=true")
     assert large != tiled != identity_of(line, "res=4096", "model.vae_tiling=true", "model.vae_tile=1024")
     qwen = ["model=qwen", "dry_run=true"]
@@ -285,6 +294,8 @@ def test_the_identity_holds_what_changes_pixels_and_nothing_else(line):
     # A staged method says itself how many steps it takes.
     assert identity_of(line, "method=hiflow") == identity_of(line, "method=hiflow", "steps=7")
     assert identity_of(line, "method=hiflow") != identity_of(line, "method=hiflow", "method.base_steps=7")
+    staged = [*line, "method=scalediff"]
+    assert identity_of(staged) != identity_of(staged, "model.base_steps=0.5x")
 
 
 def test_help_lists_groups_keys_and_examples(capsys):
