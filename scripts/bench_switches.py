@@ -20,6 +20,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -45,7 +46,7 @@ SINGLE = (
     *(f"model.late_attention={rule}" for rule in ("window:1:0.5", "window:1:0.8", "pruned:0.5:0.5")),
 )
 PAIRS = (
-    "steps=0.5x model.progressive=0.05",
+    "steps=0.5x model.progressive=0.05:2",
     "model.cache=sea:0.35 model.progressive=0.1",
     "steps=0.7x model.cache=sea:0.3 model.progressive=0.05",
     "steps=0.5x model.solver=dpm++2m model.progressive=0.05",
@@ -106,7 +107,11 @@ def make(todo: list[Job], options: argparse.Namespace) -> None:
     from sega.run.cli import main as run
 
     first = (options.worker or 0) * len(todo) // max(options.workers, 1)  # workers begin at different jobs
+    begun = time.monotonic()
     for job in [*todo[first:], *todo[:first]]:
+        if time.monotonic() - begun > options.seconds:
+            print(f"OUT OF TIME before {job}", flush=True)
+            return
         try:
             status = run(job.words(options), HOOKS)
         except Exception:  # whatever it is, the other switches are wanted
@@ -252,6 +257,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0, help="processes that make images; 0: this one")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # the number of this process among them
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after which no switch is begun at a size")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--store", type=Path, default=ROOT / "results" / "cache" / "switches")
     parser.add_argument("--stem", default="switches", help="name of the files")
