@@ -8,7 +8,8 @@ Images are made exactly and with every switch from the same noise, by run.py int
 `python -m eval`; what is there is not made again. Workers share the images by the claims of the store. Differences to
 the exact run are paired by caption (eval.report.compare). Operations are counted: of the plan, and of calls in part
 the share that ran. `switches.json` (and `.csv`, a line an image) is written to --out after every size. What fails is
-named there and left out. The captions are those of no other table; `speed=` is tried on others too.
+named there and left out; where the packages of the scorer are not there, scores are. The captions are those of no
+other table; `speed=` is tried on others too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import csv
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +134,13 @@ def make_together(size: str, options: argparse.Namespace) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
+    """Score the runs of the store. Without open_clip and torchmetrics nothing is scored."""
     from eval.scoring.command import main
 
+    lacking = [name for name in ("open_clip", "torchmetrics") if find_spec(name) is None]
+    if lacking:
+        print(f"NOT SCORED: no {' and no '.join(lacking)}", flush=True)
+        return
     for captions in (CAPTIONS, OTHERS):
         store = runs(options, captions)
         if store.exists():
@@ -143,11 +151,13 @@ def score(options: argparse.Namespace) -> None:
 def measure(todo: list[Job], options: argparse.Namespace) -> tuple[list[Measured], list[str], list[dict[str, Any]]]:
     """Compare the runs of the store with the exact ones: what was measured, what was not, and a line an image."""
     from eval.records.rows import load_rows
+    from eval.records.runs import load_run
     from eval.report.compare import Comparison
     from sega.errors import RequestError
     from sega.run.request import read_request
 
-    stores = [store for captions in (CAPTIONS, OTHERS) if (store := runs(options, captions)).exists()]
+    stores = [runs(options, captions) for captions in (CAPTIONS, OTHERS)]
+    stores = [store for store in stores if any(store.rglob("scores.json"))]
     rows = [row for store in stores for row in load_rows(store, options.store / "cache")[0]]
     scored = {row.run.folder.resolve(): row for row in rows if not row.is_reference}
     compare, exact, found, missing, images = Comparison(options.store / "cache"), {}, [], [], []
@@ -159,58 +169,71 @@ def measure(todo: list[Job], options: argparse.Namespace) -> tuple[list[Measured
             continue
         for cell in cells:
             place = job.captions, job.size, cell.method.name
-            row = scored.get(cell.folder.path.resolve())
-            if row is None or len(row.images) < options.count:
+            run = load_run(cell.folder.path) if cell.folder.path.exists() else None
+            if run is None or len(run.images) < options.count:
                 missing.append(f"{' '.join(map(str, place))}: {job.switch or 'exact'}")
                 continue
-            flops = _flops(cell, row)
+            made = Made(run, scored.get(run.folder.resolve()), _flops(cell, run))
             if not job.switch:
-                exact[place] = row, flops
+                exact[place] = made
             if place not in exact:
                 missing.append(f"{' '.join(map(str, place))}: {job.switch}, for want of the exact run")
                 continue
-            base, whole = exact[place]
-            item = _measured(job, cell.method.name, row, base, flops / whole, compare)
+            item = _measured(job, cell.method.name, made, exact[place], compare)
             found.append(item)
-            images += _images(item, row)
+            images += _images(item, made)
     return found, missing, images
 
 
-def _flops(cell: Any, row: Any) -> float:
+@dataclass(frozen=True)
+class Made:
+    """A run: its images, its scores where it has some, and the operations of an image."""
+
+    run: Any
+    row: Any
+    flops: float
+
+
+def _flops(cell: Any, run: Any) -> float:
     """Operations of an image, as planned, times the share that ran of its calls."""
     from sega.loading.folder import read_parts
     from sega.run.cost import image_cost
 
-    cost, plan = row.block["cost"], image_cost(cell, read_parts(cell.weights.folder)["transformer"].config)
+    plan = image_cost(cell, read_parts(cell.weights.folder)["transformer"].config)
     assert plan.flops is not None  # FLUX is counted
-    return plan.flops * cost.get("full_calls", cost["calls"]) / cost["calls"]
+    ran = statistics.mean(image.cost.get("full_calls", image.cost["calls"]) for image in run.images)
+    return plan.flops * ran / plan.calls
 
 
-def _measured(job: Job, method: str, row: Any, base: Any, share: float, compare: Any) -> Measured:
-    pairs = {name: compare.pair(row, base, name).difference if job.switch else None for name in SCORES}
+def _measured(job: Job, method: str, made: Made, exact: Made, compare: Any) -> Measured:
+    row, base = made.row, exact.row
+    paired = job.switch and row is not None and base is not None
+    pairs = {name: compare.pair(row, base, name).difference if paired else None for name in SCORES}
+    others = {image.key: image.path for image in exact.run.images}
     return Measured(
         job.captions,
         job.size,
         method,
         job.switch,
-        row.block["n"],
-        row.block["cost"]["calls"],
-        share,
-        [_psnr(image.path, base.images[key].path) for key, image in row.images.items()] if job.switch else [],
-        {name: row.cell(name)["value"] for name in SCORES},
+        len(made.run.images),
+        statistics.mean(image.cost["calls"] for image in made.run.images),
+        made.flops / exact.flops,
+        [_psnr(image.path, others[image.key]) for image in made.run.images] if job.switch else [],
+        {name: None if row is None else row.cell(name)["value"] for name in SCORES},
         {name: (d.value, d.low, d.high) if d and d.low is not None else None for name, d in pairs.items()},
     )
 
 
-def _images(item: Measured, row: Any) -> Iterator[dict[str, Any]]:
+def _images(item: Measured, made: Made) -> Iterator[dict[str, Any]]:
     """A line for each image: where it belongs, its PSNR, and the scores that it has by itself."""
-    psnr = item.psnr or [None] * len(row.images)
-    scores = {(line["prompt_id"], line["seed"]): line["values"] for line in row.scored}
-    for (prompt, seed), value in zip(row.images, psnr, strict=True):
+    psnr = item.psnr or [None] * item.images
+    scored = [] if made.row is None else made.row.scored
+    scores = {(line["prompt_id"], line["seed"]): line["values"] for line in scored}
+    for image, value in zip(made.run.images, psnr, strict=True):
         about = {"captions": item.captions, "size": item.size, "method": item.method, "switch": item.switch}
-        own = scores.get((prompt, seed), {})
+        own = scores.get(image.key, {})
         attributes = own.get("attributes") or {}
-        about |= {"prompt_id": prompt, "psnr": value, "attributes": attributes.get("mean")}
+        about |= {"prompt_id": image.prompt_id, "psnr": value, "attributes": attributes.get("mean")}
         yield about | {"clip_score": own.get("clip_score")}
 
 

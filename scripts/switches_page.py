@@ -54,7 +54,7 @@ class Measured:
     calls: float
     share: float  # of the operations of the exact run
     psnr: list[float | None]  # of each image against the exact one, dB; None where they are equal
-    values: dict[str, float]  # of each score
+    values: dict[str, float | None]  # of each score; None where nothing was scored
     differences: dict[str, tuple[float, float, float] | None]  # minus exact, with its 95 % interval
 
     @property
@@ -130,18 +130,23 @@ def _line(item: Measured) -> str:
 
 def _cells(item: Measured) -> list[str]:
     if not item.switch:
-        return ["1.00", "", *(f"{item.values[name]:.{digits}f}" for name, digits in SCORES.items())]
+        return ["1.00", "", *(_value(item, name) for name in SCORES)]
     cells = []
     for name, digits in SCORES.items():
         difference = item.differences[name]
         if difference is None:
-            cells.append(f"{item.values[name]:.{digits}f}")
+            cells.append(_value(item, name))
             continue
         value, low, high = difference
         text = f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
         cells.append(f"**{text}**" if item.is_worse(name) else text)
     psnr = f"{middle(item.psnr):.1f} ({middle(item.psnr, min):.1f})".replace("inf", "equal")
     return [f"{item.share:.2f}", psnr, *cells]
+
+
+def _value(item: Measured, name: str) -> str:
+    value = item.values[name]
+    return "" if value is None else f"{value:.{SCORES[name]}f}"
 
 
 def speeds(found: list[Measured]) -> str:
