@@ -15,8 +15,8 @@ from sega.errors import RequestError, near
 from sega.methods.base import Method
 from sega.methods.types import Stage
 
-EULER = "euler"
-SOLVERS = (EULER, "heun", "dpm++2m", "unipc")
+EULER, HEUN = "euler", "heun"
+SOLVERS = (EULER, HEUN, "dpm++2m", "unipc")
 LEVELS = 3
 """Most halvings of the latent; the paper has two."""
 LATE_SIGMA = 0.5
@@ -85,7 +85,7 @@ class Stepping:
 
     def calls(self, steps: int) -> int:
         """Transformer calls of so many steps. Heun's last one ends at sigma 0, where it needs no second call."""
-        return 2 * steps - 1 if self.solver == "heun" else steps
+        return 2 * steps - 1 if self.solver == HEUN else steps
 
     def stages(self, method: Method, stages: list[Stage]) -> list[Stage]:
         """The stages of an image of a method, with the base at its number of steps."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,8 @@ from sega.loading.caching import Cache, read_cache
 from sega.loading.folder import Component, read_parts
 from sega.methods.base import Method
 from sega.methods.families import family_named
+from sega.methods.legs import legs_of
+from sega.methods.stepping import read_stepping
 from sega.methods.types import Coding, Stage, Step
 from sega.models.tiles import OVERLAP, spans
 from sega.models.token_line import TokenLine
@@ -70,26 +74,37 @@ def _calls(cell: Cell, parts: dict[str, Component], index: int, stage: Stage) ->
     """The transformer calls of a stage."""
     steps = stage_steps(cell, index)
     branches, total = 2 if _is_guided(cell, stage) else 1, Work()
-    whole = whole_steps(read_cache(cell.model["cache"]), stage.taken)[1]
-    for step in steps:
-        work = step_work(cell, parts, step, whole="probe" in step.details or step.index < whole)
-        if work is None:
-            return branches * len(steps), None
-        total += work
+    cache = read_cache(cell.model["cache"])
+    for alike in _on_one_grid(steps):
+        whole = whole_steps(cache, len(alike))[1]
+        for number, step in enumerate(alike):
+            work = step_work(cell, parts, step, whole=number < whole)
+            if work is None:
+                return branches * len(steps), None
+            total += work
     return branches * len(steps), branches * total
 
 
+def _on_one_grid(steps: list[Step]) -> Iterator[list[Step]]:
+    """Steps in a row on the same grid: a cache begins anew where the latent grows."""
+    for _, alike in itertools.groupby(steps, lambda step: step.grid):
+        yield list(alike)
+
+
 def stage_steps(cell: Cell, index: int) -> list[Step]:
-    """The transformer calls of a stage as methods are asked about them, one for each step, then the measuring passes.
+    """The transformer calls of a stage as methods are asked about them, then the measuring passes.
 
     Every other step has a token more on each side where windows shift.
     """
     stage, side = cell.stages[index], cell.model["geometry"]["token_pixels"]
     width, height = (pixels // side for pixels in stage.size)
-    sigmas, steps = _sigmas(cell, stage, width * height), []
-    for number, sigma in enumerate(sigmas):
+    stepping = read_stepping(cell.model)
+    legs = legs_of(stepping, (2 * height, 2 * width), [*_sigmas(cell, stage, width * height), 0.0])
+    calls = [(sigma, leg.size) for leg in legs for sigma in leg.calls(stepping.solver)]
+    sigmas, steps = tuple(sigma for sigma, _ in calls), []
+    for number, (sigma, (rows, columns)) in enumerate(calls):
         border = int(stage.windows and number % 2 == 0)
-        steps.append(Step(number, sigma, (height + border, width + border), index, sigmas=sigmas))
+        steps.append(Step(number, sigma, (rows // 2 + border, columns // 2 + border), index, sigmas=sigmas))
     method = _method(cell, stage)
     return [*steps, *(replace(step, details={"probe": True}) for step in steps if method.probes(step))]
 
@@ -107,7 +122,7 @@ def step_work(cell: Cell, parts: dict[str, Component], step: Step, whole: bool =
     call = read_call(component.config, image, text)
     if call is None:
         return None
-    attended = _method(cell, stage).attended(step, text, on_gpu(cell))
+    attended = _attending(cell, step).attended(step, text, on_gpu(cell))
     return call_work(call, itemsize(cell), component.parameters, attended)
 
 
@@ -119,6 +134,12 @@ def _is_guided(cell: Cell, stage: Stage) -> bool:
 
 def _method(cell: Cell, stage: Stage) -> Method:
     return Method(cell.method.geometry) if stage.plain else cell.method
+
+
+def _attending(cell: Cell, step: Step) -> Method:
+    """The method whose attention applies in a step."""
+    method, late = _method(cell, cell.stages[step.stage]), read_stepping(cell.model).late_attention
+    return method if late is None or step.sigma >= late.sigma else late.pattern(method)
 
 
 def _sigmas(cell: Cell, stage: Stage, tokens: int) -> tuple[float, ...]:
@@ -167,15 +188,28 @@ def text_work(cell: Cell, parts: dict[str, Component]) -> Work:
     return Work(products=2.0 * parameters * tokens, traffic=parameters * itemsize(cell))
 
 
-def whole_steps(cache: Cache | None, steps: int) -> tuple[int, int]:
-    """The least and the most of so many steps that run every block. Only `taylorseer` decides by number alone."""
+def whole_calls(cell: Cell, index: int) -> tuple[int, int]:
+    """The least and the most steps of a stage that run every block under the cache of a cell."""
+    cache, least, most = read_cache(cell.model["cache"]), 0, 0
+    grids = list(_on_one_grid(stage_steps(cell, index)))
+    for alike in grids:
+        bounds = whole_steps(cache, len(alike), ends=alike is grids[-1])
+        least, most = least + bounds[0], most + bounds[1]
+    return least, most
+
+
+def whole_steps(cache: Cache | None, steps: int, ends: bool = True) -> tuple[int, int]:
+    """The least and the most of so many steps that run every block. Only `taylorseer` decides by number alone.
+
+    `ends`: whether they are the last ones of their stage.
+    """
     if cache is None:
         return steps, steps
     if cache.kind == "taylorseer":
         count = sum(step < 3 or (step - 4) % int(cache.value) == 0 for step in range(steps))
         return count, count
     if cache.kind == "sea":  # the first, the last, and at most two in a row are left out
-        return 1 + math.ceil((steps - 1) / 3), steps
+        return 1 + math.ceil((steps - 1) / 3) if ends else math.ceil(steps / 3), steps
     return 1, steps
 
 

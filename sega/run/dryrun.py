@@ -14,7 +14,7 @@ from sega.loading.known import published
 from sega.loading.weights import fingerprint, known_fingerprint, source
 from sega.methods.types import Stage
 from sega.run.cell import Cell, file_name
-from sega.run.cost import Cost, image_cost, machine_of, on_gpu, text_work, whole_steps
+from sega.run.cost import Cost, image_cost, machine_of, on_gpu, text_work, whole_calls
 from sega.run.machines import CARDS, Machine
 from sega.run.quantities import amount, clock, traffic
 
@@ -70,7 +70,7 @@ def _cost(cell: Cell, cost: Cost, missing: int) -> list[str]:
         share = machine.seconds(cost.coding) / machine.seconds(cost.work)
         lines.append(f"           the autoencoder has {amount(cost.coding.operations)} of it, {share:.1%} of the time")
     if (cache := read_cache(cell.model["cache"])) is not None:
-        steps = [whole_steps(cache, stage.taken) for stage in cell.stages]
+        steps = [whole_calls(cell, index) for index in range(len(cell.stages))]
         least, most = (sum(column) for column in zip(*steps, strict=True))
         if least < most:
             lines.append(f"           counted with every block in {most} steps; {cache} leaves {least} whole at least")

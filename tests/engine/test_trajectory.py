@@ -9,10 +9,11 @@ from small import SIDE, build, load, made, pixels
 
 from sega import attach
 from sega.engine.sampling import generate
-from sega.engine.trajectory import Trajectory, build_solver, times_of
+from sega.engine.trajectory import Trajectory, build_solver
 from sega.errors import RequestError
 from sega.formulas.flops import call_flops
 from sega.loading.caching import enable, read_cache
+from sega.methods.legs import Leg
 from sega.methods.stepping import EULER, PLAIN, Late, Progressive, Stepping
 from sega.models import adapter_for
 
@@ -42,8 +43,9 @@ def stepped(pipe, *, cache=None, **keys):
 def solved(name, steps, ratio=0.3):
     """x at sigma 0 from 1 at sigma 1 along dx/dsigma = ratio x + sigma, whose solution is known."""
     sigmas = np.linspace(1, 0, steps + 1).tolist()
-    solver, x = build_solver(name, sigmas), torch.ones(1, 1, 2, 2)
-    for sigma in times_of(name, sigmas):
+    leg, x = Leg((2, 2), sigmas), torch.ones(1, 1, 2, 2)
+    solver = build_solver(name, leg)
+    for sigma in leg.calls(name):
         x = solver.step(x, ratio * x + sigma)
     return float(x[0, 0, 0, 0])
 

@@ -4,14 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 from method_table import METHODS
-from small import load, made
+from small import build, load, made
 from small import words as small_words
 from traffic import operations
 
-from sega.loading.caching import read_cache
+from sega.loading.caching import enable, read_cache
 from sega.loading.folder import read_parts
+from sega.methods.stepping import PLAIN, read_stepping
 from sega.methods.types import Step
-from sega.run.cost import image_cost, whole_steps
+from sega.models import adapter_for
+from sega.run.cost import image_cost, stage_steps, whole_calls, whole_steps
 from sega.run.request import read_request
 
 ENCODERS = ("CLIPTextModel", "T5EncoderModel")
@@ -44,9 +46,13 @@ def cell_of(folder, store, name, options, *words):
 
 
 def counted(pipe, method, **options):
-    """Operations of an image without those of the text encoders."""
     with operations() as counter:
         made(pipe, method, SIZE, **options)
+    return without_text(counter)
+
+
+def without_text(counter):
+    """Operations without those of the text encoders."""
     found = {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
     return found["Global"] - sum(found.get(name, 0) for name in ENCODERS)
 
@@ -111,3 +117,63 @@ def test_steps_that_a_cache_leaves_out(tiny_folder, tmp_path):
     share = (taylor.work - whole.coding).operations / (whole.work - whole.coding).operations
     assert 9 / 20 < share < 9 / 20 + 0.05
     assert work("model.cache=sea:0.3").work == whole.work
+
+
+@pytest.fixture(scope="module")
+def own_pipe():
+    return build(double=1, single=1)  # as `tiny_pipe`, on which the hooks of a cache would stay
+
+
+@pytest.fixture
+def switched(own_pipe, tiny_folder, tmp_path):
+    """Gives the cell of a line of eight steps, and what makes an image of it."""
+
+    def make(name, *words):
+        line = (f"res={SIZE[0]}x{SIZE[1]}", "steps=8", "guidance=1", *words)
+        cell = cell_of(tiny_folder, tmp_path, name, (), *line)
+        if cache := read_cache(cell.model["cache"]):
+            enable(own_pipe.transformer, cache, own_pipe.transformer.dtype)
+        adapter_for(own_pipe).stepping = read_stepping(cell.model)
+        return cell, lambda: made(own_pipe, cell.method, SIZE, 8)
+
+    yield make
+    adapter_for(own_pipe).stepping = PLAIN
+    own_pipe.transformer.disable_cache()
+
+
+EXACT, GROWS, CHANCE = 1e-6, 2e-3, 2e-2
+"""The transforms of a latent that grows are not counted; borders of windows lie elsewhere in each image."""
+SWITCHES = [
+    ("vanilla", "model.solver=unipc", EXACT),
+    ("sega", "model.solver=heun", EXACT),
+    ("scalediff", "method.jitter=false model.base_steps=0.1x", EXACT),
+    ("sega", "model.progressive=0.05:2", GROWS),
+    ("vanilla", "model.progressive=0.1 model.solver=heun", GROWS),
+    ("sega", "model.late_attention=window:1:0.9", CHANCE),
+    ("vanilla", "model.late_attention=pruned:0.5:0.8 model.progressive=0.05", CHANCE),
+]
+
+
+@pytest.mark.parametrize(("name", "switch", "within"), SWITCHES, ids=[f"{case[0]}-{case[1]}" for case in SWITCHES])
+def test_what_switches_save_is_counted(switched, tiny_folder, name, switch, within):
+    """Every call at its grid and sigma, and operations against what torch counts."""
+    cell, make = switched(name, *switch.split())
+    with operations() as counter:
+        image = make()
+    steps = [step for index in range(len(cell.stages)) for step in stage_steps(cell, index)]
+    assert [step.grid for step in steps] == [step.grid for step in image.steps]
+    assert [step.sigma for step in steps] == pytest.approx([step.sigma for step in image.steps], abs=1e-6)
+    cost = image_cost(cell, read_parts(tiny_folder))
+    assert cost.calls == image.calls
+    assert cost.work.operations == pytest.approx(without_text(counter), rel=within)
+
+
+@pytest.mark.parametrize("cache", ["taylorseer:3", "sea:99", "first_block:99"])  # thresholds that are never reached
+@pytest.mark.parametrize("more", [(), ("model.progressive=0.05",)])
+def test_the_least_that_a_cache_leaves_whole(switched, cache, more):
+    """It begins anew where the latent grows."""
+    cell, make = switched("vanilla", f"model.cache={cache}", *more)
+    blocks = [step.details["blocks"] for step in make().steps]
+    least, most = whole_calls(cell, 0)
+    assert least == sum(count == max(blocks) for count in blocks)
+    assert most == (least if cache.startswith("taylorseer") else len(blocks))
