@@ -13,20 +13,17 @@ import math
 import re
 import statistics
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.bench.switch_rows import LEAST, SCORES, Measured  # noqa: E402
+
 RECORD = ROOT / "results" / "benchmarks" / "switches.json"
 PAGE = ROOT / "docs" / "speed.md"
 PART = re.compile(r"(<!-- speeds -->\n).*?(<!-- end -->)", re.DOTALL)
-SCORES = {"attribute_accuracy": 3, "clip_score": 2, "fid": 2}
-"""Metrics, and the digits they are given with."""
-LEAST = 6
-"""Captions below which there is no verdict, as in the report."""
 KINDS = {
     "steps": "fewer steps",
     "cache": "step cache",
@@ -40,50 +37,6 @@ KINDS = {
     "speed": "speed=",
 }
 MARKERS = dict(zip(KINDS, "osvDP<^*X*", strict=True))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A switch on a method at a size, against the exact run."""
-
-    captions: int  # prompts.seed
-    size: str
-    method: str
-    switch: str  # words of run.py; "" is the exact run
-    images: int
-    calls: float
-    share: float  # of the operations of the exact run
-    psnr: list[float | None]  # of each image against the exact one, dB; None where they are equal
-    values: dict[str, float | None]  # of each score; None where nothing was scored
-    differences: dict[str, tuple[float, float, float] | None]  # minus exact, with its 95 % interval
-
-    @property
-    def group(self) -> tuple[int, str, str]:
-        return self.captions, self.size, self.method
-
-    @property
-    def within(self) -> bool:
-        """Whether no score is worse than exact beyond its interval; not known, so False, with few images."""
-        return self.images >= LEAST and not any(map(self.is_worse, self.differences))
-
-    def is_worse(self, score: str) -> bool:
-        """Whether the interval of a score leaves out 0 on the worse side."""
-        if self.differences[score] is None or self.images < LEAST:
-            return False
-        _, low, high = self.differences[score]
-        return low > 0 if score == "fid" else high < 0
-
-    @property
-    def kind(self) -> str:
-        """One of KINDS; "" for the exact run."""
-        words = self.switch.split()
-        if not words or self.switch.startswith("speed="):
-            return "speed" if words else ""
-        if len(words) > 1:
-            return "solver" if "model.solver" in self.switch and len(words) == 2 and "steps" in words[0] else "pair"
-        key = words[0].split("=")[0].removeprefix("model.").removeprefix("method.")
-        names = {"base_steps": "base", "quantize": "weights", "attention": "rounding", "compile": "rounding"}
-        return names.get(key, key)
 
 
 def middle(psnr: list[float | None], pick: Any = statistics.median) -> float:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
-
-import bench_switches  # noqa: E402
-import switches_page  # noqa: E402
-from switches_page import Measured  # noqa: E402
+from scripts import bench_switches, switches_page
+from scripts.bench.switch_rows import Measured, psnr
+from scripts.bench.switches import Job, jobs, runs
 
 OPTIONS = {"device": "cpu", "dtype": "bfloat16", "steps": 8, "count": 2, "store": Path("store"), "switches": None}
 
@@ -59,7 +56,7 @@ def test_the_page_marks_what_is_worse_and_what_is_equal(tmp_path):
 
 
 def test_every_switch_is_of_a_kind_that_the_figure_knows():
-    todo = list(bench_switches.jobs("2x", argparse.Namespace(**OPTIONS | {"device": "cuda"})))
+    todo = list(jobs("2x", argparse.Namespace(**OPTIONS | {"device": "cuda"})))
     kinds = {measured(job.switch).kind for job in todo if job.switch}
     assert kinds == set(switches_page.KINDS)
     assert measured("steps=0.5x model.solver=heun").kind == "solver"
@@ -71,11 +68,11 @@ def test_every_job_is_a_line_that_runs_and_differs_from_the_exact_one(tmp_path):
 
     options = argparse.Namespace(**OPTIONS | {"store": tmp_path})
     exact, seen = {}, set()
-    for job in bench_switches.jobs("2x", options):
+    for job in jobs("2x", options):
         for cell in read_request(job.words(options)).cells:
             place = job.captions, cell.method.name
             folder = cell.folder.path
-            assert folder.is_relative_to(bench_switches.runs(options, job.captions))
+            assert folder.is_relative_to(runs(options, job.captions))
             if job.switch:
                 assert folder != exact[place], job
             else:
@@ -85,9 +82,28 @@ def test_every_job_is_a_line_that_runs_and_differs_from_the_exact_one(tmp_path):
     assert len(seen) > 60
 
 
+def test_a_job_that_fails_is_recorded_and_the_others_run(tmp_path, monkeypatch):
+    ran = []
+
+    def run(words, hooks):
+        ran.append(words[-1])
+        if words[-1] == "steps=0.5x":
+            raise ValueError("provoked")
+        return 0
+
+    monkeypatch.setattr("sega.run.cli.main", run)
+    more = {"store": tmp_path, "sizes": ["1x", "2x"], "workers": 2, "worker": 1, "seconds": 60}
+    options = argparse.Namespace(**OPTIONS | more)
+    todo = [Job(29, "2x", "sega", switch) for switch in ("steps=0.5x", "steps=0.7x", "model.cache=sea", "speed=fast")]
+    bench_switches.make("2x", todo, options)
+    assert ran == ["model.cache=sea", "speed=fast", "steps=0.5x", "steps=0.7x"]  # the second worker's order
+    ((name, trace),) = bench_switches.failures(options).items()
+    assert name == str(todo[0]) == "sega at 2x, captions 29: steps=0.5x" and "ValueError: provoked" in trace
+
+
 def test_psnr_against_the_exact_image(tmp_path):
     one = np.full((4, 4, 3), 100, np.uint8)
     for name, image in (("a", one), ("b", one + 10)):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
-    assert bench_switches._psnr(tmp_path / "a.png", tmp_path / "a.png") is None
-    assert bench_switches._psnr(tmp_path / "a.png", tmp_path / "b.png") == pytest.approx(20 * np.log10(25.5))
+    assert psnr(tmp_path / "a.png", tmp_path / "a.png") is None
+    assert psnr(tmp_path / "a.png", tmp_path / "b.png") == pytest.approx(20 * np.log10(25.5))
