@@ -120,7 +120,7 @@ def second_section(folder: Path) -> str:
     training = record.read(folder)
     if not training:
         return ""
-    base, distilled = training["generator"], training["distillation"]
+    base, distilled, first = training["generator"], training["distillation"], record.read(WEIGHTS)["generator"]
     return f"""
 ## The second model, `model=tiny2`
 
@@ -129,6 +129,13 @@ the first; its transformer began from random weights of seed {base["seed"]}, and
 
 * Generator: {flow(base)}, in {base["precision"]}.
 * Distillation from guidance {distilled["guidance"][0]:g} to {distilled["guidance"][1]:g}: {flow(distilled)}.
+* The first model saw {first["pictures"] / base["pictures"]:.1f} times as many images before distillation, so this one draws places and
+  colours as the captions say, and rougher shapes.
+
+Eight captions at guidance 1, 2 and 3.5, and four at 2x with the plain model, PI, NTK, YaRN and SEGA (`scripts/embedded_sheet.py`):
+
+![native size](second/native.jpg)
+![2x](second/at-2x.jpg)
 """
 
 

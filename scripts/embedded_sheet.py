@@ -1,7 +1,7 @@
 """Draw what a small model makes: `python scripts/embedded_sheet.py <model> <out folder> [<pipeline folder>]`.
 
 `<model>` is `tiny` or `tiny2`; its weights, or those of the folder, run on the GPU where there is one. It writes
-`native.png`, eight captions at the training size with a row for each guidance, and `at-2x.png`, the first four at twice
+`native.jpg`, eight captions at the training size with a row for each guidance, and `at-2x.jpg`, the first four at twice
 the size with a row for each method. No table uses these captions.
 """
 
@@ -27,7 +27,7 @@ def sheet(rows: list[list[Image.Image]], path: Path) -> None:
     """Write images as a grid, all at the size of the first."""
     size = rows[0][0].size
     lines = [np.concatenate([np.asarray(image.resize(size)) for image in row], axis=1) for row in rows]
-    Image.fromarray(np.concatenate(lines)).save(path)
+    Image.fromarray(np.concatenate(lines)).save(path, quality=90)
     print(path, flush=True)
 
 
@@ -38,11 +38,11 @@ def draw(model: str, out: Path, folder: Path | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     plain = load_method("vanilla", model)
     rows = [[generate(pipe, plain, text, guidance=scale).image for text in captions] for scale in GUIDANCE]
-    sheet(rows, out / "native.png")
+    sheet(rows, out / "native.jpg")
     methods = [load_method(name, model) for name in METHODS]
     sheet(
         [[generate(pipe, method, text, size="2x").image for text in captions[:4]] for method in methods],
-        out / "at-2x.png",
+        out / "at-2x.jpg",
     )
 
 

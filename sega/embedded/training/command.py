@@ -175,6 +175,7 @@ def main(words: list[str] | None = None) -> None:
     kind = device.split(":")[0]
     if kind == "cuda":
         torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)  # its backward pass fails on these shapes (torch 2.11, H200)
     else:
         torch.set_num_threads(args.threads)
     chosen = args.part or (PARTS if args.start_from is None else PARTS[1:])
