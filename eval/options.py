@@ -35,7 +35,7 @@ def parse(words: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
     if rest:
         key = rest[0].partition("=")[0]
         raise RequestError(f"unknown option {key}{near(key, known)}")
-    if "out" in options:
+    if options.get("out") is not None:
         check_folder("out", options["out"])
     if options.get("eval") and options["eval"] not in protocols():
         raise RequestError(f"unknown protocol eval={options['eval']}{near(options['eval'], protocols())}")

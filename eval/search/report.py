@@ -25,7 +25,8 @@ HELP = """usage: python -m eval.search.report search=NAME [key=value ...]
 Writes from the journal of a search, also while it runs:
 
   best.md, trials.csv     the best trials and the starting points; all trials
-  winners.yaml            labels and settings of the best trials (of the front, where cost is an objective)
+  winners.yaml            labels and settings of the best trials (of the front, where cost is an objective); of those
+                          that differ in numbers alone the best
   progress.png            rank of each trial, best so far, trials that were stopped
   importance.png          how much each setting decides
   front.png               rank against operations
@@ -47,7 +48,7 @@ def main(words: list[str]) -> int:
 
 def report(words: list[str]) -> int:
     """Write the report of a search."""
-    found = options.parse(words, KEYS | {"out": ""})
+    found = options.parse(words, KEYS)
     if not found["search"] and not found["out"]:
         raise RequestError("give search=NAME, or out=<folder of a search>")
     out = Path(found["out"] or f"results/search/{found['search']}")

@@ -94,7 +94,12 @@ def front(rows: list[TrialRow]) -> list[TrialRow]:
 def winners(rows: list[TrialRow], count: int, cost: bool) -> list[TrialRow]:
     """Return what is worth a confirmation on other prompts: the best trials, or the front where cost is an objective.
 
-    Starting points are none: what is published needs no search.
+    Trials that differ in numbers alone are one idea: the best of them counts. Starting points are none: what is
+    published needs no search.
     """
-    chosen = front(rows) if cost else ordered(rows)
-    return [row for row in chosen if not row.start][:count]
+    ideas: dict[tuple[tuple[str, Value], ...], TrialRow] = {}
+    for row in front(rows) if cost else ordered(rows):
+        choices = ((key, value) for key, value in row.settings.items() if isinstance(value, str | bool))
+        if not row.start:
+            ideas.setdefault(tuple(choices), row)
+    return list(ideas.values())[:count]
