@@ -94,12 +94,14 @@ def front(rows: list[TrialRow]) -> list[TrialRow]:
 def winners(rows: list[TrialRow], count: int, cost: bool) -> list[TrialRow]:
     """Return what is worth a confirmation on other prompts: the best trials, or the front where cost is an objective.
 
-    Trials that differ in numbers alone are one idea: the best of them counts. Starting points are none: what is
-    published needs no search.
+    Of the best trials those that differ in numbers alone are one idea, of which the best counts. Starting points are
+    none: what is published needs no search.
     """
+    if cost:
+        return [row for row in front(rows) if not row.start][:count]
     ideas: dict[tuple[tuple[str, Value], ...], TrialRow] = {}
-    for row in front(rows) if cost else ordered(rows):
-        choices = ((key, value) for key, value in row.settings.items() if isinstance(value, str | bool))
+    for row in ordered(rows):
         if not row.start:
-            ideas.setdefault(tuple(choices), row)
+            choices = tuple((key, value) for key, value in row.settings.items() if isinstance(value, str | bool))
+            ideas.setdefault(choices, row)
     return list(ideas.values())[:count]

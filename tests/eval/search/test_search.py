@@ -20,7 +20,7 @@ from eval.search.command import main  # noqa: E402
 from eval.search.ranks import Population  # noqa: E402
 from eval.search.read import read_definition  # noqa: E402
 from eval.search.report import main as report  # noqa: E402
-from eval.search.trials import front, ordered, read_trials, winners  # noqa: E402
+from eval.search.trials import front, read_trials, winners  # noqa: E402
 from sega.run.request import read_request  # noqa: E402
 from sega.store.cell_folder import run_folders  # noqa: E402
 from sega.store.rows import ROW_KEYS, read_rows  # noqa: E402
@@ -272,11 +272,19 @@ def test_the_report_states_what_its_numbers_are_of(done, capsys):
     assert "4 images of 4 prompts" in text and "prompts.seed=7001" in text and "high_frequency (zero)" in text
     assert len((folder / "trials.csv").read_text().splitlines()) == 1 + len(trials)
     kept = yaml.safe_load((folder / "winners.yaml").read_text())
-    best = [row for row in ordered(trials) if not row.start][:2]
+    best = winners(trials, 2, cost=False)
     assert [winner["overrides"] for winner in kept["winners"]] == [row.overrides for row in best]
     assert kept["trials"] == 8
     assert (folder / "progress.png").stat().st_size > 5000
     assert "no importance.png" in capsys.readouterr().err
+
+
+def test_a_report_is_found_by_the_name_of_its_search(done, tmp_path, monkeypatch):
+    (tmp_path / "results" / "search" / "probe").mkdir(parents=True)
+    (tmp_path / "results" / "search" / "probe" / "journal.log").write_bytes((done.out / "journal.log").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert report(["search=probe"]) == 0
+    assert (tmp_path / "results" / "search" / "probe" / "report" / "best.md").is_file()
 
 
 def test_cost_as_a_second_objective(place, capsys):

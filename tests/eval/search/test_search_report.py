@@ -10,7 +10,7 @@ from eval.search.trials import TrialRow, front, ordered, read_trials, winners  #
 
 
 def row(number, rank, operations=1e9, start="", state="complete", **settings):
-    return TrialRow(number, start, state, rank, settings or {"x": number}, operations=operations)
+    return TrialRow(number, start, state, rank, settings or {"kind": f"kind {number}", "x": 0.5}, operations=operations)
 
 
 ROWS = [
@@ -21,19 +21,20 @@ ROWS = [
     row(4, 4.0, 1e9),
     row(5, 0.5, 1e9, state="stopped"),
     row(6, None, None, state="refused"),
-    row(7, 1.0, 5e9, x=3),  # the settings of trial 3
+    row(7, 1.0, 5e9, kind="kind 3", x=0.5),  # the settings of trial 3
+    row(8, 1.5, 5e9, kind="kind 3", x=0.6),  # in numbers alone another one than trial 3
 ]
 
 
 def test_complete_trials_in_order_and_each_setting_once():
-    assert [found.number for found in ordered(ROWS)] == [3, 1, 2, 0, 4]
+    assert [found.number for found in ordered(ROWS)] == [3, 8, 1, 2, 0, 4]
 
 
 def test_the_front():
     assert [found.number for found in front(ROWS)] == [4, 1, 3]
 
 
-def test_winners_are_never_published_points():
+def test_winners_are_ideas_and_never_published_points():
     assert [found.number for found in winners(ROWS, 3, cost=False)] == [3, 1, 2]
     assert [found.number for found in winners(ROWS, 9, cost=True)] == [4, 1, 3]
     assert 0 not in [found.number for found in winners(ROWS, 9, cost=False)]
