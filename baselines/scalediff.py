@@ -148,7 +148,8 @@ class ScaleDiff(Staged):
 
     def own_attended(self, step: Step, text: int, gpu: bool) -> Attended:
         sides = zip(step.grid, *fitted(step.grid, self.window, self.patch), strict=True)
-        return tiles_attended(*(neighbourhood_axis(*side, self.jitter) for side in sides), text, ask=True, own=True)
+        axes = (neighbourhood_axis(*side, self.jitter, whole=gpu) for side in sides)
+        return tiles_attended(*axes, text, ask=True, own=True)
 
     def recoded(self, request: ImageRequest) -> dict[int, list[Coding]]:
         return enlargements(self.stages(request))

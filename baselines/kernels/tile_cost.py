@@ -44,14 +44,17 @@ def window_axis(length: int, side: int, halo: int = 0, moves: bool = False) -> A
     )
 
 
-def neighbourhood_axis(length: int, window: int, patch: int, moves: bool) -> Axis:
-    """Of `windows.neighbourhoods`; the mean over all offsets where patches move."""
+def neighbourhood_axis(length: int, window: int, patch: int, moves: bool, whole: bool = False) -> Axis:
+    """Of `windows.neighbourhoods`; the mean over all offsets where patches move. `whole`: all patches of one size."""
     if not moves:
-        return axis_of(_around(start, length, window, patch) for start in range(0, length, patch))
-    return mean(
-        axis_of(_around(start, length, window, patch) for start in range(-offset, length + patch - offset, patch))
-        for offset in range(patch + 1)
-    )
+        starts = [range(0, length, patch)]
+    else:
+        starts = [range(-offset, length + patch - offset, patch) for offset in range(patch + 1)]
+    found = []
+    for places in starts:
+        spans = [_around(start, length, window, patch) for start in places]
+        found.append(axis_of(((0, max(q[1] for q, _ in spans)), k) for _, k in spans) if whole else axis_of(spans))
+    return mean(found)
 
 
 def tiles_attended(

@@ -95,6 +95,24 @@ def test_flex_kernels_are_counted_by_their_tiles(side, text):
     assert flex.pairs == 0 < plain.pairs < length**2 + 1 and flex.vectors < plain.vectors
 
 
+@pytest.mark.parametrize("grid", [(48, 48), (40, 72)])
+def test_patches_have_one_size_on_a_gpu(grid):
+    """ScaleDiff asks with whole patches there, some queries in vain, so that there are few shapes."""
+    from baselines.kernels.tile_cost import neighbourhood_axis
+    from baselines.kernels.windows import neighbourhoods, of_one_size
+
+    window, patch, pairs = 24, 10, []
+    for rows in range(patch + 1):
+        for columns in range(patch + 1):
+            tiles = neighbourhoods(grid, (window, window), (patch, patch), (rows, columns))
+            pairs += [sum(b.tokens * t.keys.tokens for b, t in zip(of_one_size(tiles, grid), tiles, strict=True))]
+    height, width = (neighbourhood_axis(side, window, patch, moves=True, whole=True) for side in grid)
+    assert height.pairs * width.pairs == pytest.approx(sum(pairs) / len(pairs))
+    method, step = load("scalediff", "base_steps=2"), Step(0, 0.5, grid, stage=1)
+    asked, whole = (method.attended(step, 8, gpu).pairs for gpu in (False, True))
+    assert asked < whole < 1.5 * asked
+
+
 @pytest.mark.parametrize("interval", [2, 3, 5])
 def test_whole_steps_of_taylorseer_are_those_of_its_hook(interval):
     from diffusers.hooks.taylorseer_cache import TaylorSeerCacheHook
