@@ -52,7 +52,7 @@ def lines(plan: Plan, setting: Setting) -> dict[tuple[str, str], list[str]]:
         (place.name, entry.label): [
             *plan.words(entry, place),
             *words,
-            f"store={setting.store / place.folder}",
+            f"store={place.store(setting.store)}",
             f"prompts.limit={plan.count(place)}",
         ]
         for place in plan.places.values()
@@ -132,7 +132,8 @@ def make(plan: Plan, setting: Setting) -> int:
 
 def score(plan: Plan, setting: Setting) -> int:
     """Score every cell of the store; one of each place first, so that references are made once. Returns failures."""
-    found = (sorted((setting.store / place.folder).glob("*/*/*/*/run.json")) for place in plan.places.values())
+    own = (place for place in plan.places.values() if not place.made)
+    found = (sorted(place.store(setting.store).glob("*/*/*/*/run.json")) for place in own)
     places = [[record.parent for record in own] for own in found if own]
     words = [f"cache={setting.cache}", f"device={setting.device}", f"metrics=[{','.join(plan.metrics)}]", "workers=0"]
     words += [f"reference.path={setting.images}"] if setting.images else []

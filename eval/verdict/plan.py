@@ -33,11 +33,11 @@ class Place:
     model: str
     res: str
     groups: tuple[str, ...]
+    made: str | None = None  # a store of scored runs that were made before, on other captions; it is only read
 
-    @property
-    def folder(self) -> str:
-        """Name of its own store: distances can be compared only of the same captions, which differ between places."""
-        return self.name.replace(" ", "-").replace(":", "x")
+    def store(self, top: Path) -> Path:
+        """Its store, in the folder of all: distances can be compared only of the same captions, so each has its own."""
+        return Path(self.made) if self.made else top / self.name.replace(" ", "-").replace(":", "x")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def read_plan(path: Path = PLAN, winners: Sequence[Path] = (), file: Path | None
                 for name, item in found["questions"].items()
             ),
             {
-                str(name): Place(str(name), item["model"], str(item["res"]), tuple(item["groups"]))
+                str(name): Place(str(name), item["model"], str(item["res"]), tuple(item["groups"]), item.get("made"))
                 for name, item in found["places"].items()
             },
             tuple((str(place), int(count)) for place, count in found["rounds"]),

@@ -20,7 +20,7 @@ def rows_of(plan: Plan, store: Path, cache: Path) -> Rows:
     """Return the row of each entry by place and label, labelled as in the plan. What was not made is left out."""
     found: Rows = {}
     for place in plan.places.values():
-        folder = store / place.folder
+        folder = place.store(store)
         rows = richest(load_rows(folder, cache)[0]) if any(folder.glob("*/*/*/*/scores.json")) else []
         known = {_key(row.run.identity): row for row in rows if not row.is_reference}
         own = {entry.label: known.get(key) for entry in plan.at(place) if (key := _wanted(plan, entry, place))}
