@@ -15,7 +15,7 @@ from sega.methods.base import Attention, Method, check_grid, check_sigma, unifor
 from sega.methods.parameters import choice, count, flag, number, numbers, parameters_of
 from sega.methods.registry import build_method
 from sega.methods.sega import SEGA
-from sega.methods.types import ImageRequest, Rope, Stage
+from sega.methods.types import ImageRequest, Rope, Stage, Step
 
 from .dype import AS_RUN
 from .kernels.idle import SPECTRAL, idle
@@ -25,6 +25,7 @@ from .ultraimage import UltraImage, dominant_pairs
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sega.formulas.work import Attended
     from sega.methods.types import Generation
 
 KINDS = ("base", *BY_RATIO, "ntk_sega", "ntk_sega_plain", "dominant")
@@ -232,9 +233,11 @@ class Mix(Method):
     def hand_schedule(self, beyond: bool) -> str | float:
         return self.shift if beyond and self.shift is not None else self.schedule
 
-    @property
-    def attends_densely(self) -> bool:
-        return self.pattern is None or self.pattern.attends_densely
+    def attended(self, step: Step, text: int, gpu: bool = False) -> Attended:
+        return (self.pattern.attended if self.pattern else super().attended)(step, text, gpu)
+
+    def probes(self, step: Step) -> bool:
+        return self.pattern is not None and self.pattern.probes(step)
 
     def attention(self, index: int, generation: Generation | None) -> Attention | None:
         return None if self.pattern is None else self.pattern.attention(index, generation)

@@ -133,7 +133,7 @@ def _captions(found: dict[str, Any] | None, file: Path | None) -> tuple[tuple[st
     """Return the captions of a plan, and which they are."""
     if file is None:
         fresh = captions(**found) if found else ()
-        return fresh, f"{len(fresh)} captions of the embedded world that no table and no search uses"
+        return fresh, "captions of the embedded world that no table and no search uses"
     from sega.run.prompts import load_prompts
 
     words = {"seed": 0, "count": 0, "limit": None, "source": "file", "path": str(file), "text": None, "items": []}

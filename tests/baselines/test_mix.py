@@ -6,7 +6,7 @@ import torch
 from sega import load_method
 from sega.errors import RequestError
 from sega.formulas import rope
-from sega.methods.types import ImageRequest
+from sega.methods.types import ImageRequest, Step
 
 
 def mix(*words, model="flux"):
@@ -127,7 +127,8 @@ def test_keys_of_attention_and_of_the_time_shift():
     assert (window.name, window.side, window.halo) == ("window", 20, 3)
     area = mix("attention_of=area", "coarse_above=0.4", "budget=0.5", "halo=2").pattern
     assert (area.name, area.switch, area.budget, area.halo) == ("area", 0.4, 0.5, 2)
-    assert mix().attends_densely and not mix("attention_of=resdit").attends_densely
+    step = Step(0, 1.0, (96, 96), sigmas=(1.0,))
+    assert mix().attended(step, 8).pairs == (96 * 96 + 8) ** 2 != mix("attention_of=resdit").attended(step, 8).pairs
     shifted = mix("shift=6")
     sizes = ((1024, 1024), (2048, 1024))
     assert [shifted.stages(ImageRequest(size, 28, 3.5))[0].schedule for size in sizes] == ["pinned", 6]

@@ -17,7 +17,7 @@ from sega.home import CONF
 from sega.methods.borrowed import DIRECT
 from sega.methods.geometry import load_geometry
 from sega.methods.registry import METHODS, build_method, method_class
-from sega.methods.types import ImageRequest
+from sega.methods.types import ImageRequest, Step
 
 GRIDS = {
     "tiny": ((24, 24), (48, 48), (36, 20), (17, 60), (96, 48)),
@@ -107,7 +107,10 @@ def test_a_published_method_is_a_point(name, words, model):
         size = tuple(side * method.geometry.token_pixels for side in reversed(grid))
         (ours,), (theirs,) = (one.stages(ImageRequest(size, 30, 7.0)) for one in (mix, method))
         assert (ours.size, ours.schedule) == (theirs.size, theirs.schedule)
-    assert mix.attends_densely == method.attends_densely and mix.sentences() == method.sentences()
+    steps = [Step(index, sigma, grid, sigmas=(1.0, 0.4)) for index, sigma in enumerate((1.0, 0.4))]
+    assert [mix.attended(step, 8) for step in steps] == [method.attended(step, 8) for step in steps]
+    assert [mix.probes(step) for step in steps] == [method.probes(step) for step in steps]
+    assert mix.sentences() == method.sentences()
 
 
 def test_every_direct_method_has_points_here():
