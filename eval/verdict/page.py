@@ -125,9 +125,9 @@ def _winners(answers: Answers) -> str:
         for k, spot in enumerate(spots)
     ]
     about = (
-        "A winner beats them all in a metric if it is better than every published method of one pass. Shown are its "
-        "difference to the method that comes closest, or that leads it most, and how many methods it is better and "
-        "worse than after the correction for all winners and methods."
+        "A winner beats them all in a metric if it is better than every published method of one pass that was made "
+        "there. Shown are its difference to the method that comes closest, or that leads it most, and how many methods "
+        "it is better and worse than after the correction for all winners and methods."
     )
     return (
         f'<section id="winners"><h2>Does a combination beat them all?</h2><p>{escape(about)}</p>'
@@ -142,7 +142,7 @@ def _margins(spot: Spot) -> str:
     for margin in spot.margins:
         beats = sentences.beats(margin, spot)
         word = f"better than {margin.better}, worse than {margin.worse} of {margin.field}"
-        word = f"beats them all, p = {margin.corrected:.2g}" if beats else word
+        word = f"beats all {margin.field}, p = {margin.corrected:.2g}" if beats else word
         shown = _cell(margin.closest, spot, scales[margin.metric], word, beats, f"{margin.closest.base} ")
         rows.setdefault(margin.label, {})[margin.metric] = shown
     return _table(f"Winners minus the closest published method at {_title(spot)}.", metrics, rows)

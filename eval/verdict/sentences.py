@@ -77,7 +77,8 @@ def of_question(asked: Asked, answers: Answers) -> str:
         if counts[key]
     ]
     size, leading = answers.spot(first.place).size, of_leading(asked, answers)
-    return f"{asked.title} {leading} Of {len(pairs)} differences at {size} {where}: {_list(said)}."
+    count = f"{len(pairs)} difference{'s' if len(pairs) != 1 else ''}"
+    return f"{asked.title} {leading} Of {count} at {size} {where}: {_list(said)}."
 
 
 def of_leading(asked: Asked, answers: Answers) -> str:

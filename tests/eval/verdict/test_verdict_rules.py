@@ -63,7 +63,7 @@ def test_a_difference_on_both_models_needs_the_same_verdict_on_both():
 def test_one_sentence_leads_a_question():
     said = sentences.of_question(answers(finding(effect("a", "b"), NONE)).questions[0], answers(finding(NONE)))
     assert said.startswith("What does the magnitude add? On tiny at 384x384, a minus b: better in FID (-1.00 ±0.50); ")
-    assert said.endswith("Of 1 differences at 384x384 on tiny: 1 with something better and nothing worse.")
+    assert said.endswith("Of 1 difference at 384x384 on tiny: 1 with something better and nothing worse.")
 
 
 def test_a_winner_has_to_beat_every_method():
@@ -103,7 +103,7 @@ def test_what_is_said_of_winners():
         "at 384x384 (N = 64)."
     ]
     shown = page.html(both, ["sheet-2x-1.jpg"])
-    assert "beats them all, p = 0.01" in shown and "better than 12, worse than 0 of 12" in shown
+    assert "beats all 12, p = 0.01" in shown and "better than 12, worse than 0 of 12" in shown
 
 
 def test_one_wild_entry_does_not_hide_the_others():

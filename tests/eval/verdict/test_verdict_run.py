@@ -7,6 +7,7 @@ import tarfile
 import time
 
 import pytest
+import yaml
 from verdict_plan import PLAN, WINNERS, written
 
 from eval.verdict import command, make
@@ -80,6 +81,19 @@ def test_records_without_images_give_the_same_facts_and_the_same_page(done, tmp_
         path.rename(tmp_path / "images" / path.name)
     assert command.main(["page", *words, f"store={tmp_path / 'none'}", f"out={tmp_path}"]) == 0
     assert (tmp_path / "index.html").read_bytes() == (folder / "out" / "index.html").read_bytes()
+
+
+def test_a_store_from_before_is_read_beside_the_test_and_alone_is_none(done, tmp_path):
+    folder, words, _ = done
+    plan = yaml.safe_load((folder / "plan.yaml").read_text())
+    plan["places"]["before"] = plan["places"]["wide"] | {"made": str(folder / "test" / "runs" / "wide")}
+    own = [word for word in words if not word.startswith(("plan=", "out="))]
+    own += [f"plan={written(tmp_path, 'plan', plan)}", f"out={tmp_path}"]
+    assert command.main(["page", *own]) == 0
+    answers = (tmp_path / "answers.json").read_bytes()
+    assert [spot.name for spot in read(tmp_path / "answers.json").spots] == ["wide", "before"]
+    assert command.main(["page", *own, f"store={tmp_path / 'none'}"]) == 0
+    assert (tmp_path / "answers.json").read_bytes() == answers
 
 
 def test_lines_are_commands_of_the_same_cells(done, capsys):
