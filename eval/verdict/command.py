@@ -191,7 +191,7 @@ def _sheets(plan: Plan, found: dict[str, Any]) -> int:
 
 def write(content: Answers, sheets: list[Path], out: Path) -> list[Path]:
     """Write the page and its facts. Returns their paths."""
-    write_text(out / "answers.json", json.dumps(content.plain(), sort_keys=True, indent=1) + "\n")
+    write_text(out / "answers.json", json.dumps(content.plain(), indent=1) + "\n")
     write_text(out / "index.html", page.html(content, [path.name for path in sheets]))
     return [out / "index.html", out / "answers.json"]
 

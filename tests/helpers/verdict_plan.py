@@ -24,7 +24,7 @@ WINNERS = {
     "fixed": {"model": "tiny", "prompts.count": 16, "seeds": 7, "res": "2x", "model.dtype": "float32", "method": "ntk"},
     "trials": 9,
     "winners": [
-        {"label": "direct-3", "rank": 1.5, "overrides": ["method.schedule=stock"]},
+        {"label": "direct-9", "rank": 1.5, "overrides": ["method.schedule=stock"]},
         {"label": "direct-7", "rank": 1.6, "overrides": ["method=dype", "method.base=ntk"]},
     ],
 }

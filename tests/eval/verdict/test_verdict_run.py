@@ -60,7 +60,7 @@ def test_the_facts_are_of_the_entries_of_the_plan(done):
     (finding,) = answers.questions[0].findings
     assert finding.pairs == [("yarn", "vanilla"), ("even", "vanilla")]
     assert {effect.metric for effect in finding.effects} == {"fid", "attribute_accuracy", "high_frequency"}
-    assert {margin.label for margin in spot.margins} == {"direct-3", "direct-7"}
+    assert {margin.label for margin in spot.margins} == {"direct-9", "direct-7"}
     assert [method.label for method in spot.field.methods] == ["vanilla", "yarn"]
     page = (done[0] / "out" / "index.html").read_text()
     assert "4 captions are too few" in page and "sheet-wide-1.jpg" in page
