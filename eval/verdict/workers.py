@@ -31,6 +31,8 @@ class Workers:
 
         Errors are printed, and the rest goes on. After `end`, in the seconds of `time.monotonic`, no part is begun.
         """
+        if time.monotonic() > end:
+            return 0
         submit = _here(end) if self.count == 1 else self._open().submit
         futures = [submit(function, *part) for part in parts]
         _, late = wait(futures, None if end == math.inf else max(end - time.monotonic(), 0))
