@@ -76,7 +76,7 @@ def test_it_loads_by_diffusers_alone(second):
     """Stock FLUX positions have its rotary base, so no loader of this project is needed."""
     from diffusers import FluxPipeline
 
-    stock = FluxPipeline.from_pretrained(second / "pipeline", local_files_only=True)
+    stock = FluxPipeline.from_pretrained(second / "pipeline", torch_dtype=torch.float32, local_files_only=True)
     ours = load_pipeline("tiny2", "cpu")
     assert load_method("ntk", ours) == load_method("ntk", "tiny2")
     options = {"num_inference_steps": 2, "guidance_scale": 3.5, "max_sequence_length": 24, "output_type": "latent"}
