@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import io
 import json
-import shlex
 import statistics
 import sys
 import tempfile
@@ -165,12 +164,11 @@ def same(one: Path, other: Path) -> bool:
 
 def table(record: dict[str, Any]) -> str:
     """Return the record as Markdown."""
+    from scripts.bench.common import head_lines
+
+    turns = f"{record['model']}; ratios of {record['turns']} turns: median, and the range of the middle half"
     lines = [
-        f"`{record['command']}`",
-        "",
-        f"{record['device']}, {record['model']}; torch {record['packages']['torch']}, diffusers "
-        f"{record['packages']['diffusers']}; commit {record['commit']}{' with changes' if record['dirty'] else ''}. "
-        f"Ratios of {record['turns']} turns: median, and the range of the middle half.",
+        *head_lines(record, turns),
         "",
         "| size | images | s, loop | run.py to the loop | in processor time | an image, in processor time | s, request "
         "| different images |",
@@ -201,18 +199,14 @@ def main() -> int:
     parser.add_argument("--pretend", type=float, default=0.0, help="seconds an image of a device that is not there")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     options = parser.parse_args()
-    from sega.run import provenance as machine
+    from scripts.bench.common import head
+    from sega.loading.known import model_config
 
-    device = "pretended" if options.pretend else options.device
-    record: dict[str, Any] = {
-        "command": shlex.join(["python", "scripts/bench_loop.py", *sys.argv[1:]]),
-        "device": f"a device of {options.pretend} s an image" if options.pretend else machine.device_name(device),
-        "model": options.model,
-        "packages": machine.packages(),
-        **machine.code(),
-        "turns": options.turns,
-        "rows": [],
-    }
+    record = head("bench_loop.py", sys.argv[1:], options.device, model_config(options.model)["dtype"])
+    record |= {"model": options.model, "turns": options.turns, "rows": []}
+    device = options.device
+    if options.pretend:
+        device, record["device"] = "pretended", f"a device of {options.pretend} s an image"
     stem = options.out / f"loop-{device.partition(':')[0]}"
     options.out.mkdir(parents=True, exist_ok=True)
     for index, size in enumerate(options.sizes):

@@ -16,9 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import shlex
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,31 +94,25 @@ class Bench:
 
     def __init__(self, shape: Shape, device: str):
         import torch
-        from diffusers import FluxTransformer2DModel
 
+        from scripts.bench.common import random_flux
         from sega.methods.geometry import load_geometry
         from sega.models import adapter_for
 
         self.shape, self.device = shape, device
         numbers = {"train_tokens": shape.train, "sega_train_tokens": shape.train, "text_tokens": shape.text}
         self.geometry = replace(load_geometry("flux"), axes=shape.axes, **numbers)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        torch.manual_seed(0)
-        try:
-            with torch.device(device):
-                self.transformer = FluxTransformer2DModel(
-                    in_channels=shape.channels,
-                    num_layers=1,
-                    num_single_layers=1,
-                    num_attention_heads=HEADS,
-                    attention_head_dim=shape.head,
-                    axes_dims_rope=shape.axes,
-                    joint_attention_dim=32 * shape.head,
-                    guidance_embeds=True,
-                ).eval()
-        finally:
-            torch.set_default_dtype(before)
+        self.transformer = random_flux(
+            device,
+            torch.bfloat16,
+            in_channels=shape.channels,
+            num_layers=1,
+            num_single_layers=1,
+            num_attention_heads=HEADS,
+            attention_head_dim=shape.head,
+            axes_dims_rope=shape.axes,
+            joint_attention_dim=32 * shape.head,
+        )
         self.adapter = adapter_for(self.transformer)
 
     def method(self, name: str, **parameters: Any) -> Any:
@@ -215,11 +207,7 @@ def rows_of(bench: Bench, names: list[str]) -> Iterator[dict[str, Any]]:
     for name in names:
         for parameters in MORE.get(name, ({},)):
             words = " ".join([name, *(f"{key}={value}" for key, value in parameters.items())])
-            try:
-                peak = bench.peak(bench.method(name, **parameters))
-            except Exception:  # what fails on a device that is lent for minutes must not take the other rows along
-                traceback.print_exc()
-                continue
+            peak = bench.peak(bench.method(name, **parameters))
             row = {"method": words, "tokens": bench.shape.side**2, "peak": peak, "units": peak / bench.shape.unit}
             print(f"{words}: {row['units']:.2f} units, {peak / plain:.3f} of plain", file=sys.stderr, flush=True)
             yield row | {"of_plain": peak / plain}
@@ -227,11 +215,10 @@ def rows_of(bench: Bench, names: list[str]) -> Iterator[dict[str, Any]]:
 
 def table(record: dict[str, Any]) -> str:
     """Return the record as Markdown."""
+    from scripts.bench.common import head_lines
+
     lines = [
-        f"`{record['command']}`",
-        "",
-        f"{record['device']}; torch {record['packages']['torch']}, diffusers {record['packages']['diffusers']}; commit "
-        f"{record['commit']}{' with changes' if record['dirty'] else ''}. A unit is the size of the embedded tokens.",
+        *head_lines(record, "a unit is the size of the embedded tokens"),
         "",
         "| image tokens | method | MB | units | of plain |",
         "|---|---|---|---|---|",
@@ -253,15 +240,9 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     options = parser.parse_args()
-    from sega.run import provenance as machine
+    from scripts.bench.common import head
 
-    record: dict[str, Any] = {
-        "command": shlex.join(["python", "scripts/bench_memory.py", *sys.argv[1:]]),
-        "device": machine.device_name(options.device),
-        "packages": machine.packages(),
-        **machine.code(),
-        "rows": [],
-    }
+    record = head("bench_memory.py", sys.argv[1:], options.device, "bfloat16") | {"rows": []}
     stem = options.out / f"memory-{options.device.partition(':')[0]}"
     options.out.mkdir(parents=True, exist_ok=True)
     for shape in [SMALL] if options.device == "cpu" else [flux(size) for size in options.sizes]:
