@@ -42,15 +42,14 @@ class Workers:
         for future in futures:
             if future.cancelled():
                 continue
-            try:
-                failed += bool(future.result())
-            except BrokenProcessPool as error:  # a process was killed: the next call begins with new ones
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):  # a process was killed: the next call begins with new ones
                 print(f"a process ended, and what it and the others had left was not done: {error}", flush=True)
                 self._close()
                 return failed + 1
-            except Exception:
-                failed += 1
-                traceback.print_exc()
+            if error is not None:
+                traceback.print_exception(error)
+            failed += bool(error or future.result())
         return failed
 
     def _open(self) -> ProcessPoolExecutor:
@@ -77,7 +76,7 @@ def _here(end: float) -> Callable[..., Future[Any]]:
             return future
         try:
             future.set_result(function(*part))
-        except Exception as error:
+        except Exception as error:  # as in another process: it fails its part alone
             future.set_exception(error)
         return future
 

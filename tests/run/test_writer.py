@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_worker import Fake
 
 from sega.run.writer import Writer
 from sega.store import cell_folder
@@ -17,22 +18,13 @@ from sega.store import cell_folder
 LINE = ("model=tiny", "method=vanilla", "res=32", "prompts.limit=4", "steps=1", "device=cpu")
 
 
-class Slow:
+class Slow(Fake):
     """A device that takes a while, in which the processor is free."""
 
     seconds = 0.3
 
     def __init__(self):
         self.made = []
-
-    def open(self, cell, device, texts, mode, say=None):
-        return None
-
-    def free(self):
-        pass
-
-    def describe(self, device):
-        return device
 
     def generate(self, pipe, method, prompt, seed, size, steps, **options):
         from PIL import Image
