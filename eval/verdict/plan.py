@@ -16,6 +16,11 @@ WINNERS = "winners"
 """Group of the entries that the search found."""
 
 
+def file_name(place: str) -> str:
+    """The name of a place in names of files and folders."""
+    return place.replace(" ", "-").replace(":", "x")
+
+
 @dataclass(frozen=True)
 class Entry:
     """Something that is compared: its label, its group, and the words of `run.py` that make it."""
@@ -37,7 +42,7 @@ class Place:
 
     def store(self, top: Path) -> Path:
         """Its store, in the folder of all: distances can be compared only of the same captions, so each has its own."""
-        return Path(self.made) if self.made else top / self.name.replace(" ", "-").replace(":", "x")
+        return Path(self.made) if self.made else top / file_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from ..figures.crops import Crop
 from ..figures.grid import sheet
 from ..output.manifest import NothingError
 from ..records.rows import Row
+from .plan import file_name
 
 CAPTIONS = 2
 """Sheets of a place: those of the first captions of the test. They are not chosen."""
@@ -24,7 +25,7 @@ def write_sheets(places: dict[str, list[Row]], captions: tuple[str, ...], out: P
                 page = sheet(rows, Crop(), named(caption).id)
             except NothingError:
                 continue
-            path = out / f"sheet-{place.replace(' ', '-').replace(':', 'x')}-{number}.jpg"
+            path = out / f"sheet-{file_name(place)}-{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             page.save(path, quality=85)
             made.append(path)
