@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sega.errors import RequestError, near
 from sega.home import command_line
 
 from .. import options
 from ..records.files import write_text
-from . import make, pack, page
-from .facts import facts
+from . import make, pack
 from .plan import PLAN, Plan, read_plan
-from .rows import Rows, rows_of
-from .types import Answers, read
+
+if TYPE_CHECKING:
+    from .rows import Rows
+    from .types import Answers
 
 HELP = """usage: python -m eval.verdict [make|score|sheets|page|pack|lines|cost ...] [key=value ...]
 
@@ -150,10 +151,15 @@ def _cost(plan: Plan, found: dict[str, Any]) -> int:
 
 
 def _rows(plan: Plan, found: dict[str, Any]) -> Rows:
+    from .rows import rows_of
+
     return rows_of(plan, Path(found["store"]), Path(found["cache"]))
 
 
 def _page(plan: Plan, found: dict[str, Any]) -> int:
+    from .facts import facts
+    from .types import read
+
     out = Path(found["out"])
     record = out / "answers.json"
     rows = _rows(plan, found)
@@ -191,6 +197,8 @@ def _sheets(plan: Plan, found: dict[str, Any]) -> int:
 
 def write(content: Answers, sheets: list[Path], out: Path) -> list[Path]:
     """Write the page and its facts. Returns their paths."""
+    from . import page
+
     write_text(out / "answers.json", json.dumps(content.plain(), indent=1) + "\n")
     write_text(out / "index.html", page.html(content, [path.name for path in sheets]))
     return [out / "index.html", out / "answers.json"]
