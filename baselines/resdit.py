@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sega.errors import RequestError
-from sega.formulas.work import Attended, dense, rotated
+from sega.formulas.work import TURN, Attended, dense, rotated
 from sega.methods.base import Attention, Method, uniform_axis
 from sega.methods.borrowed import Borrowing
 from sega.methods.parameters import choice, count, number
@@ -151,7 +151,8 @@ class ResDiT(Borrowing):
             return dense(length)
         rows, columns = (axis_of((span, span) for span in patches(side, self.side)) for side in step.grid)
         overlapping = rows.queries * columns.queries  # tokens of all patches
-        local = tiles_attended(rows, columns, text, ask=True, own=True) + Attended(0, 0, singles=8 * overlapping)
+        local = tiles_attended(rows, columns, text, ask=True, own=True)
+        local += Attended(0, 0, singles=8 * overlapping, kernels=TURN)
         if not wide:
             return local
         return local + dense(length) + rotated(2 * length) + Attended(0, 2 * image, singles=16 * overlapping)

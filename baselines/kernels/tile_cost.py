@@ -22,12 +22,14 @@ class Axis:
     queries: float  # tokens
     keys: float
     pairs: float  # the sum of the products of both
+    shapes: float  # spans that differ in length
 
 
 def axis_of(spans: Iterable[tuple[Span, Span]]) -> Axis:
     """The sums over spans of queries, each with its span of keys."""
     lengths = [(queries[1], keys[1]) for queries, keys in spans]
-    return Axis(len(lengths), sum(q for q, _ in lengths), sum(k for _, k in lengths), sum(q * k for q, k in lengths))
+    queries, keys = sum(q for q, _ in lengths), sum(k for _, k in lengths)
+    return Axis(len(lengths), queries, keys, sum(q * k for q, k in lengths), len(set(lengths)))
 
 
 def mean(axes: Iterable[Axis]) -> Axis:
@@ -63,12 +65,13 @@ def tiles_attended(
     """`windows.attend` and the copies that it makes, the outputs pasted.
 
     `others` are text and reference tokens, keys of every tile and with `ask` queries too; with `own` they are rotated
-    for each tile. `bridge` are further keys.
+    for each tile, those of one shape together. `bridge` are further keys.
     """
-    tiles, asking, more = rows.spans * columns.spans, others if ask else 0, others + bridge
+    tiles, shapes = rows.spans * columns.spans, rows.shapes * columns.shapes
+    asking, more = others if ask else 0, others + bridge
     image, window = rows.queries * columns.queries, rows.keys * columns.keys
     queries, keys = image + tiles * asking, window + tiles * more
     kernel = 2 * queries + 2 * keys
     gathered = 2 * image + (4 if ask else 2) * queries + 2 * (2 * window + 4 * keys)
     pairs = rows.pairs * columns.pairs + image * more + asking * keys
-    return Attended(pairs, vectors=kernel + gathered + 2 * image, kernels=(14 + own * (1 + ask) * TURN) * tiles)
+    return Attended(pairs, vectors=kernel + gathered + 2 * image, kernels=14 * tiles + own * TURN * shapes)

@@ -6,7 +6,7 @@ import pytest
 from method_table import METHODS
 from small import build, load, made
 from small import words as small_words
-from traffic import operations
+from traffic import Traffic, operations
 
 from sega.loading.caching import enable, read_cache
 from sega.loading.folder import read_parts
@@ -80,6 +80,23 @@ def test_what_chance_decides_is_counted_by_its_mean(tiny_pipe, tiny_folder, tmp_
     found = [counted(tiny_pipe, method, seed=seed) for seed in range(4)]
     expected = told(tiny_folder, tmp_path, name, short).work.operations
     assert min(found) * 0.98 < expected < max(found) * 1.05
+
+
+@pytest.mark.parametrize("name", ["vanilla", "window", "area", "resdit", "scalediff", "freescale"])
+def test_kernels_are_about_those_that_torch_runs(tiny_pipe, tiny_folder, tmp_path, name):
+    """Within a quarter: those of windows are counted roughly, and once for all windows that are made together."""
+    options = ("base_steps=4",) if name in ("scalediff", "freescale") else ()
+    cost, traffic, transformer = told(tiny_folder, tmp_path, name, options), Traffic(), tiny_pipe.transformer
+    hooks = [
+        transformer.register_forward_pre_hook(lambda *_: traffic.__enter__() and None),
+        transformer.register_forward_hook(lambda *_: traffic.__exit__(None, None, None)),
+    ]
+    try:
+        made(tiny_pipe, load(name, *options), SIZE)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert cost.work.kernels - cost.coding.kernels == pytest.approx(traffic.kernels, rel=0.25)
 
 
 @pytest.mark.parametrize(("side", "text"), [(24, 8), (40, 200)])
