@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 RULE = 1
 """Version of what follows. A search that was begun under another one is not continued. Raise it with any change."""
@@ -39,6 +41,8 @@ class Scale:
     @classmethod
     def of(cls, values: Sequence[float]) -> Scale:
         """Return the scale of the badness of starting points, at least one."""
+        import numpy as np
+
         ordered = np.sort(np.asarray(values, np.float64))
         nodes = np.unique(ordered)
         first, last = np.searchsorted(ordered, nodes, "left"), np.searchsorted(ordered, nodes, "right")
@@ -57,6 +61,8 @@ class Scale:
         if value > self.nodes[-1]:
             room = self.count + 1.0 - float(self.ranks[-1])
             return self.count + 1.0 - room / (1 + (value - self.nodes[-1]) / self.lengths[1])
+        import numpy as np
+
         return float(np.interp(value, self.nodes, self.ranks))
 
 
@@ -77,7 +83,8 @@ class Population:
 
     def rank(self, scores: Scores) -> float:
         """Return the mean rank over the metrics: lower is better."""
-        return float(np.mean(list(self.by_metric(scores).values())))
+        ranks = self.by_metric(scores).values()
+        return sum(ranks) / len(ranks)
 
     def beating(self, rank: float, among: Sequence[str] | None = None) -> list[str]:
         """Return the starting points with a lower mean rank, in `among` only where it is given."""

@@ -306,14 +306,18 @@ def test_geneval_layout(place):
     assert [(p.prompt_id, p.seed, p.prompt) for p in found][1:3] == [("00000", 1, "prompt 0"), ("00001", 0, "prompt 1")]
 
 
-def test_help_needs_no_heavy_library():
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [("eval.scoring", ()), ("eval.report", ()), ("eval.search", ("numpy",)), ("eval.verdict", ("numpy",))],
+)
+def test_help_needs_no_heavy_library(command, more):
     import subprocess
     import sys
 
+    heavy = ("torch", "pandas", "matplotlib", "optuna", "pyiqa", *more)
     code = (
-        "import sys; from eval.scoring.command import main; from eval.report.command import main as report; "
-        "main(['--help']); report(['-h']); "
-        "print([m for m in ('torch', 'pandas', 'matplotlib', 'pyiqa') if m in sys.modules])"
+        f"import sys; from {command}.command import main; main(['--help']); "
+        f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.rstrip().endswith("[]") and "python -m eval path=" in done.stdout
+    assert done.stdout.rstrip().endswith("[]") and "python -m eval" in done.stdout
