@@ -1,8 +1,9 @@
-"""Write the page and the figure of what switches cost, from the record of scripts/bench_switches.py.
+"""Write the pages and figures of what switches cost, from records of scripts/bench_switches.py.
 
-    python scripts/switches_page.py                 # results/benchmarks/switches.json
+    python scripts/switches_page.py                 # switches.json and switches-4x.json in results/benchmarks
+    python scripts/switches_page.py /tmp/try/switches.json
 
-It writes `.md` and `.png` beside the record, and the table of `speed=` in docs/speed.md.
+It writes `.md` and `.png` beside each record, and without arguments the table of `speed=` in docs/speed.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.bench.switch_rows import LEAST, SCORES, Measured  # noqa: E402
 
-RECORD = ROOT / "results" / "benchmarks" / "switches.json"
+RECORDS = [ROOT / "results" / "benchmarks" / name for name in ("switches.json", "switches-4x.json")]
 PAGE = ROOT / "docs" / "speed.md"
 PART = re.compile(r"(<!-- speeds -->\n).*?(<!-- end -->)", re.DOTALL)
 KINDS = {
@@ -130,7 +131,7 @@ def figure(found: list[Measured]) -> Any:
         for line, group in zip(axes, groups, strict=True):
             for item in (item for item in found if item.group == group and item.switch):
                 look = {"color": colours[item.kind], "marker": MARKERS[item.kind], "label": KINDS[item.kind]}
-                look |= {"s": 70 if item.kind == "speed" else 30, "alpha": 0.9}
+                look |= {"alpha": 0.9} | ({"s": 70, "zorder": 4} if item.kind == "speed" else {"s": 30})
                 _point(line, item, look)
             for panel, title in zip(line, titles, strict=True):
                 for share in (0.25, 0.5):
@@ -169,17 +170,22 @@ def read(path: Path) -> tuple[list[Measured], dict[str, Any]]:
     return [Measured(**{key: row[key] for key in names}) for row in record["rows"]], record
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("record", nargs="?", type=Path, default=RECORD)
-    path = parser.parse_args().record
+def write(path: Path) -> list[Measured]:
+    """Write the page and the figure of a record beside it, and return its rows."""
     found, record = read(path)
     path.with_suffix(".md").write_text(page(found, record))
     first = [item for item in found if item.captions == found[0].captions and item.method in ("vanilla", "sega")]
     figure(first).savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
-    if path == RECORD:
-        text = PAGE.read_text()
-        PAGE.write_text(PART.sub(lambda match: match[1] + speeds(found) + match[2], text))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="*", type=Path)
+    paths = parser.parse_args().records
+    found = [item for path in paths or RECORDS for item in write(path)]
+    if not paths:
+        PAGE.write_text(PART.sub(lambda match: match[1] + speeds(found) + match[2], PAGE.read_text()))
     return 0
 
 

@@ -29,7 +29,7 @@ PAIRS = (
 ROUNDING = ("model.quantize=fp8", "model.attention=_native_math")
 ON_GPU = ("model.compile=true", "model.quantize=8bit", "model.quantize=4bit")
 BASES = {
-    "scalediff,freescale,upsample,pixelrush": "model.base_steps=0.5x",
+    "scalediff,upsample,pixelrush": "model.base_steps=0.5x",  # an image of freescale takes as long as ten
     "hiflow": "method.base_steps=15",
 }
 DIRECT = "vanilla,sega"
