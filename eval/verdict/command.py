@@ -190,7 +190,10 @@ def _sheets(plan: Plan, found: dict[str, Any]) -> int:
     from .sheets import write_sheets
 
     places = {place: list(own.values()) for place, own in _rows(plan, found).items()}
-    for path in write_sheets(places, plan.captions, Path(found["out"]) / "images"):
+    paths = write_sheets(places, plan.captions, Path(found["out"]) / "images")
+    if not paths:
+        print(f"no sheet is drawn: {found['store']} has no scored run of this plan with its images", file=sys.stderr)
+    for path in paths:
         print(path)
     return 0
 

@@ -66,7 +66,7 @@ def test_the_facts_are_of_the_entries_of_the_plan(done):
     assert "4 captions are too few" in page and "sheet-wide-1.jpg" in page
 
 
-def test_records_without_images_give_the_same_facts_and_the_same_page(done, tmp_path):
+def test_records_without_images_give_the_same_facts_and_the_same_page(done, tmp_path, capsys):
     folder, words, _ = done
     for path in (folder / "pack").iterdir():
         with tarfile.open(path) as archive:
@@ -76,6 +76,8 @@ def test_records_without_images_give_the_same_facts_and_the_same_page(done, tmp_
     places = [f"store={tmp_path / 'runs'}", f"cache={tmp_path / 'cache'}", f"out={out}"]
     assert command.main(["page", *words, *places]) == 0
     assert (out / "answers.json").read_bytes() == (folder / "out" / "answers.json").read_bytes()
+    assert command.main(["sheets", *words, *places]) == 0
+    assert "no sheet is drawn" in capsys.readouterr().err
     (tmp_path / "images").mkdir()
     for path in tmp_path.glob("sheet-*.jpg"):
         path.rename(tmp_path / "images" / path.name)
