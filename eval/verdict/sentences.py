@@ -137,20 +137,29 @@ def of_margin(margin: Margin, spot: Spot, winners: int, both: bool) -> str:
 
 
 def of_winners(answers: Answers) -> list[str]:
-    """Return whether a combination that the search found beats every published method, and in what."""
+    """Return whether a combination that the search found beats every published method, in what, and at which place."""
     if not answers.winners:
         return ["No winner of a search has been tested."]
-    spot = answers.spot(answers.paired[0]) if answers.paired else answers.spots[0]
-    margins, both = (answers.both, True) if answers.both else (spot.margins, False)
+    both = bool(answers.both)
+    own = [answers.spot(name) for name in answers.paired or ()] if both else list(answers.spots[:1])
+    margins = answers.both or own[0].margins
     if not margins:
         return ["The winners of the search have no scores yet."]
     winners = len({margin.label for margin in margins})
-    found = [of_margin(m, spot, winners, both) for m in margins if beats(m, spot)]
-    where = "on both models" if both else f"on {spot.model}"
+    found = [of_margin(m, own[0], winners, both) for m in margins if beats(m, own[0])]
+    where = "on both models" if both else f"on {own[0].model}"
     if not found:
         who = "The winner of the search is not" if winners == 1 else f"None of the {winners} winners of the search is"
-        at = f"{where} at {spot.size} (N = {spot.n})"
-        found = [f"{who} shown to be better than every published method in any metric {at}."]
+        n = " and ".join(str(spot.n) for spot in own)
+        found = [
+            f"{who} shown to be better than every published method in any metric {where} at {own[0].size} (N = {n})."
+        ]
+    others = [spot for spot in answers.spots if spot.margins and spot not in own]
+    for spot in others:
+        found += [of_margin(m, spot, winners, False) for m in spot.margins if beats(m, spot)]
+    rest = [f"{spot.name} (N = {spot.n})" for spot in others if not any(beats(m, spot) for m in spot.margins)]
+    if rest:
+        found.append(f"At {_list(rest)} none is shown to be so.")
     return found + ([] if both else ["On a second model they have not been tested."])
 
 

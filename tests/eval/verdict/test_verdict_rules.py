@@ -100,8 +100,15 @@ def test_what_is_said_of_winners():
     both = answers(finding(NONE), spots=spots, winners={"w": "method=mix"}, both=margins(0.2), paired=("2x", "second"))
     assert sentences.of_winners(both) == [
         "The winner of the search is not shown to be better than every published method in any metric on both models "
-        "at 384x384 (N = 64)."
+        "at 384x384 (N = 64 and 64)."
     ]
+    wide, tall = spot("16:9", margins=margins(0.01)), spot("9:16", margins=margins(0.2))
+    more = answers(
+        finding(NONE), spots=(*spots, wide, tall), winners={"w": ""}, both=margins(0.2), paired=("2x", "second")
+    )
+    _, at_wide, nowhere_else = sentences.of_winners(more)
+    assert at_wide.startswith("w is better than each of the 12 published methods in FID on tiny at 384x384")
+    assert nowhere_else == "At 9:16 (N = 64) none is shown to be so."
     shown = page.html(both, ["sheet-2x-1.jpg"])
     assert "beats all 12, p = 0.01" in shown and "better than 12, worse than 0 of 12" in shown
 
