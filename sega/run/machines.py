@@ -74,8 +74,8 @@ LAUNCH = 6e-6
 """Seconds to launch a kernel from Python on a server; not fitted, and of no account at the sizes that were measured."""
 
 CORE = {
-    "float32": Machine("core", 199.7e9, 118.9e9, 118.9e9, 109.5e9, 199.7e9, 0.1468e9, 11.61e9, 13.78e-6, waits=True),
-    "bfloat16": Machine("core", 1565e9, 386.3e9, 386.3e9, 209.9e9, 199.7e9, 0.1026e9, 6.537e9, 16.52e-6, waits=True),
+    "float32": Machine("core", 181.2e9, 110.4e9, 110.4e9, 106.1e9, 181.2e9, 0.1451e9, 10.48e9, 12.19e-6, waits=True),
+    "bfloat16": Machine("core", 1385e9, 363.3e9, 363.3e9, 166.7e9, 181.2e9, 0.1046e9, 7.664e9, 20.60e-6, waits=True),
 }
 """One core of the server CPU that made results/benchmarks/cost.md, with AMX for bfloat16."""
 
