@@ -28,8 +28,8 @@ PAIRS = (
 )
 ROUNDING = ("model.quantize=fp8", "model.attention=_native_math")
 ON_GPU = ("model.compile=true", "model.quantize=8bit", "model.quantize=4bit")
-BASES = {
-    "scalediff,upsample,pixelrush": "model.base_steps=0.5x",  # an image of freescale takes as long as ten
+BASES = {  # without freescale, whose images take ten times as long
+    "scalediff,upsample,pixelrush": "model.base_steps=0.5x",
     "hiflow": "method.base_steps=15",
 }
 DIRECT = "vanilla,sega"
