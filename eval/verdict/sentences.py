@@ -154,10 +154,11 @@ def of_winners(answers: Answers) -> list[str]:
         found = [
             f"{who} shown to be better than every published method in any metric {where} at {own[0].size} (N = {n})."
         ]
-    others = [spot for spot in answers.spots if spot.margins and spot not in own]
-    for spot in others:
-        found += [of_margin(m, spot, winners, False) for m in spot.margins if beats(m, spot)]
-    rest = [f"{spot.name} (N = {spot.n})" for spot in others if not any(beats(m, spot) for m in spot.margins)]
+    rest = []
+    for spot in (spot for spot in answers.spots if spot.margins and spot not in own):
+        ahead = [of_margin(m, spot, winners, False) for m in spot.margins if beats(m, spot)]
+        found += ahead
+        rest += [] if ahead else [f"{spot.name} (N = {spot.n})"]
     if rest:
         found.append(f"At {_list(rest)} none is shown to be so.")
     return found + ([] if both else ["On a second model they have not been tested."])
