@@ -55,6 +55,15 @@ def test_the_page_marks_what_is_worse_and_what_is_equal(tmp_path):
     assert line.startswith("| `speed=faster` | those it was chosen on | 2x | 8 | sega | 0.20 |")
 
 
+def test_what_is_committed_is_of_the_records():
+    found = []
+    for path in switches_page.RECORDS:
+        rows, record = switches_page.read(path)
+        assert path.with_suffix(".md").read_text() == switches_page.page(rows, record)
+        found += rows
+    assert f"<!-- speeds -->\n{switches_page.speeds(found)}<!-- end -->" in switches_page.PAGE.read_text()
+
+
 def test_every_switch_is_of_a_kind_that_the_figure_knows():
     todo = list(jobs("2x", argparse.Namespace(**OPTIONS | {"device": "cuda"})))
     kinds = {measured(job.switch).kind for job in todo if job.switch}
