@@ -74,7 +74,7 @@ def run(cell: Cell, session: Session) -> None:
         problems += (more := folder.open(_record(cell, None)))  # the device of images made before is not known
         for problem in more:
             progress.warn(problem)
-    if problems and not missing:
+    if folder.path.exists() and not missing and not folder.is_settled():
         folder.settle()
     try:
         if missing and not session.stop.requested:

@@ -20,7 +20,7 @@ from sega.errors import RequestError
 from sega.store import png
 from sega.store.claims import LEASE, Claim, Claims
 from sega.store.files import atomic, digest, file_sha, read_record, set_aside
-from sega.store.mending import FAILED, KEYS, ROWS, append_row, busy_files, drop_rows, row_findings, settle
+from sega.store.mending import FAILED, KEYS, ROWS, append_row, busy_files, drop_rows, is_settled, row_findings, settle
 from sega.store.rows import read_rows
 
 if TYPE_CHECKING:
@@ -127,6 +127,10 @@ class RunFolder:
     def settle(self) -> None:
         """Sort the rows and remove duplicates, so that they do not depend on how they were made; remove dead claims."""
         settle(self.path, self.claims)
+
+    def is_settled(self) -> bool:
+        """Whether `settle` has nothing to do."""
+        return is_settled(self.path, self.claims)
 
     def rows(self) -> dict[str, ImageRow]:
         """Rows by file name, the last one where there are several."""

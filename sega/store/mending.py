@@ -71,13 +71,23 @@ def append_row(path: Path, claims: Claims, row: Mapping[str, Any]) -> None:
 def settle(cell: Path, claims: Claims) -> None:
     """Order the rows of both row files by file, the last of each, and remove the claims of the dead."""
     with hold_rows(claims):
-        for name, keys in KEYS.items():
-            there = lines(cell / name)
-            latest = {row["file"]: line for line in there if (row := parse(line, keys))}
-            kept = [latest[file] for file in sorted(latest)]
+        for name in KEYS:
+            there, kept = _ordered(cell / name)
             if kept != there:
                 write_lines(cell / name, kept)
     claims.sweep()
+
+
+def is_settled(cell: Path, claims: Claims) -> bool:
+    """Whether `settle` has nothing to do. A worker that dies in it leaves rows without order, or its claim."""
+    return not claims.folder.exists() and all(there == kept for there, kept in (_ordered(cell / name) for name in KEYS))
+
+
+def _ordered(path: Path) -> tuple[list[bytes], list[bytes]]:
+    """The lines of a row file as they are, and in order of the files: the last of each that is not damaged."""
+    there = lines(path)
+    latest = {row["file"]: line for line in there if (row := parse(line, KEYS[path.name]))}
+    return there, [latest[file] for file in sorted(latest)]
 
 
 def busy_files(claims: Claims) -> set[str]:

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from sega.store.claims import Claims
+
 ROOT = Path(__file__).resolve().parents[2]
 LINE = ("model=tiny", "method=sega", "res=32", "prompts.limit=6", "steps=1", "device=cpu")
 
@@ -77,6 +79,23 @@ def test_a_store_that_can_take_no_more_is_named_in_one_line(tmp_path):
     again = start(tmp_path, "res=128")
     assert again.wait(300) == 0, again.communicate()
     assert len(rows(tmp_path)) == 6
+
+
+def test_what_a_worker_killed_at_its_very_end_left_is_put_right_by_the_next(tmp_path):
+    """All images are there, but their rows have no order yet, and the claim on the rows stands."""
+    assert start(tmp_path).wait(300) == 0
+    (path,) = (tmp_path / "runs").glob("*/*/*/*/images.jsonl")
+    settled = path.read_bytes()
+    path.write_bytes(b"".join(reversed(settled.splitlines(keepends=True))))
+    assert Claims(path.parent).take(path.name).path.exists()
+    (claim,) = (path.parent / ".claims").iterdir()
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"born": "of a process that is gone"}))
+    assert path.read_bytes() != settled
+    assert start(tmp_path).wait(300) == 0
+    assert path.read_bytes() == settled and not claim.parent.exists()
+    before = {file: file.stat().st_mtime_ns for file in path.parent.rglob("*")}
+    assert start(tmp_path).wait(300) == 0
+    assert {file: file.stat().st_mtime_ns for file in path.parent.rglob("*")} == before
 
 
 def test_kills_at_random_moments_change_nothing(tmp_path):
