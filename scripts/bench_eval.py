@@ -3,7 +3,8 @@
 It writes renders of the embedded world. Then it alternates, in one process and on the same images, between features
 only (the embedded scorer on images and crops) and features with PIQE. It prints the seconds per image of both, their
 ratio, that of the first to the time in its network alone (the rest is decoding), and the peak memory.
-`count` and `size` make a small version; rounds=N repeats it and prints medians.
+`count` and `size` make a small version; rounds=N repeats it and prints medians. features=inception takes the network
+of published FIDs in its real size, with random weights, instead of the embedded scorer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,7 +27,9 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 ALONE = ["features", "patches"]
-KEYS = {"count": 195, "size": 4096, "workers": os.cpu_count() or 1, "rounds": 1, "distinct": 4, "device": "auto"}
+NUMBERS = {"count": 195, "size": 4096, "workers": os.cpu_count() or 1, "rounds": 1, "distinct": 4}
+KEYS = NUMBERS | {"device": "auto", "features": "embedded"}
+FEATURES = ("embedded", "inception")
 TARGET = 1.15
 
 
@@ -41,14 +45,35 @@ def main(words: list[str]) -> int:
         found, rest = split_words(words, KEYS)
         if rest:
             raise RequestError(f"unknown option {rest[0]}; known are {', '.join(KEYS)}")
-        options = {key: int(value) for key, value in found.items() if key != "device"}
-        options["device"] = usable_device(found["device"])
+        if found["features"] not in FEATURES:
+            raise RequestError(f"features={found['features']} must be one of {', '.join(FEATURES)}")
+        options = found | {key: int(found[key]) for key in NUMBERS} | {"device": usable_device(found["device"])}
     except (RequestError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, random_inception(Path(folder), options["features"]):
         print(json.dumps(measure(image_files(Path(folder), options), options), indent=1))
     return 0
+
+
+@contextlib.contextmanager
+def random_inception(folder: Path, features: str) -> Iterator[None]:
+    """For features=inception, put random weights in a folder and let the evaluation take them for the real ones."""
+    if features != "inception":
+        yield
+        return
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    from eval.metrics.learned import weights
+
+    known = weights.WEIGHTS["inception"]
+    with patch.object(torch, "load", return_value={}), patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
+        module = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(folder))  # which is not read
+    torch.save(module.state_dict(), folder / known.file)
+    own = weights.WEIGHTS | {"inception": replace(known, sha256="")}  # a random file can't have the published checksum
+    with patch.object(weights, "WEIGHTS", own):
+        yield
 
 
 def image_files(folder: Path, options: dict) -> list[Path]:
@@ -75,8 +100,8 @@ def measure(paths: list[Path], options: dict) -> dict:
     from eval.records import images
     from eval.scoring.collect import Item, collect, resolve
 
-    words = [f"workers={options['workers']}", f"device={options['device']}"]
-    config = load_protocol("embedded", words)
+    words = [f"{key}={options[key]}" for key in ("workers", "device", "features")]
+    config = load_protocol("embedded", [*words, f"weights={paths[0].parent}"])
     seconds: dict[str, list[float]] = {"features": [], "features and PIQE": []}
     rest: list[float] = []
     for turn in range(options["rounds"] + 1):  # the first starts workers and loads networks
@@ -99,6 +124,7 @@ def measure(paths: list[Path], options: dict) -> dict:
         "size": options["size"],
         "workers": options["workers"],
         "device": options["device"],
+        "network": options["features"],
         "seconds an image": {title: round(median(times), 4) for title, times in seconds.items()},
         "ratio": round(both / alone, 3),
         "features to their network alone": round(median(rest), 3),

@@ -125,5 +125,8 @@ def test_the_benchmark_measures_both_and_their_ratio(capsys):
     alone, both = found["seconds an image"].values()
     assert found["ratio"] == pytest.approx(both / alone, rel=0.05) and found["images"] == 2
     assert 1 < found["features to their network alone"] < 10
-    assert bench_eval.main(["size=large"]) == 2 and bench_eval.main(["sizes=3"]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    small = ["count=1", "size=64", "workers=0", "distinct=1", "device=cpu"]
+    assert bench_eval.main([*small, "features=inception"]) == 0
+    assert json.loads(capsys.readouterr().out)["network"] == "inception"
+    assert all(bench_eval.main([word]) == 2 for word in ("size=large", "sizes=3", "features=big"))
+    assert capsys.readouterr().err.count("\n") == 3
