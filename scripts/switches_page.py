@@ -32,7 +32,7 @@ KINDS = {
     "progressive": "smaller latent first",
     "late_attention": "windows late",
     "base": "shorter base",
-    "weights": "8-bit weights",
+    "weights": "weights in 8 or 4 bits",
     "rounding": "backend, compiled blocks",
     "pair": "several",
     "speed": "speed=",

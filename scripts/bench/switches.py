@@ -26,8 +26,11 @@ PAIRS = (
     "steps=0.5x model.cache=sea:0.3 model.progressive=0.05",
     "steps=0.7x model.late_attention=window:1:0.8 model.progressive=0.1",
 )
-ROUNDING = ("model.quantize=fp8", "model.attention=_native_math")
-ON_GPU = ("model.compile=true", "model.quantize=8bit", "model.quantize=4bit")
+ROUNDING = (
+    *(f"model.quantize={kind}" for kind in ("fp8", "8bit", "4bit")),
+    "model.attention=_native_math",
+    "model.compile=true",
+)
 BASES = {  # without freescale, whose images take ten times as long
     "scalediff,upsample,pixelrush": "model.base_steps=0.5x",
     "hiflow": "method.base_steps=15",
@@ -69,7 +72,7 @@ def jobs(size: str, options: argparse.Namespace) -> Iterator[Job]:
     """All jobs at a size; exact runs come before what is compared with them."""
     switches = options.switches
     if switches is None:
-        switches = [*SPEEDS, *SINGLE, *PAIRS, *ROUNDING, *(ON_GPU if options.device != "cpu" else ())]
+        switches = [*SPEEDS, *SINGLE, *PAIRS, *ROUNDING]
     yield from (Job(CAPTIONS, size, DIRECT, switch) for switch in dict.fromkeys([EXACT, *switches]))
     if options.switches is None:
         for methods, switch in BASES.items():

@@ -48,19 +48,22 @@ def open_pipeline(model: ModelConfig, weights: Weights, device: str, mode: str =
 
     from sega.loading.caching import enable, read_cache
     from sega.loading.parallel import SPLIT, split, spread
-    from sega.loading.placement import place, quantization, store_in_fp8, switch
+    from sega.loading.placement import BITSANDBYTES, place, quantization, quantize_on_cpu, store_in_fp8, switch
     from sega.methods.geometry import build_geometry
     from sega.methods.stepping import read_stepping
     from sega.models import adapter_for
 
     dtype = getattr(torch, model["dtype"])
-    options = {"quantization_config": quantization(model["quantize"], dtype, ["transformer"])}
+    kind = model["quantize"]
+    options = {"quantization_config": None if device == "cpu" else quantization(kind, dtype, ["transformer"])}
     if model["text_cache"]:
         options |= {part: None for part in text_parts(weights.folder)}
     pipe = _load(weights.folder, dtype, device, options)
     set_theta(pipe.transformer, build_geometry(model["geometry"]).theta)
-    if model["quantize"] == "fp8":
+    if kind == "fp8":
         store_in_fp8(pipe.transformer, dtype)
+    elif kind in BITSANDBYTES and device == "cpu":
+        quantize_on_cpu(pipe.transformer, kind, dtype)
     switch(pipe.transformer, model["attention"], model["compile"])
     adapter_for(pipe).stepping = read_stepping(model)
     cache = read_cache(model["cache"])

@@ -10,30 +10,54 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline, PipelineQuantizationConfig
 
-QUANTIZE = ("8bit", "4bit", "fp8")
+BITSANDBYTES = ("8bit", "4bit")
+QUANTIZE = (*BITSANDBYTES, "fp8")
 
 
 def quantization(kind: str | None, dtype: torch.dtype, parts: list[str]) -> PipelineQuantizationConfig | None:
     """diffusers' configuration of 8- or 4-bit weights for these parts, through bitsandbytes; None for other kinds.
 
-    4-bit is NF4 with computation in the model's dtype. Raises RequestError where it can't run.
+    4-bit is NF4 with computation in the model's dtype. Raises RequestError without bitsandbytes.
     """
-    if kind not in ("8bit", "4bit"):
+    if kind not in BITSANDBYTES:
         return None
-    import torch
-
-    if not torch.cuda.is_available():
-        raise RequestError(f"model.quantize={kind} needs a CUDA device; use model.quantize=null")
-    from importlib.util import find_spec
-
-    if find_spec("bitsandbytes") is None:
-        raise RequestError(f"model.quantize={kind} needs the package bitsandbytes; install it or use quantize=null")
+    _need_bitsandbytes(kind)
     from diffusers import PipelineQuantizationConfig
 
     options: dict[str, Any] = {"load_in_8bit": True}
     if kind == "4bit":
         options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
     return PipelineQuantizationConfig(f"bitsandbytes_{kind}", options, components_to_quantize=parts)
+
+
+def quantize_on_cpu(transformer: torch.nn.Module, kind: str, dtype: torch.dtype) -> None:
+    """Replace all linear layers by those of bitsandbytes, as `quantization` does on a GPU: diffusers refuses a CPU."""
+    _need_bitsandbytes(kind)
+    import bitsandbytes.nn as bnb
+    from torch import nn
+
+    def replaced(layer: nn.Linear) -> nn.Module:
+        sizes, weight = (layer.in_features, layer.out_features, layer.bias is not None), layer.weight.data
+        if kind == "8bit":
+            new: nn.Module = bnb.Linear8bitLt(*sizes, has_fp16_weights=False)
+            new.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+        else:
+            new = bnb.LinearNF4(*sizes, compute_dtype=dtype)
+            new.weight = bnb.Params4bit(weight, requires_grad=False, quant_type="nf4")
+        new.bias = layer.bias
+        return new.to("cpu")  # the move quantises
+
+    for parent in list(transformer.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.Linear:
+                setattr(parent, name, replaced(layer))
+
+
+def _need_bitsandbytes(kind: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None:
+        raise RequestError(f"model.quantize={kind} needs the package bitsandbytes; install it or use quantize=null")
 
 
 def store_in_fp8(transformer: torch.nn.Module, dtype: torch.dtype) -> None:

@@ -66,8 +66,6 @@ def check_machine(config: CellConfig, model: ModelConfig) -> None:
         raise RequestError("model.dtype=float16 does not work on a CPU; use float32 or bfloat16")
     if device == "cpu" and model["memory"] not in ("auto", "gpu"):
         raise RequestError(f"model.memory={model['memory']} moves weights to a GPU and back; with device=cpu use auto")
-    if device == "cpu" and model["quantize"] not in (None, "fp8"):
-        raise RequestError(f"model.quantize={model['quantize']} needs a CUDA device; with device=cpu use null")
     for item in config["record"] if isinstance(config["record"], list) else [config["record"]]:
         if item not in RECORDS:
             raise RequestError(f"record={item} is unknown{near(item, RECORDS)}")

@@ -47,7 +47,6 @@ WRONG = [
     (["model.memory=ofload"], "model.memory=ofload is unknown; did you mean 'offload'"),
     (["model.memory=offload"], "with device=cpu use auto"),
     (["model.quantize=2bit"], "model.quantize=2bit is unknown; did you mean"),
-    (["model.quantize=4bit"], "needs a CUDA device"),
     (["model.solver=huen"], "model.solver=huen is unknown; did you mean 'heun'"),
     (["model.solver=heun", "method=hiflow"], "is for methods of one stage, and hiflow has several"),
     (["model.late_attention=window", "method=window"], "window has an attention of its own"),
