@@ -52,6 +52,8 @@ Without a step it writes the page.
   features  true                       false: archives without features, from which distances can't be compared anew
   device    auto                       auto | cpu | cuda | cuda:N; for `cost` a card (h100) instead
   workers   1                          processes; more than one share a GPU, or the cores
+  first     0                          `make` leaves out the captions before this one: another machine made them, and
+                                       their images are not here
   minutes   -                          for each step that makes or scores; no round is begun that would take longer
   places    -                          only these places of the plan (several: commas between them)
   set       -                          words for every entry, such as set='steps=4'
@@ -70,6 +72,7 @@ KEYS: dict[str, Any] = {
     "features": "true",
     "device": "auto",
     "workers": "1",
+    "first": "0",
     "minutes": None,
     "places": None,
     "set": None,
@@ -125,7 +128,8 @@ def _setting(found: dict[str, Any]) -> make.Setting:
     workers = options.whole_number(found, "workers")
     end = time.monotonic() + 60 * _number(found, "minutes") if found["minutes"] else math.inf
     images = options.existing(found["images"], "folder of references")
-    return make.Setting(Path(found["store"]), found["device"], workers, end, Path(found["cache"]), images)
+    first = options.whole_number(found, "first", 0)
+    return make.Setting(Path(found["store"]), found["device"], workers, end, Path(found["cache"]), images, first)
 
 
 def _make(plan: Plan, found: dict[str, Any]) -> int:

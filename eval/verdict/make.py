@@ -33,6 +33,7 @@ class Setting:
     end: float  # of time.monotonic, after which nothing is begun
     cache: Path
     images: Path | None = None  # folder of references, for models whose captions can't be rendered
+    first: int = 0  # captions before this one are not made: another machine did, and their images are not here
 
     @property
     def captions(self) -> Path:
@@ -106,9 +107,9 @@ def make(plan: Plan, setting: Setting) -> int:
     """Make the images, round after round. Returns the number of parts that failed."""
     write_captions(plan, setting)
     words, pace, failed = lines(plan, setting), Pace(), 0
-    there = dict.fromkeys(plan.places, 0)  # captions, by place
+    there = dict.fromkeys(plan.places, setting.first)  # captions, by place
     with Workers(setting.workers, setting.logs) as workers:
-        for name, count in plan.rounds:
+        for name, count in (item for item in plan.rounds if item[1] > setting.first):
             entries, began = [words[name, entry.label] for entry in plan.at(plan.places[name])], time.monotonic()
             try:
                 pixels = math.prod(_cell(tuple(entries[0])).request.size)

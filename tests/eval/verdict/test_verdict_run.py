@@ -53,6 +53,16 @@ def test_what_is_there_is_not_made_again(done, capsys):
     }
 
 
+def test_captions_that_another_machine_made_are_left_out(done, tmp_path):
+    _, words, _ = done
+    own = [*words, f"store={tmp_path / 'test' / 'runs'}", "places=wide", "device=cpu"]
+    assert command.main(["make", "first=3", *own]) == 0
+    cells = list((tmp_path / "test" / "runs" / "wide").glob("*/*/*/*"))
+    assert [len(list(cell.glob("*.png"))) for cell in cells] == [1] * 5
+    fourth = (tmp_path / "test" / "captions.txt").read_text().splitlines()[3]
+    assert all(fourth in (cell / "images.jsonl").read_text() for cell in cells)
+
+
 def test_the_facts_are_of_the_entries_of_the_plan(done):
     answers = read(done[0] / "out" / "answers.json")
     (spot,) = answers.spots
@@ -116,6 +126,7 @@ def test_lines_are_commands_of_the_same_cells(done, capsys):
     [
         (["mak"], "unknown step mak; did you mean 'make' or 'pack'?"),
         (["page", "places=2"], "places=2 is not in the plan"),
+        (["make", "first=soon"], "first=soon must be a whole number"),
         (["make", "minutes=soon"], "minutes=soon must be a number"),
         (["page", "winners=nothing.yaml"], "no file of winners at nothing.yaml"),
         (["page", "store=nothing", "out=nothing"], "make and score them first"),
