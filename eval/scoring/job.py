@@ -34,12 +34,12 @@ class Job:
     misfits: dict[str, str]  # measure -> why it has no value at this size
     plan: references.ReferencePlan | None
     no_reference: str  # why there are no references, "" if there are
-    shas: list[str]  # of the files on disk, "" for a missing one
+    shas: list[str]  # of the files on disk, "" for a missing one without scores
     stats: list[tuple[int, int] | None]
     old: ScoreBlock | None  # the stored scores
     identity: str
     done: bool  # the stored scores are up to date, or all images are missing
-    gone: bool  # there are scores, but no images
+    gone: int  # images that are missing, whose scores are kept
 
     @property
     def protocol(self) -> str:
@@ -71,9 +71,11 @@ def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
     identity = digest([depends, images, size, plan.identity if plan else reason, config["bootstrap"], *versions])
     same = old is not None and old.get("identity") == identity
     done = same and are_sound(run.folder / f"features-{config['name']}.npz")
-    gone = bool(run.images) and not any(shas) and (run.folder / "scores.json").exists()
+    absent = [not image.path.exists() for image in run.images]
+    all_gone = all(absent) and bool(absent) and (run.folder / "scores.json").exists()
+    gone = len(absent) if all_gone else sum(a and bool(sha) for a, sha in zip(absent, shas, strict=True))
     misfits = {name: why for name in setting.identities if (why := _misfit(name, run, setting))}
-    return Job(run, config, setting, misfits, plan, reason, shas, stats, old, identity, done or gone, gone)
+    return Job(run, config, setting, misfits, plan, reason, shas, stats, old, identity, done or all_gone, gone)
 
 
 def _depends(metric: Metric, setting: Setting) -> list[Any]:
@@ -99,16 +101,23 @@ def native_side(model: str) -> int | None:
 
 
 def _shas(run: Run, known: dict[str, list[Any]]) -> tuple[list[str], list[tuple[int, int] | None]]:
-    """Return the hashes of the files. A file whose size and time have not changed is not read again."""
+    """Return the hashes of the files. A file whose size and time have not changed is not read again.
+
+    A missing one that was scored with the hash of its row counts as there: its scores say what it was.
+    """
     shas, stats = [], []
     for image in run.images:
+        old = known.get(run.file_of(image))
+        if image.sha and old and old[2] == image.sha and not image.path.exists():
+            shas.append(image.sha)
+            stats.append((old[0], old[1]))
+            continue
         if not image.path.is_file() or (image.sha and image.path.is_symlink()):
             shas.append("")
             stats.append(None)
             continue
         info = image.path.stat()
         stat = (info.st_size, info.st_mtime_ns)
-        old = known.get(run.file_of(image))
         shas.append(old[2] if old and tuple(old[:2]) == stat else file_sha(image.path))
         stats.append(stat)
     return shas, stats

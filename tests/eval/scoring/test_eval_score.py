@@ -200,6 +200,26 @@ def test_scores_outlive_their_images(place, capsys):
     assert block(place, store="records")[0] == before
 
 
+def test_scores_of_missing_images_stay_when_others_are_scored(place, capsys):
+    """As where another machine made and scored the first captions, and its images were not brought along."""
+    whole = make_run(place / "whole", "vanilla", (48, 48), noise=5)
+    assert run(place, store="whole") == 0
+    part = place / "part" / whole.relative_to(place / "whole")
+    shutil.copytree(whole, part, ignore=shutil.ignore_patterns("scores.*", "features-*"))
+    rows = (part / "images.jsonl").read_text().splitlines(keepends=True)
+    (part / "images.jsonl").write_text("".join(rows[:3]))
+    assert run(place, store="part") == 0
+    for row in rows[:3]:
+        (part / json.loads(row)["file"]).unlink()
+    (part / "images.jsonl").write_text("".join(rows))
+    capsys.readouterr()
+    assert run(place, store="part") == 0
+    told = capsys.readouterr()
+    assert f"3 of {len(rows)} images are missing; their scores are kept" in told.out and told.err == ""
+    found, expected = (block(place, "48x48", store=store)[0] for store in ("part", "whole"))
+    assert found["n"] == len(rows) and found["metrics"] == expected["metrics"]
+
+
 def test_missing_weights_leave_an_empty_cell_with_the_way_to_fill_it(place, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_HOME", str(place / "nothing"))
     make_run(place / "plain", "vanilla", (32, 32), prompts=3)
