@@ -121,8 +121,8 @@ def score_all(chosen: list[Chosen], cache: Path) -> int:
         for line in run.damaged_rows:
             print(f"warning: {line} is damaged; its image is not scored (the next run makes it again)", file=sys.stderr)
         job = prepare(run, config, cache)
-        if job.gone:
-            print(f"{run.name}: {job.gone} of {len(run.images)} images are missing; their scores are kept")
+        if gone := sum(job.kept):
+            print(f"{run.name}: {gone} of {len(run.images)} images are missing; their scores are kept")
         if job.done:
             skipped += 1
             _tell(left_out(run, job.old["damaged"] if job.old else []))

@@ -24,7 +24,10 @@ def execute(job: Job, cache: Path, progress: bool = True, write: bool = True) ->
     """Compute missing values, write the records unless told not to, and return the block of `scores.json`."""
     run, usable, size = job.run, job.usable, job.run.size
     values = _kept(job)
-    wanted = [[name for name in usable if name not in kept] for kept in values]
+    wanted = [
+        [] if gone else [name for name in usable if name not in kept]
+        for kept, gone in zip(values, job.kept, strict=True)
+    ]
     pixels = size[0] * size[1] if size else 2**20
     numbers = np.cumsum([bool(sha) for sha in job.shas]) - 1  # among the files that are there
     items = [

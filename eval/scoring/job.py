@@ -39,7 +39,7 @@ class Job:
     old: ScoreBlock | None  # the stored scores
     identity: str
     done: bool  # the stored scores are up to date, or all images are missing
-    gone: int  # images that are missing, whose scores are kept
+    kept: list[bool]  # of missing images: whether their scores stay, without another measure
 
     @property
     def protocol(self) -> str:
@@ -72,10 +72,10 @@ def prepare(run: Run, config: dict[str, Any], cache: Path) -> Job:
     same = old is not None and old.get("identity") == identity
     done = same and are_sound(run.folder / f"features-{config['name']}.npz")
     absent = [not image.path.exists() for image in run.images]
-    all_gone = all(absent) and bool(absent) and (run.folder / "scores.json").exists()
-    gone = len(absent) if all_gone else sum(a and bool(sha) for a, sha in zip(absent, shas, strict=True))
+    over = bool(absent) and all(absent) and (run.folder / "scores.json").exists()
+    kept = [gone and (over or bool(sha)) for gone, sha in zip(absent, shas, strict=True)]
     misfits = {name: why for name in setting.identities if (why := _misfit(name, run, setting))}
-    return Job(run, config, setting, misfits, plan, reason, shas, stats, old, identity, done or all_gone, gone)
+    return Job(run, config, setting, misfits, plan, reason, shas, stats, old, identity, done or over, kept)
 
 
 def _depends(metric: Metric, setting: Setting) -> list[Any]:
@@ -108,13 +108,10 @@ def _shas(run: Run, known: dict[str, list[Any]]) -> tuple[list[str], list[tuple[
     shas, stats = [], []
     for image in run.images:
         old = known.get(run.file_of(image))
-        if image.sha and old and old[2] == image.sha and not image.path.exists():
-            shas.append(image.sha)
-            stats.append((old[0], old[1]))
-            continue
         if not image.path.is_file() or (image.sha and image.path.is_symlink()):
-            shas.append("")
-            stats.append(None)
+            is_scored = image.sha and old and old[2] == image.sha and not image.path.exists()
+            shas.append(image.sha if is_scored else "")
+            stats.append((old[0], old[1]) if is_scored else None)
             continue
         info = image.path.stat()
         stat = (info.st_size, info.st_mtime_ns)
