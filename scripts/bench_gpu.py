@@ -5,6 +5,7 @@
     python scripts/bench_gpu.py page                     # gpu.json and a later gpu-2.json as results/benchmarks/gpu.md
     python scripts/bench_gpu.py run device=cpu model=small out=/tmp/gpu.json     # a try without a GPU
 
+`cpu methods=area,scalediff` makes the images of these methods alone, and `run` compares what is there.
 Words of `run` are device=cuda, model=flux (all 12 billion parameters at random) or small, seconds=240 (of all parts),
 parts=images,rate,waits,memory,flux, turns=<of flux alone these, in this order: scalediff:2048,plain:2048>,
 expected=<the file of cpu>, out=<the record>, commit=<that of the files, where they come without git or with that of
@@ -43,7 +44,7 @@ RUN = {
     "commit": "",
 }
 OPTIONS = {
-    "cpu": {"out": RUN["expected"], "size": "2x"},
+    "cpu": {"out": RUN["expected"], "size": "2x", "methods": ""},
     "run": RUN,
     "page": {
         "record": RUN["out"],
@@ -86,8 +87,14 @@ def run(options: dict[str, str]) -> int:
 
 def cpu(options: dict[str, str]) -> int:
     from scripts.bench.images import write_expected
+    from sega.errors import near
+    from sega.methods.registry import METHODS
 
-    write_expected(Path(options["out"]), options["size"])
+    for name in filter(None, options["methods"].split(",")):
+        if name not in METHODS:
+            print(f"unknown method {name!r}{near(name, METHODS)}", file=sys.stderr)
+            return 2
+    write_expected(Path(options["out"]), options["size"], options["methods"])
     return 0
 
 
