@@ -1,5 +1,7 @@
 """Measure the time of a request before anything is loaded, in two checkouts: scripts/bench_request.py old=../before
 
+A wrong line, such as line='model=tiny steps=-1', is measured until it is refused.
+
   old      the other checkout
   pairs    10        runs of each, one after the other
   line     model=tiny method=sega res=2x dry_run=true
@@ -24,7 +26,9 @@ OPTIONS = {"old": "", "pairs": "10", "line": "model=tiny method=sega res=2x dry_
 def measure(checkout: Path, line: list[str]) -> tuple[float, float]:
     """Return the wall-clock and processor seconds of `run.py`."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "run.py", *line], cwd=checkout, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "run.py", *line], cwd=checkout, capture_output=True, text=True)
+    if done.returncode not in (0, 2):
+        raise SystemExit(done.stderr)
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -57,9 +57,9 @@ def _command(arguments: list[str], hooks: Hooks, maker: Any, program: str) -> in
         return 0
     words, shown = _split_show(arguments)
     if not shown:
-        from sega.run import first_look
+        from sega.run import draft, first_look
 
-        first_look.check(words)
+        draft.check(first_look.check(words), hooks)
     from sega.run.request import compose_all, read_request
 
     if shown:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import re
 
 from sega.errors import RequestError, near, shortened
-from sega.methods.sizes import parse_size
 from sega.run.help import GLOBAL, GROUPS, keys, option_keys, options
 
 DEPTH = 64
-PLAIN = re.compile(r"[A-Za-z_][\w.]*=[\w.-]+(,[\w.-]+)*")
-"""A word whose value needs no parser: names and numbers, with commas between them."""
-BEFORE = (*GLOBAL, "part", "lease", "retry_failed")
-"""Keys that are checked before `res`, as the groups are that have keys of their own."""
+PLAIN = re.compile(r"[A-Za-z_][\w.]*=[\w./: -]+(,[\w./: -]+)*")
+"""A word whose value needs no parser: names, paths and numbers, with commas between them."""
 
 
 def check_word(word: str) -> None:
@@ -33,22 +30,22 @@ def check_word(word: str) -> None:
         raise RequestError(f"{word}: keys can't be added or removed; write {word.lstrip('+~')} to change one")
 
 
-def check(arguments: list[str]) -> None:
-    """Raise RequestError for an unknown option of a group, an unknown key, or a size that is none.
+def check(arguments: list[str]) -> list[tuple[str, list[str]]]:
+    """Return the keys of a line with their values. Raises RequestError for an unknown option of a group, or key.
 
-    Says nothing of a line that holds anything but plain words, nor of several values without -m.
+    Says nothing of a line that holds anything but plain words, nor of several values without -m, and returns [].
     """
     multirun = bool({"-m", "--multirun"} & set(arguments))
     words = [word for word in arguments if word not in ("-m", "--multirun")]
     if not all(PLAIN.fullmatch(word) for word in words) or any("," in word for word in words) > multirun:
-        return
+        return []
     settings = [(key, text.split(",")) for key, _, text in (word.partition("=") for word in words)]
     for group in GROUPS:
         for name in (name for key, values in settings if key == group for name in values):
             if name not in (known := options(group)) and not _is_elsewhere(group, name):
                 raise RequestError(f"unknown {group} {name!r}{near(name, known)}")
     _check_keys(settings)
-    _check_res(settings)
+    return settings
 
 
 def _is_elsewhere(group: str, name: str) -> bool:
@@ -71,12 +68,3 @@ def _check_keys(settings: list[tuple[str, list[str]]]) -> None:
             raise RequestError(f"unknown key {key!r}{near(key, known)}")
         if parent == "method" and own and name not in (*own, "target"):
             raise RequestError(f"unknown key {key!r}{near(key, [f'method.{item}' for item in own])}")
-
-
-def _check_res(settings: list[tuple[str, list[str]]]) -> None:
-    """Refuse words that are no size, unless something in the line is checked before the size."""
-    if any(key in BEFORE or key.startswith(("model.", "method.", "eval.", "hydra")) for key, _ in settings):
-        return
-    for value in (value for key, values in settings if key == "res" for value in values):
-        if re.fullmatch(r"[A-Za-z]\w*|\d+x\w*", value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
-            parse_size(value, 1024, 16)

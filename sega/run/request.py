@@ -36,12 +36,14 @@ class Request:
 def read_request(arguments: list[str], hooks: Hooks = NO_HOOKS) -> Request:
     """Return the request of a command line. Raises RequestError for the first error."""
     words, configs, launcher = compose_all(arguments)
-    cells = []
-    for config in configs:
-        if hooks.check_protocol is not None:
-            hooks.check_protocol(config["eval"])
-        cells.append(build_cell(config))
-    return Request(cells, words, launcher)
+    return Request([checked_cell(config, hooks) for config in configs], words, launcher)
+
+
+def checked_cell(config: CellConfig, hooks: Hooks) -> Cell:
+    """Return the cell of a configuration. Raises RequestError for whatever can't work."""
+    if hooks.check_protocol is not None:
+        hooks.check_protocol(config["eval"])
+    return build_cell(config)
 
 
 def compose_all(arguments: list[str]) -> tuple[list[str], list[CellConfig], str | None]:
