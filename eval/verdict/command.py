@@ -58,7 +58,8 @@ Without a step it writes the page.
   places    -                          only these places of the plan (several: commas between them)
   set       -                          words for every entry, such as set='steps=4'
 
-Without scored runs in the store the page is made again from answers.json in `out`."""
+Places without scored runs in the store stay as answers.json in `out` has them, if it is of the same captions, noise and
+winners; so a page grows on several machines."""
 
 KEYS: dict[str, Any] = {
     "plan": str(PLAN),
@@ -161,7 +162,7 @@ def _rows(plan: Plan, found: dict[str, Any]) -> Rows:
 
 
 def _page(plan: Plan, found: dict[str, Any]) -> int:
-    from .facts import facts
+    from .facts import facts, with_kept
     from .types import read
 
     out = Path(found["out"])
@@ -170,6 +171,10 @@ def _page(plan: Plan, found: dict[str, Any]) -> int:
     own = [rows[name] for name, place in plan.places.items() if not place.made]  # a store from before is no test
     if any(own):
         content = facts(plan, rows, Path(found["cache"]))
+        if record.is_file():
+            content, kept = with_kept(content, read(record))
+            if kept:
+                print(f"not in {found['store']}, and kept from {record}: {', '.join(kept)}", file=sys.stderr)
     elif record.is_file():
         print(
             f"{found['store']} has no scored runs of this plan; the page is made again from {record}", file=sys.stderr

@@ -33,16 +33,46 @@ def facts(plan: Plan, rows: Rows, cache: Path) -> Answers:
         )
         for question in plan.questions
     )
-    paired = _paired(plan, spots)
-    return Answers(
+    return _answers(
         f"{plan.about}, with the noise of seed {', '.join(map(str, plan.seeds))}",
         any(is_embedded(list(own.values())) for own in rows.values()),
         spots,
         tuple(asked for asked in questions if asked.findings),
         {entry.label: " ".join(entry.words) for entry in plan.group(WINNERS)},
-        _both([spot for spot in spots if paired and spot.name in paired]),
-        paired,
     )
+
+
+def _answers(
+    captions: str, embedded: bool, spots: tuple[Spot, ...], questions: tuple[Asked, ...], winners: dict[str, str]
+) -> Answers:
+    """The content of the page, with what two models come to together."""
+    paired = _paired(spots)
+    both = _both([spot for spot in spots if paired and spot.name in paired])
+    return Answers(captions, embedded, spots, questions, winners, both, paired)
+
+
+def with_kept(new: Answers, old: Answers) -> tuple[Answers, list[str]]:
+    """Return new facts with the places that only an older record has, and the names of these.
+
+    A store may have some places of a plan, another machine having made the others. Nothing is kept of other captions,
+    noise or winners.
+    """
+    if (old.captions, old.winners) != (new.captions, new.winners):
+        return new, []
+    names = [spot.name for spot in new.spots]
+    kept = [spot for spot in old.spots if spot.name not in names]
+    order = [*(spot.name for spot in old.spots), *names]  # the first one of a name counts
+    spots = tuple(sorted([*new.spots, *kept], key=lambda spot: order.index(spot.name)))
+    own, before = ({asked.name: asked for asked in answers.questions} for answers in (new, old))
+    away, questions = [spot.name for spot in kept], []
+    for name, asked in (before | own).items():
+        found = [finding for finding in before[name].findings if finding.place in away] if name in before else []
+        found += own[name].findings if name in own else ()
+        found.sort(key=lambda finding: order.index(finding.place))
+        questions.append(replace(asked, findings=tuple(found)))
+    there = tuple(asked for asked in questions if asked.findings)
+    embedded = new.is_embedded or old.is_embedded
+    return _answers(new.captions, embedded, spots, there, new.winners), away
 
 
 def _finding(
@@ -121,14 +151,12 @@ def _corrected(margins: list[Margin]) -> list[Margin]:
     return [replace(m, corrected=p) for m, p in zip(margins, holm([m.p for m in margins]), strict=True)]
 
 
-def _paired(plan: Plan, spots: tuple[Spot, ...]) -> tuple[str, str] | None:
+def _paired(spots: tuple[Spot, ...]) -> tuple[str, str] | None:
     """The first place, and the same size on another model."""
-    names = [spot.name for spot in spots]
-    for a in names:
-        for b in names:
-            one, other = plan.places[a], plan.places[b]
-            if one.res == other.res and one.model != other.model:
-                return a, b
+    for one in spots:
+        for other in spots:
+            if one.size == other.size and one.model != other.model:
+                return one.name, other.name
     return None
 
 

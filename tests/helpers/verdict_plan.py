@@ -7,7 +7,7 @@ import yaml
 PLAN = {
     "captions": {"seed": 5, "count": 6, "apart": [[11, 32]]},
     "seeds": [5],
-    "common": ["steps=2", "model.dtype=bfloat16"],
+    "common": ["steps=2", "model.dtype=float32"],
     "metrics": ["fid", "attribute_accuracy", "high_frequency"],
     "entries": {"field": ["vanilla", "yarn"], "core": {"even": "method=sega method.amplitude=0"}},
     "questions": {

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import tarfile
 import time
@@ -93,6 +94,29 @@ def test_records_without_images_give_the_same_facts_and_the_same_page(done, tmp_
         path.rename(tmp_path / "images" / path.name)
     assert command.main(["page", *words, f"store={tmp_path / 'none'}", f"out={tmp_path}"]) == 0
     assert (tmp_path / "index.html").read_bytes() == (folder / "out" / "index.html").read_bytes()
+
+
+def test_places_that_another_machine_made_stay_on_the_page(done, tmp_path, capsys):
+    folder, words, _ = done
+    found = json.loads((folder / "out" / "answers.json").read_text())
+    (spot,), (asked,) = found["spots"], found["questions"]
+    other = {"name": "another", "model": "tiny2"}
+    found["spots"].insert(0, spot | other)
+    asked["findings"].insert(0, asked["findings"][0] | {"place": "another"})
+    found["questions"].append(asked | {"name": "more", "findings": asked["findings"][:1]})
+    spot["n"] = 1  # of the place that is here, so it is found anew
+    record = tmp_path / "answers.json"
+    record.write_text(json.dumps(found))
+    assert command.main(["page", *words, f"out={tmp_path}"]) == 0
+    assert f"kept from {record}: another" in capsys.readouterr().err
+    answers = read(record)
+    assert [(spot.name, spot.n) for spot in answers.spots] == [("another", 4), ("wide", 4)]
+    findings = {asked.name: [finding.place for finding in asked.findings] for asked in answers.questions}
+    assert findings == {answers.questions[0].name: ["another", "wide"], "more": ["another"]}
+    assert answers.paired == ("another", "wide") and answers.both
+    record.write_text(json.dumps(found | {"captions": "others"}))
+    assert command.main(["page", *words, f"out={tmp_path}"]) == 0
+    assert record.read_bytes() == (folder / "out" / "answers.json").read_bytes()
 
 
 def test_a_store_from_before_is_read_beside_the_test_and_alone_is_none(done, tmp_path):
