@@ -105,17 +105,25 @@ def write_captions(plan: Plan, setting: Setting) -> None:
 
 def make(plan: Plan, setting: Setting) -> int:
     """Make the images, round after round. Returns the number of parts that failed."""
+    from sega.loading.devices import slow
+
     write_captions(plan, setting)
-    words, pace, failed = lines(plan, setting), Pace(), 0
+    words, pace, failed, said = lines(plan, setting), Pace(), 0, set[str]()
     there = dict.fromkeys(plan.places, setting.first)  # captions, by place
+    rounds = [item for item in plan.rounds if item[1] > setting.first]
+    if not rounds:
+        print(f"nothing to make: no round has more than {setting.first} captions (first={setting.first})", flush=True)
     with Workers(setting.workers, setting.logs) as workers:
-        for name, count in (item for item in plan.rounds if item[1] > setting.first):
+        for name, count in rounds:
             entries, began = [words[name, entry.label] for entry in plan.at(plan.places[name])], time.monotonic()
             try:
                 pixels = math.prod(_cell(tuple(entries[0])).request.size)
             except RequestError as error:  # a model that is not here
                 print(f"{name}: left out: {error}", flush=True)
                 continue
+            if (line := slow(_cell(tuple(entries[0])).model["dtype"], setting.device)) and line not in said:
+                said.add(line)  # here, since processes say it in files, and a night may hang on it
+                print(f"warning: {line}", flush=True)
             images = (count - there[name]) * len(entries)
             if began + pace.seconds(name, pixels, images) > setting.end:
                 print(f"{name}: left out: there is no time for {count} captions", flush=True)

@@ -21,7 +21,10 @@ def rows_of(plan: Plan, store: Path, cache: Path) -> Rows:
     found: Rows = {}
     for place in plan.places.values():
         folder = place.store(store)
-        rows = richest(load_rows(folder, cache)[0]) if any(folder.glob("*/*/*/*/scores.json")) else []
+        found[place.name] = {}
+        if not any(folder.glob("*/*/*/*/scores.json")):
+            continue
+        rows = richest(load_rows(folder, cache)[0])
         known = {_key(row.run.identity): row for row in rows if not row.is_reference}
         own = {entry.label: known.get(key) for entry in plan.at(place) if (key := _wanted(plan, entry, place))}
         found[place.name] = {label: replace(row, label=label) for label, row in own.items() if row is not None}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 
@@ -57,7 +58,7 @@ class Workers:
 
         if self._pool is None:
             os.environ.setdefault("OMP_NUM_THREADS", "1")
-            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _log_to, (str(self.logs),))
+            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _begin, (str(self.logs),))
         return self._pool
 
     def _close(self) -> None:
@@ -83,8 +84,15 @@ def _here(end: float) -> Callable[..., Future[Any]]:
     return submit
 
 
-def _log_to(folder: str) -> None:
-    """Send what this process prints into a file of its own: the progress of many cells is no reading."""
+def _begin(folder: str) -> None:
+    """Send what this process prints into a file of its own, as the progress of many cells is no reading; and end with
+    the process that began it, which nothing else tells it if that one is killed.
+    """
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     file = os.open(path / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

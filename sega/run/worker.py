@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sega.errors import FailedImageError
 from sega.loading import memory, parallel, text_cache
-from sega.loading.devices import device_for
+from sega.loading.devices import device_for, slow
 from sega.methods.stepping import read_stepping
 from sega.run import provenance
 from sega.run.cell import Cell, file_name
@@ -124,7 +124,7 @@ class _Worker:
         self.placement = memory.placement_of(cell, self.device)
         if cell.model["parallel"] != "blocks" and self.placement.matters:  # the estimate is for one device
             progress.note(self.placement.line(), once=True)
-        for line in cell.unused:
+        for line in filter(None, (*cell.unused, slow(cell.model["dtype"], self.device))):
             progress.note(line, once=True)
         progress.wait("loading")
         self.texts = text_cache.prepare(

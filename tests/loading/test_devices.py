@@ -44,3 +44,22 @@ def test_each_worker_takes_a_gpu_that_no_other_has_until_it_ends(gpus, tmp_path,
     assert choose() in ("cuda:0", "cuda:1", "cuda:2") and "every GPU here has a worker" in capsys.readouterr().err
     worker.communicate("")
     assert choose() == "cuda:0"
+
+
+@pytest.mark.parametrize(
+    "dtype, device, cpu, told",
+    [
+        ("bfloat16", "cpu", "AVX2", True),
+        ("bfloat16", "auto", "AVX2", True),
+        ("bfloat16", "cuda", "AVX2", False),
+        ("bfloat16", "cpu", "AVX512", False),
+        ("float32", "cpu", "AVX2", False),
+    ],
+)
+def test_a_cpu_without_bfloat16_is_told_of(monkeypatch, dtype, device, cpu, told):
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = devices.slow(dtype, device)
+    assert "model.dtype=float32" in said if told else said is None

@@ -90,7 +90,9 @@ def test_the_winners_of_a_search_become_entries(tmp_path):
         ("method=dype", "method.base=ntk"),
     ]
     words = found.words(found.entries["direct-9"], found.places["wide"])
-    assert words == "model=tiny steps=2 model.dtype=float32 method=ntk method.schedule=stock res=256x192 seeds=[5]".split()
+    assert (
+        words == "model=tiny steps=2 model.dtype=float32 method=ntk method.schedule=stock res=256x192 seeds=[5]".split()
+    )
 
 
 def test_captions_of_a_file(tmp_path):

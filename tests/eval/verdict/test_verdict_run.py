@@ -1,11 +1,15 @@
 """The test from its plan to its page, in small: rounds, scores, records without images, and processes that fail."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,6 +18,9 @@ from verdict_plan import PLAN, WINNERS, written
 from eval.verdict import command, make
 from eval.verdict.types import read
 from eval.verdict.workers import Workers
+from sega.loading import devices
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def test_what_is_there_is_not_made_again(done, capsys):
     }
 
 
-def test_captions_that_another_machine_made_are_left_out(done, tmp_path):
+def test_captions_that_another_machine_made_are_left_out(done, tmp_path, capsys):
     _, words, _ = done
     own = [*words, f"store={tmp_path / 'test' / 'runs'}", "places=wide", "device=cpu"]
     assert command.main(["make", "first=3", *own]) == 0
@@ -62,6 +69,8 @@ def test_captions_that_another_machine_made_are_left_out(done, tmp_path):
     assert [len(list(cell.glob("*.png"))) for cell in cells] == [1] * 5
     fourth = (tmp_path / "test" / "captions.txt").read_text().splitlines()[3]
     assert all(fourth in (cell / "images.jsonl").read_text() for cell in cells)
+    assert command.main(["make", "first=4", *own]) == 0
+    assert "no round has more than 4 captions" in capsys.readouterr().out
 
 
 def test_the_facts_are_of_the_entries_of_the_plan(done):
@@ -186,6 +195,58 @@ def test_parts_that_fail_do_not_stop_the_rest(count, tmp_path, capsys):
         assert workers.run(_part, [(0,), ("error",), (1,), (0,)], time.monotonic() + 60) == 2
         assert "ValueError: a part failed" in capsys.readouterr().err
         assert workers.run(_part, [(1,)] * 20, time.monotonic() - 1) == 0  # after the end none is begun
+
+
+HOLD = """
+import fcntl, time
+from pathlib import Path
+
+def hold(folder):
+    file = open(Path(folder) / "lock", "w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    Path(folder, "held").touch()
+    time.sleep(600)
+"""
+
+
+def test_processes_end_with_the_one_that_began_them_even_if_it_is_killed(tmp_path):
+    (tmp_path / "held_part.py").write_text(HOLD)
+    code = (
+        "import sys, math; from pathlib import Path; from held_part import hold\n"
+        "from eval.verdict.workers import Workers\n"
+        "with Workers(2, Path(sys.argv[1]) / 'logs') as workers: workers.run(hold, [(sys.argv[1],)], math.inf)"
+    )
+    path = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=os.environ | path)
+    try:
+        assert within(60, (tmp_path / "held").exists)
+    finally:
+        parent.kill()
+        parent.wait()
+    with open(tmp_path / "lock") as file:
+        assert within(30, lambda: free(file))
+
+
+def within(seconds, found):
+    end = time.monotonic() + seconds
+    while not (there := found()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return there
+
+
+def free(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_a_cpu_that_is_slow_in_bfloat16_is_told_once(done, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "slow", lambda dtype, device: f"{dtype} is slow on {device}")
+    _, words, _ = done
+    assert command.main(["make", *words, "places=wide", "device=cpu"]) == 0
+    assert capsys.readouterr().out.count("warning: float32 is slow on cpu\n") == 1
 
 
 def test_a_killed_process_costs_one_round(tmp_path, capsys):
