@@ -48,13 +48,23 @@ def open_pipeline(model: ModelConfig, weights: Weights, device: str, mode: str =
 
     from sega.loading.caching import enable, read_cache
     from sega.loading.parallel import SPLIT, split, spread
-    from sega.loading.placement import BITSANDBYTES, place, quantization, quantize_on_cpu, store_in_fp8, switch
+    from sega.loading.placement import (
+        BITSANDBYTES,
+        need_compiler,
+        place,
+        quantization,
+        quantize_on_cpu,
+        store_in_fp8,
+        switch,
+    )
     from sega.methods.geometry import build_geometry
     from sega.methods.stepping import read_stepping
     from sega.models import adapter_for
 
     dtype = getattr(torch, model["dtype"])
     kind = model["quantize"]
+    if model["compile"] and device == "cpu":
+        need_compiler()
     options = {"quantization_config": None if device == "cpu" else quantization(kind, dtype, ["transformer"])}
     if model["text_cache"]:
         options |= {part: None for part in text_parts(weights.folder)}

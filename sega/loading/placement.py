@@ -70,6 +70,20 @@ def store_in_fp8(transformer: torch.nn.Module, dtype: torch.dtype) -> None:
     transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
 
 
+def need_compiler() -> None:
+    """Raise RequestError where torch.compile, which writes C++ for a CPU, finds no compiler of it."""
+    import os
+    import shutil
+    import sys
+
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise RequestError(
+            f"model.compile=true needs a C++ compiler on a CPU, and there is no {name} here; install it, name another "
+            "in the environment variable CXX, or leave model.compile out"
+        )
+
+
 def switch(transformer: torch.nn.Module, attention: str | None, compiled: bool) -> None:
     """Choose diffusers' attention backend and compile the repeated blocks. Raises RequestError for what can't run."""
     if attention is not None:

@@ -12,7 +12,7 @@ from small import GEOMETRY, load
 from sega import attach
 from sega.engine.sampling import generate
 from sega.errors import RequestError
-from sega.loading.pipeline import set_theta
+from sega.loading.pipeline import load_pipeline, set_theta
 from sega.loading.placement import place, quantization, quantize_on_cpu, store_in_fp8, switch
 
 PROMPT = "a photo of a red boat"
@@ -77,6 +77,12 @@ def test_an_attention_backend_is_chosen_by_name(pipe):
     switch(pipe.transformer, "native", False)
     assert {str(block.attn.processor._attention_backend) for block in pipe.transformer.transformer_blocks} != {"None"}
     assert made(pipe).shape == (128, 256, 3)
+
+
+def test_compiling_on_a_cpu_without_a_compiler_is_refused(tiny_folder, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RequestError, match="needs a C.. compiler on a CPU, and there is no no-such-compiler here"):
+        load_pipeline(tiny_folder, device="cpu", compile=True)
 
 
 @pytest.mark.skipif(not (torch.cuda.is_available() or shutil.which("g++")), reason="no GPU and no compiler")
