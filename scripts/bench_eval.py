@@ -4,7 +4,8 @@ It writes renders of the embedded world. Then it alternates, in one process and 
 only (the embedded scorer on images and crops) and features with PIQE. It prints the seconds per image of both, their
 ratio, that of the first to the time in its network alone (the rest is decoding), and the peak memory.
 `count` and `size` make a small version; rounds=N repeats it and prints medians. features=inception takes the network
-of published FIDs in its real size, with random weights, instead of the embedded scorer.
+of published FIDs in its real size, with random weights, instead of the embedded scorer. out=results/benchmarks puts the
+result into scoring.json there, in place of one of the same network, size and number of images, and writes scoring.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 ALONE = ["features", "patches"]
 NUMBERS = {"count": 195, "size": 4096, "workers": os.cpu_count() or 1, "rounds": 1, "distinct": 4}
-KEYS = NUMBERS | {"device": "auto", "features": "embedded"}
+KEYS = NUMBERS | {"device": "auto", "features": "embedded", "out": None}
 FEATURES = ("embedded", "inception")
 TARGET = 1.15
 
@@ -52,8 +54,46 @@ def main(words: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder, random_inception(Path(folder), options["features"]):
-        print(json.dumps(measure(image_files(Path(folder), options), options), indent=1))
+        found = measure(image_files(Path(folder), options), options)
+    print(json.dumps(found, indent=1))
+    if options["out"]:
+        keep(found, words, options, Path(options["out"]))
     return 0
+
+
+def keep(found: dict[str, Any], words: list[str], options: dict[str, Any], folder: Path) -> None:
+    """Add a result to the record in a folder, and write its page."""
+    from scripts.bench.common import head
+
+    path = folder / "scoring.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    own = [word for word in words if not word.startswith("out=")]
+    new = head("bench_eval.py", own, options["device"], "float32") | found
+    key = itemgetter("network", "size", "images", "workers")
+    rows = sorted([*(row for row in rows if key(row) != key(new)), new], key=key)
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    path.with_suffix(".md").write_text(page(rows))
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return the record as Markdown."""
+    lines = [
+        "# The time of scoring",
+        "",
+        "Features of images and of four crops of each; `processes` decode. The ratio to the network is the time of all "
+        "over that in the network; that of PIQE is with it over without.",
+        "",
+        "| network | px | images | processes | s an image | of its network alone | with PIQE | device | by | commit |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seconds, commit = row["seconds an image"]["features"], f"{(row['commit'] or 'not known')[:7]}"
+        lines.append(
+            f"| {row['network']} | {row['size']} | {row['images']} | {row['workers']} | {seconds} | "
+            f"{row['features to their network alone']:.2f} | {row['ratio']:.2f} | {row['device']} | "
+            f"`{row['command']}` | {commit}{' with changes' if row['dirty'] else ''} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
   python scripts/bench_sweep.py                          8 methods, 16 prompts, 384x384
   python scripts/bench_sweep.py prompts.limit=2 steps=4  other keys go to run.py
+  python scripts/bench_sweep.py out=results/benchmarks   writes sweep.json and sweep.md there
 
 The sweep runs in one process with an empty store, from the start of Python to its end. The time of the stock pipeline
 (from noise to latent, with the work of the method) and of the autoencoder is measured inside. Everything else is
@@ -56,11 +57,25 @@ def measured(words: list[str]) -> int:
     return status
 
 
+def keep(found: dict[str, float], text: str, words: list[str], folder: Path) -> None:
+    """Write the record, and its page."""
+    sys.path.insert(0, str(ROOT))
+    from scripts.bench.common import head, head_lines
+
+    record = head("bench_sweep.py", words, "cpu", "float32") | found
+    about = "8 methods in one process, from the start of Python to its end. Its work is denoising and decoding."
+    lines = ["# A sweep", "", *head_lines(record), "", about, "", f"{text}."]
+    (folder / "sweep.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "sweep.md").write_text("\n".join(lines) + "\n")
+
+
 def main(words: list[str]) -> int:
     """Run the benchmark; returns the exit status."""
     if words[:1] == ["--measured"]:
         sys.path.insert(0, str(ROOT))
         return measured(words[1:])
+    out = next((word.partition("=")[2] for word in words if word.startswith("out=")), None)
+    words = [word for word in words if not word.startswith("out=")]
     folder = Path(tempfile.mkdtemp(prefix="sweep-"))
     keys = {word.split("=")[0] for word in words}
     line = [word for word in LINE if word.split("=")[0] not in keys] + words
@@ -80,10 +95,14 @@ def main(words: list[str]) -> int:
     within = seconds.pop("processor")
     work = sum(seconds.values())
     parts = ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items())
-    print(
+    text = (
         f"{images} images in {total:.1f} s: {parts}, the rest {total - work:.1f} s; {total / work:.3f} times its work, "
         f"{processor / within:.3f} in processor time ({processor - within:.1f} s more)"
     )
+    print(text)
+    if out:
+        own = {"images": images, "seconds": total, **seconds, "ratio": total / work}
+        keep(own | {"processor": processor, "ratio in processor time": processor / within}, text, words, Path(out))
     return int(processor > AIM * within)
 
 
