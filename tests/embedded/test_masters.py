@@ -9,6 +9,7 @@ from pretended import PretendedGPU, moved
 from sega.embedded.model import build_text_encoders, build_transformer
 from sega.embedded.training.flow import loss_of
 from sega.embedded.training.masters import ADAM_LR, MUON_LR, TEXT_LR, Masters
+from sega.embedded.training.precision import autocast
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def backward(masters):
 
 
 def test_a_step_moves_float32_weights_and_the_modules_that_run_are_their_bfloat16(modules):
-    masters = Masters(modules, "cpu")
+    masters = Masters(modules, "cpu", dtype=torch.bfloat16)
     before = copy.deepcopy(masters.weights)
     backward(masters)
     assert all(p.grad is not None for p in masters.running.parameters())
@@ -42,7 +43,7 @@ def test_a_step_moves_float32_weights_and_the_modules_that_run_are_their_bfloat1
 
 def test_steps_too_small_for_bfloat16_add_up(modules):
     """A rate of 1e-5 a step changes no bfloat16 weight near 1; two hundred of them do."""
-    masters = Masters(modules, "cpu")
+    masters = Masters(modules, "cpu", dtype=torch.bfloat16)
     norm = "transformer_blocks.0.attn.norm_q.weight"
     weights, running = (dict(part[0].named_parameters())[norm] for part in (masters.weights, masters.running))
     backward(masters)
@@ -85,3 +86,12 @@ def test_the_loss_mixes_no_devices_and_waits_for_no_gpu(modules):
             gpu.waits.clear()
             loss_of(parts, latents, ids, (4, 4), None, teacher)
             assert gpu.waits == []
+
+
+@pytest.mark.parametrize(("cpu", "dtype"), [("AVX2", torch.float32), ("AVX512", torch.bfloat16)])
+def test_a_cpu_without_bfloat16_trains_in_float32(modules, monkeypatch, cpu, dtype):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
+    assert {p.dtype for p in Masters(modules, "cpu").running.parameters()} == {dtype}
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with autocast("cpu"):
+        assert layer(x).dtype == dtype

@@ -33,9 +33,7 @@ def trained(tmp_path_factory):
         for name in pool.shards({"scenes", "large", "families"}, 16, 1):
             patch.setattr(pool, "SHARD", 8 if name.startswith("families") else 2)
             np.savez(work / "pool" / f"{name}.npz", **pool.make_shard(name, 1, tokenizer))
-        started = time.process_time()
         train.main(["--work", str(work), *SMALL, "--steps", "3"])
-    assert time.process_time() - started < 60  # of one thread: what a run of three steps may cost
     return work
 
 

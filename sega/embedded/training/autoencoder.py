@@ -13,6 +13,7 @@ from sega.embedded import world
 from sega.embedded.model import NATIVE, build_autoencoder
 from sega.embedded.training import record
 from sega.embedded.training.pool import GRIDS, LARGE, TOKEN_PIXELS, Pool, read
+from sega.embedded.training.precision import autocast
 
 CROP = 64
 CROPS = {"cuda": 96, "cpu": 16}
@@ -125,7 +126,7 @@ def train_autoencoder(
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - done) ** 0.8 + 1e-5
         x = crops.batch(batch).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with autocast(x.device.type):
             posterior = vae.encode(x).latent_dist
             y = vae.decode(posterior.sample()).sample
         y = y.float()

@@ -21,6 +21,7 @@ from sega.embedded.training.flow import GUIDANCE, loss_of
 from sega.embedded.training.latents import Latents
 from sega.embedded.training.masters import Masters
 from sega.embedded.training.pool import GRIDS
+from sega.embedded.training.precision import working_dtype
 from sega.errors import RequestError
 
 TOKENS = {"cuda": 115_000, "cpu": 24_000}
@@ -173,7 +174,7 @@ def train_generator(work: Path, latents: Latents, budget: record.Budget, part: s
                 "grids": GRIDS,
                 "theta": theta,
                 "seed": recipe.seed,
-                "precision": "bfloat16, float32 masters",
+                "precision": f"{str(working_dtype(device)).removeprefix('torch.')}, float32 masters",
                 "parameters": sum(p.numel() for p in modules[0].parameters()),
                 **record.machine(device),
                 "started_from": before,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from sega.embedded.training.pool import GRIDS, TOKEN_PIXELS, Pool, read
+from sega.embedded.training.precision import autocast
 from sega.errors import RequestError
 
 AHEAD = 64
@@ -68,7 +69,7 @@ class Latents:
         config, found = self.vae.config, []
         for part in images.split(32):
             x = part.to(self.device, memory_format=torch.channels_last).float() / 127.5 - 1
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device.type):
                 z = self.vae.encode(x).latent_dist.mode()
             z = (z.float() - config.shift_factor) * config.scaling_factor
             found.append(FluxPipeline._pack_latents(z, *z.shape).bfloat16())

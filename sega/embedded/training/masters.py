@@ -1,4 +1,4 @@
-"""Weights in training: modules that run in bfloat16, the float32 weights behind them, and their moving average.
+"""Weights in training: modules that run in the dtype of the device, float32 weights behind them, their moving average.
 
 bfloat16 has 8 bits: a small step would be lost in it. So gradients are copied to float32 weights, the optimizers move
 those, and the modules that run are copies of them. Muon moves the matrices of the blocks, AdamW the rest.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 
 import torch
+
+from sega.embedded.training.precision import working_dtype
 
 MUON_LR, ADAM_LR, TEXT_LR = 2.5e-3, 2e-3, 2e-4
 
@@ -28,15 +30,15 @@ def optimizers(transformer, t5, clip) -> list[torch.optim.Optimizer]:
 
 
 class Masters:
-    """`running`: the modules in bfloat16; `weights` and `average`: the same in float32.
+    """`running`: the modules in `dtype`, by default that of the device; `weights` and `average`: the same in float32.
 
     `modules` are the transformer, T5 and CLIP. A step takes the gradients of `running`; every parameter must have one.
     """
 
-    def __init__(self, modules: torch.nn.ModuleList, device: str, rate: float = 1.0):
+    def __init__(self, modules: torch.nn.ModuleList, device: str, rate: float = 1.0, dtype: torch.dtype | None = None):
         self.weights = modules.float().to(device)
         self.average = copy.deepcopy(self.weights).requires_grad_(False)
-        self.running = copy.deepcopy(self.weights).bfloat16()
+        self.running = copy.deepcopy(self.weights).to(dtype or working_dtype(device))
         for parameter in self.weights.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self.optimizers = optimizers(*self.weights)

@@ -24,6 +24,7 @@ from sega.embedded.scorer import CONFIG, Scorer, prepare
 from sega.embedded.training import record
 from sega.embedded.training.families import FAMILY
 from sega.embedded.training.pool import FAMILY_SHARDS, Pool, read
+from sega.embedded.training.precision import autocast
 
 FAMILIES = 8
 
@@ -120,7 +121,7 @@ def train_scorer(
         rows = (pick * FAMILY + torch.arange(FAMILY, device=device)).flatten()
         x = disturb(prepare(images[rows]), generator).contiguous(memory_format=torch.channels_last)
         words = ids[rows]
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with autocast(x.device.type):
             image, text = model.encode_image(x), model.encode_text(words)
         logits = model.logit_scale.exp() * F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
         same = (words[:, None] == words[None]).all(-1).float()  # equal captions in a family are equally right
