@@ -5,6 +5,7 @@ It only serves to tell what is wrong early: whatever it does not know for certai
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from copy import deepcopy
@@ -42,23 +43,20 @@ def check(settings: list[tuple[str, list[str]]], hooks: Hooks) -> None:
             return
 
 
-def drafts(settings: list[tuple[str, list[str]]]) -> Iterator[CellConfig]:
-    """Yield the configuration of each cell of plain words, in the order of a sweep.
+def drafts(settings: list[tuple[str, list[str]]]) -> list[CellConfig]:
+    """Return the configuration of each cell of plain words, in the order of a sweep.
 
-    Yields nothing for a line that it does not know: an experiment, a key or an option that is in no file of `conf`.
+    [] for a line that it does not know: an experiment, a key or an option that is in no file of `conf`, many cells.
     """
-    choices = [[(key, text) for text in texts] for key, texts in settings]
-    cells = list(product(*choices)) if _few(choices) else []
-    found = [_draft(dict(cell)) for cell in cells]
-    if all(config is not None for config in found):
-        yield from (config for config in found if config is not None)
-
-
-def _few(choices: list[list[Any]]) -> bool:
-    count = 1
-    for values in choices:
-        count *= len(values)
-    return count <= MOST
+    if math.prod(len(texts) for _, texts in settings) > MOST:
+        return []
+    found: list[CellConfig] = []
+    for cell in product(*([(key, text) for text in texts] for key, texts in settings)):
+        config = _draft(dict(cell))
+        if config is None:
+            return []
+        found.append(config)
+    return found
 
 
 def value_of(text: str) -> Any:
