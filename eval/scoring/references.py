@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -92,13 +93,18 @@ def plan(run: Run, setting: Setting, cache: Path) -> ReferencePlan:
         raise NoReferenceError("the protocol has no references (reference.kind=none)")
     if kind == "folder":
         return _plan_folder(options, setting, run, cache)
-    if run.width is None:
+    if run.width is None or run.height is None:
         raise NoReferenceError("images of several sizes have no rendered references")
-    captions = tuple(sorted({p.prompt for p in run.images if p.prompt is not None}))
-    if not captions:
-        raise NoReferenceError("the images have no prompts; give prompts=<file>")
+    return plan_world({p.prompt for p in run.images if p.prompt is not None}, (run.width, run.height), setting)
+
+
+def plan_world(prompts: Collection[str], size: tuple[int, int], setting: Setting) -> ReferencePlan:
+    """Plan renders of captions at a size (width, height). Raises NoReferenceError where they can't be rendered."""
     from sega.embedded import world
 
+    captions, options = tuple(sorted(set(prompts))), setting.config["reference"]
+    if not captions:
+        raise NoReferenceError("the images have no prompts; give prompts=<file>")
     try:
         for caption in captions:
             world.parse_caption(caption)
@@ -107,8 +113,8 @@ def plan(run: Run, setting: Setting, cache: Path) -> ReferencePlan:
     each = options["per_prompt"]
     if each == "auto":
         each = min(16, max(1, math.ceil(options["least"] / len(captions))))
-    identity = digest(["world", SCHEMA, world_digest(), captions, each, run.width, run.height, _settings(setting)])
-    return ReferencePlan(identity, "world", each * len(captions), run.width, run.height, captions, each)
+    identity = digest(["world", SCHEMA, world_digest(), captions, each, *size, _settings(setting)])
+    return ReferencePlan(identity, "world", each * len(captions), *size, captions, each)
 
 
 def _plan_folder(options: dict[str, Any], setting: Setting, run: Run, cache: Path) -> ReferencePlan:

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from .rows import Rows
     from .types import Answers
 
-HELP = """usage: python -m eval.verdict [make|score|sheets|page|pack|lines|cost ...] [key=value ...]
+HELP = """usage: python -m eval.verdict [references|make|score|sheets|page|pack|lines|cost ...] [key=value ...]
 
 The test that makes a search believable: published methods, ablations of SEGA and the winners of the search on captions
 and noise that neither the search nor a table has seen, with the verdicts corrected. The plan says what is compared.
 Without a step it writes the page.
 
+  references  render what images are compared with, for every round, so that `score` need not: before a GPU is lent
   make    make the images, round after round, in `workers` processes
   score   score them
   sheets  contact sheets of the first captions: all entries side by side
@@ -137,6 +138,10 @@ def _make(plan: Plan, found: dict[str, Any]) -> int:
     return int(make.make(plan, _setting(found)) > 0)
 
 
+def _references(plan: Plan, found: dict[str, Any]) -> int:
+    return int(make.references(plan, _setting(found)) > 0)
+
+
 def _score(plan: Plan, found: dict[str, Any]) -> int:
     return int(make.score(plan, _setting(found)) > 0)
 
@@ -227,6 +232,7 @@ def _pack(plan: Plan, found: dict[str, Any]) -> int:
 
 
 STEPS: dict[str, Callable[[Plan, dict[str, Any]], int]] = {
+    "references": _references,
     "make": _make,
     "score": _score,
     "sheets": _sheets,

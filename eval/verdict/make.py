@@ -153,6 +153,29 @@ def score(plan: Plan, setting: Setting) -> int:
     return failed
 
 
+def references(plan: Plan, setting: Setting) -> int:
+    """Render and measure the references of every round that `cache` does not have. Returns how many failed.
+
+    A device that is lent for minutes then waits for none of them. Raises RequestError for captions of another world.
+    """
+    from sega.embedded import world
+
+    write_captions(plan, setting)
+    for caption in plan.captions:
+        world.parse_caption(caption)
+    words, natives = lines(plan, setting), {}  # of two models at a size references are the same
+    for name, count in plan.rounds:
+        try:
+            cell = _cell(tuple(words[name, plan.at(plan.places[name])[0].label]))
+        except RequestError as error:  # a model that is not here
+            print(f"{name}: left out: {error}", flush=True)
+            continue
+        natives[cell.request.size, count] = cell.model["native"]
+    sets = [(plan.captions[:count], size, native) for (size, count), native in natives.items()]
+    with Workers(setting.workers, setting.logs) as workers:
+        return workers.run(_references, [(*own, plan.metrics, str(setting.cache)) for own in sets], setting.end)
+
+
 class Pace:
     """Seconds that an image takes at a place, from the rounds before; elsewhere by the pixels."""
 
@@ -197,3 +220,19 @@ def _score(words: list[str]) -> int:
     from ..scoring.command import evaluate
 
     return evaluate(words)
+
+
+def _references(
+    captions: tuple[str, ...], size: tuple[int, int], native: int, names: tuple[str, ...], cache: str
+) -> int:
+    """Make the references of some captions at a size, unless they are there. Returns the exit status."""
+    from ..metrics.registry import metrics
+    from ..protocols import load_protocol
+    from ..scoring import references
+    from ..scoring.collect import resolve
+
+    config = load_protocol("embedded", [f"metrics=[{','.join(names)}]", "device=cpu", "workers=0"])
+    setting = resolve(list(dict.fromkeys(metrics()[name].measure for name in names)), config, native)
+    references.make(references.plan_world(captions, size, setting), setting, Path(cache))
+    print(f"references of {len(captions)} captions at {size[0]}x{size[1]}", flush=True)
+    return 0

@@ -105,6 +105,21 @@ def test_records_without_images_give_the_same_facts_and_the_same_page(done, tmp_
     assert (tmp_path / "index.html").read_bytes() == (folder / "out" / "index.html").read_bytes()
 
 
+def test_references_are_made_before_and_are_those_that_scoring_looks_for(done, tmp_path, capsys):
+    folder, words, _ = done
+    own = [*words, f"store={tmp_path / 'test' / 'runs'}", f"cache={tmp_path / 'cache'}"]
+    assert command.main(["references", *own]) == 0
+    said = capsys.readouterr().out
+    assert "references of 2 captions at 256x192" in said and "references of 4 captions at 256x192" in said
+    used = {path.name for path in (folder / "cache" / "references").iterdir()}
+    made = {path.name for path in (tmp_path / "cache" / "references").iterdir()}
+    assert used and used <= made
+    captions = tmp_path / "others.txt"
+    captions.write_text("a harbour at dawn\n")
+    assert command.main(["references", *own, f"captions={captions}", f"store={tmp_path / 'more' / 'runs'}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_places_that_another_machine_made_stay_on_the_page(done, tmp_path, capsys):
     folder, words, _ = done
     found = json.loads((folder / "out" / "answers.json").read_text())
