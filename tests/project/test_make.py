@@ -104,9 +104,9 @@ def test_the_demo_is_generated_first(tmp_path):
     assert planned.index("record=[") < planned.index("eval.figures scaling")
 
 
-@pytest.mark.parametrize("dtype, count", [("bfloat16", 5), ("float32", 3)])
+@pytest.mark.parametrize("dtype, count", [("bfloat16", 5), ("float32", 2)])
 def test_the_demo_makes_1x_once_and_2x_with_all_methods(tmp_path, dtype, count):
-    """As many prompts as end within four minutes: bfloat16 takes half the time of float32."""
+    """As many prompts as end within four minutes: CPUs without bfloat16 are slow in float32 too."""
     command = ["make", "-n", "demo", f"DEMO={tmp_path}", f"DTYPE={dtype}"]
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     first, second = [line for line in planned.splitlines() if "run.py" in line]
