@@ -29,7 +29,7 @@ LAYERS = (
 """Rooms from bottom to top: each may import itself and the rooms before it."""
 ASIDE = {
     "sega": (),  # its names are loaded when they are asked for
-    "sega.embedded": ("sega.errors", "sega.store"),
+    "sega.embedded": ("sega.errors", "sega.compat", "sega.store"),
     "baselines": ("sega.errors", "sega.home", "sega.formulas", "sega.store", "sega.methods"),
     "sega.testing": (*LAYERS[:-1], "sega.embedded"),
     "sega.doctor": LAYERS[:-1],

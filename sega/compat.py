@@ -1,4 +1,4 @@
-"""Private names of torch and diffusers: every one that this package reads or sets.
+"""Private names of torch and diffusers, and of kinds of CPUs: every one that this package reads or sets.
 
 A release may rename any of them. They stand here and nowhere else, and `tests/engine/test_compat.py` fails where an
 installed release lacks one. Nothing here imports torch or diffusers before it is called.
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 CALL = "_call_impl"
 """What `module(...)` runs in torch, with the hooks of the module; `forward` is the part that others replace."""
 _RESOLVE = "_resolve_parallel_config"
+
+
+def cpu_lacks_bfloat16() -> bool:
+    """Whether this CPU has no instructions for bfloat16, by the name that torch gives its kind.
+
+    On one without AVX-512 a product took 77 times as long as in float32.
+    """
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "NO AVX")
 
 
 def is_compiled_wrapper(module: torch.nn.Module) -> bool:

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-NO_BFLOAT16 = ("AVX2", "NO AVX")
-"""What torch calls CPUs that can't multiply in bfloat16."""
+from sega.compat import cpu_lacks_bfloat16
+
 _kept: list[int] = []  # lock files of GPUs, open for as long as this process lives
 
 
@@ -36,14 +36,11 @@ def device_for(wish: str) -> str:
 
 
 def slow(dtype: str, wish: str) -> str | None:
-    """What to say of a dtype that takes a CPU many times as long as float32; None for any other, and for a GPU.
-
-    On one without AVX-512 a product in bfloat16 took 77 times as long.
-    """
+    """What to say of a dtype that takes a CPU many times as long as float32; None for any other, and for a GPU."""
     import torch
 
     on_cpu = wish == "cpu" or (wish == "auto" and not torch.cuda.is_available())
-    if dtype != "bfloat16" or not on_cpu or torch.backends.cpu.get_cpu_capability() not in NO_BFLOAT16:
+    if dtype != "bfloat16" or not on_cpu or not cpu_lacks_bfloat16():
         return None
     return "this CPU has no instructions for bfloat16: with model.dtype=float32 images take a small part of the time"
 

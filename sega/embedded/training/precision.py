@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from sega.loading.devices import slow
+from sega.compat import cpu_lacks_bfloat16
 
 
 def working_dtype(device: str) -> torch.dtype:
     """Return the dtype of products."""
-    return torch.float32 if slow("bfloat16", device.partition(":")[0]) else torch.bfloat16
+    return torch.float32 if torch.device(device).type == "cpu" and cpu_lacks_bfloat16() else torch.bfloat16
 
 
 def autocast(device: str) -> torch.autocast:
     """Return a context in which modules in float32 compute in the dtype of the device."""
     dtype = working_dtype(device)
-    return torch.autocast(device.partition(":")[0], dtype, enabled=dtype != torch.float32)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
