@@ -11,7 +11,8 @@ from sega.errors import RequestError, near, shortened
 from sega.run.help import GLOBAL, GROUPS, keys, option_keys, options
 
 DEPTH = 64
-PLAIN = re.compile(r"[A-Za-z_][\w.]*=[\w./: -]+(,[\w./: -]+)*")
+_VALUE = r"[\w./:-]+( +[\w./:-]+)*"
+PLAIN = re.compile(rf"[A-Za-z_][\w.]*={_VALUE}(,{_VALUE})*")
 """A word whose value needs no parser: names, paths and numbers, with commas between them."""
 
 

@@ -46,6 +46,8 @@ RIGHT = (
     ["-m", "method=sega,hiflow", "method.base_steps=4"],
     ["res=null"],
     ["res=512x256", "method=vanilla"],
+    ["method= pi"],
+    ["-m", "method=pi, sega"],
 )
 
 
