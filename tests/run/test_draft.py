@@ -1,11 +1,14 @@
 """A draft equals what Hydra composes, or there is none."""
 
 import json
+import random
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sega.run import draft
 from sega.run.draft import drafts, value_of
+from sega.run.first_look import PLAIN
 from sega.run.help import options
 from sega.run.request import compose_all
 
@@ -66,3 +69,40 @@ def test_drafts_share_nothing():
 def test_values_that_only_hydra_can_read(text):
     with pytest.raises(ValueError):
         value_of(text)
+
+
+def test_values_of_random_words_are_those_of_hydra():
+    parser, rng, known = OverridesParser.create(), random.Random(1), 0
+    pieces = [
+        "a",
+        "T",
+        "x",
+        "e",
+        "1",
+        "0",
+        "2",
+        ".",
+        ":",
+        "/",
+        " ",
+        "-",
+        "_",
+        "true",
+        "null",
+        "nan",
+        "inf",
+        "1e3",
+        "0.5",
+    ]
+    for _ in range(2000):
+        text = "".join(rng.choices(pieces, k=rng.randint(1, 5)))
+        if not PLAIN.fullmatch(f"key={text}"):
+            continue
+        try:
+            value = value_of(text)
+        except ValueError:
+            continue
+        (word,) = parser.parse_overrides([f"key={text}"])
+        assert (type(value), value) == (type(word.value()), word.value()), text
+        known += 1
+    assert known > 500
