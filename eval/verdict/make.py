@@ -163,17 +163,17 @@ def references(plan: Plan, setting: Setting) -> int:
     write_captions(plan, setting)
     for caption in plan.captions:
         world.parse_caption(caption)
-    words, natives = lines(plan, setting), {}  # of two models at a size references are the same
+    words, sets = lines(plan, setting), {}  # two models of a training size have the same references
     for name, count in plan.rounds:
         try:
             cell = _cell(tuple(words[name, plan.at(plan.places[name])[0].label]))
         except RequestError as error:  # a model that is not here
             print(f"{name}: left out: {error}", flush=True)
             continue
-        natives[cell.request.size, count] = cell.model["native"]
-    sets = [(plan.captions[:count], size, native) for (size, count), native in natives.items()]
+        sets[count, cell.request.size, cell.model["native"], cell.config["eval"]["name"]] = None
+    parts = [(plan.captions[:count], *own, plan.metrics, str(setting.cache)) for count, *own in sets]
     with Workers(setting.workers, setting.logs) as workers:
-        return workers.run(_references, [(*own, plan.metrics, str(setting.cache)) for own in sets], setting.end)
+        return workers.run(_references, parts, setting.end)
 
 
 class Pace:
@@ -223,7 +223,7 @@ def _score(words: list[str]) -> int:
 
 
 def _references(
-    captions: tuple[str, ...], size: tuple[int, int], native: int, names: tuple[str, ...], cache: str
+    captions: tuple[str, ...], size: tuple[int, int], native: int, protocol: str, names: tuple[str, ...], cache: str
 ) -> int:
     """Make the references of some captions at a size, unless they are there. Returns the exit status."""
     from ..metrics.registry import metrics
@@ -231,7 +231,7 @@ def _references(
     from ..scoring import references
     from ..scoring.collect import resolve
 
-    config = load_protocol("embedded", [f"metrics=[{','.join(names)}]", "device=cpu", "workers=0"])
+    config = load_protocol(protocol, [f"metrics=[{','.join(names)}]", "device=cpu", "workers=0"])
     setting = resolve(list(dict.fromkeys(metrics()[name].measure for name in names)), config, native)
     references.make(references.plan_world(captions, size, setting), setting, Path(cache))
     print(f"references of {len(captions)} captions at {size[0]}x{size[1]}", flush=True)
