@@ -72,7 +72,7 @@ def cost(plan: Plan, card: str) -> list[str]:
 
     found, total, spent, images = [], 0.0, 0.0, 0
     for place in plan.places.values():
-        entries, count = plan.at(place), plan.count(place)
+        entries, count = plan.at(place), max(plan.count(place) - place.first, 0)
         common = ["prompts.text=a", "dry_run=true", f"device={card}"]
         try:
             cells = [read_request([*plan.words(entry, place), *common]).cells[0] for entry in entries]
@@ -109,8 +109,8 @@ def make(plan: Plan, setting: Setting) -> int:
 
     write_captions(plan, setting)
     words, pace, failed, said = lines(plan, setting), Pace(), 0, set[str]()
-    there = dict.fromkeys(plan.places, setting.first)  # captions, by place
-    rounds = [item for item in plan.rounds if item[1] > setting.first]
+    there = {name: max(setting.first, place.first) for name, place in plan.places.items()}  # captions left out or made
+    rounds = [(name, count) for name, count in plan.rounds if count > there[name]]
     if not rounds:
         print(f"nothing to make: no round has more than {setting.first} captions (first={setting.first})", flush=True)
     with Workers(setting.workers, setting.logs) as workers:
@@ -170,8 +170,9 @@ def references(plan: Plan, setting: Setting) -> int:
         except RequestError as error:  # a model that is not here
             print(f"{name}: left out: {error}", flush=True)
             continue
-        sets[count, cell.request.size, cell.model["native"], cell.config["eval"]["name"]] = None
-    parts = [(plan.captions[:count], *own, plan.metrics, str(setting.cache)) for count, *own in sets]
+        own = plan.captions[plan.places[name].first : count]
+        sets[own, cell.request.size, cell.model["native"], cell.config["eval"]["name"]] = None
+    parts = [(*own, plan.metrics, str(setting.cache)) for own in sets]
     with Workers(setting.workers, setting.logs) as workers:
         return workers.run(_references, parts, setting.end)
 

@@ -39,6 +39,9 @@ class Place:
     res: str
     groups: tuple[str, ...]
     made: str | None = None  # a store of scored runs that were made before, on other captions; it is only read
+    entries: tuple[str, ...] = ()  # labels of entries beyond those of its groups
+    words: tuple[str, ...] = ()  # of every entry there; they count more than those of the plan
+    first: int = 0  # captions before this one are left out, so that two places have none in common
 
     def store(self, top: Path) -> Path:
         """Its store, in the folder of all: distances can be compared only of the same captions, so each has its own."""
@@ -67,24 +70,25 @@ class Plan:
     entries: dict[str, Entry]
     questions: tuple[Question, ...]
     places: dict[str, Place]
-    rounds: tuple[tuple[str, int], ...]  # place, and its captions after the round
+    rounds: tuple[tuple[str, int], ...]  # place, and how far it has come in the captions after the round
 
     def at(self, place: Place) -> list[Entry]:
         """Return the entries of a place."""
-        return [entry for entry in self.entries.values() if entry.group in place.groups]
+        return [entry for entry in self.entries.values() if entry.group in place.groups or entry.label in place.entries]
 
     def group(self, name: str) -> list[Entry]:
         """Return the entries of a group."""
         return [entry for entry in self.entries.values() if entry.group == name]
 
     def count(self, place: Place) -> int:
-        """Return the captions that a place has in the end."""
+        """Return how far a place comes in the captions of the plan in the end."""
         return max((count for name, count in self.rounds if name == place.name), default=0)
 
     def words(self, entry: Entry, place: Place) -> list[str]:
         """Return the words of `run.py` for an entry at a place, without its captions and its store."""
         seeds = f"seeds=[{','.join(map(str, self.seeds))}]"
-        return [f"model={place.model}", *self.common, *entry.words, f"res={place.res}", seeds]
+        common = _joined(self.common, place.words)
+        return [f"model={place.model}", *common, *entry.words, f"res={place.res}", seeds]
 
 
 def read_plan(path: Path = PLAN, winners: Sequence[Path] = (), file: Path | None = None) -> Plan:
@@ -111,10 +115,7 @@ def read_plan(path: Path = PLAN, winners: Sequence[Path] = (), file: Path | None
                 Question(name, item["title"], item["about"], tuple((a, b) for a, b in item["pairs"]))
                 for name, item in found["questions"].items()
             ),
-            {
-                str(name): Place(str(name), item["model"], str(item["res"]), tuple(item["groups"]), item.get("made"))
-                for name, item in found["places"].items()
-            },
+            {str(name): _place(str(name), item) for name, item in found["places"].items()},
             tuple((str(place), int(count)) for place, count in found["rounds"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -166,6 +167,11 @@ def _entries(group: str, listed: Any) -> list[Entry]:
     return [Entry(str(name), group, (f"method={name}",)) for name in listed]
 
 
+def _place(name: str, item: dict[str, Any]) -> Place:
+    more = tuple(item.get("entries", ())), tuple(_words(item.get("words", ()))), int(item.get("first", 0))
+    return Place(name, item["model"], str(item["res"]), tuple(item["groups"]), item.get("made"), *more)
+
+
 def _winners(path: Path, common: Sequence[str]) -> list[Entry]:
     """Entries that a search wrote: `label` and `overrides` of each under `winners`, and what was `fixed` for all.
 
@@ -214,8 +220,13 @@ def _check(plan: Plan, path: Path) -> None:
     for group in (group for place in plan.places.values() for group in place.groups):
         if group not in known:
             raise RequestError(f"{path}: a place has the group {group!r}, which is none of the entries")
+    for label in (label for place in plan.places.values() for label in place.entries):
+        if label not in plan.entries:
+            raise RequestError(f"{path}: a place has {label!r}, which is no entry{near(label, plan.entries)}")
     for name, count in plan.rounds:
         if name not in plan.places:
             raise RequestError(f"{path}: a round is at {name!r}, which is no place{near(name, plan.places)}")
+        if count <= (first := plan.places[name].first):
+            raise RequestError(f"{path}: a round at {name!r} ends at caption {count}, and the place begins at {first}")
         if not 0 < count <= len(plan.captions or range(count)):
             raise RequestError(f"{path}: a round has {count} captions, of {len(plan.captions)}")

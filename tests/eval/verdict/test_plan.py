@@ -95,6 +95,21 @@ def test_the_winners_of_a_search_become_entries(tmp_path):
     )
 
 
+def test_a_place_has_single_entries_words_and_captions_of_its_own(tmp_path):
+    content = copy.deepcopy(PLAN)
+    again = {"model": "tiny", "res": "256x192", "groups": ["core"], "entries": ["yarn"], "first": 4}
+    content["places"]["again"] = again | {"words": ["model.dtype=bfloat16", "steps=3"]}
+    content["rounds"].append(["again", 6])
+    found = read_plan(written(tmp_path, "plan", content))
+    place = found.places["again"]
+    assert [entry.label for entry in found.at(place)] == ["yarn", "even"]
+    words = found.words(found.entries["yarn"], place)
+    assert words == "model=tiny steps=3 model.dtype=bfloat16 method=yarn res=256x192 seeds=[5]".split()
+    assert found.words(found.entries["yarn"], found.places["wide"])[1:3] == ["steps=2", "model.dtype=float32"]
+    assert "wide: 3 entries x 4 captions" in (lines := make.cost(found, "h100"))[0]
+    assert "again: 2 entries x 2 captions" in lines[2]
+
+
 def test_captions_of_a_file(tmp_path):
     file = tmp_path / "own.txt"
     file.write_text("a lighthouse\na boat\n")
@@ -110,6 +125,8 @@ def test_captions_of_a_file(tmp_path):
     [
         (lambda plan: plan["rounds"].append(["wid", 4]), "a round is at 'wid', which is no place; did you mean 'wide'"),
         (lambda plan: plan["rounds"].append(["wide", 7]), "a round has 7 captions, of 6"),
+        (lambda plan: plan["places"]["wide"].update(first=2), "ends at caption 2, and the place begins at 2"),
+        (lambda plan: plan["places"]["wide"].update(entries=["yarm"]), "'yarm', which is no entry; did you mean"),
         (lambda plan: plan["questions"]["frequencies"]["pairs"].append(["even", "odd"]), "'odd', which is no entry"),
         (lambda plan: plan["entries"]["core"].update(yarn="method=pi"), "two entries have the label 'yarn'"),
         (lambda plan: plan["places"]["wide"]["groups"].append("fields"), "group 'fields'"),
