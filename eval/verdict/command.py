@@ -204,7 +204,7 @@ def _sheets(plan: Plan, found: dict[str, Any]) -> int:
     from .sheets import write_sheets
 
     places = {place: list(own.values()) for place, own in _rows(plan, found).items()}
-    paths = write_sheets(places, plan.captions, Path(found["out"]) / "images")
+    paths = write_sheets(plan, places, Path(found["out"]) / "images")
     if not paths:
         print(f"no sheet is drawn: {found['store']} has no scored run of this plan with its images", file=sys.stderr)
     for path in paths:
@@ -225,7 +225,7 @@ def _pack(plan: Plan, found: dict[str, Any]) -> int:
     out, store = Path(found["out"]), Path(found["store"])
     more = {path.name: path for path in (out / "answers.json", out / "index.html", *_drawn(out))}
     more |= {f"{path.parent.name}-{path.name}": path for path in map(Path, _names(found["winners"]))}
-    more["captions.txt"] = store.parent / "captions.txt"
+    more |= {path.name: path for path in store.parent.glob("captions*.txt")}
     for path in pack.pack(store, Path(found["cache"]), more, Path(found["pack"]), found["features"] == "true"):
         print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
     return 0

@@ -13,6 +13,7 @@ from ..records.rows import Row, is_embedded
 from ..report.compare import Comparison, Pair, judged
 from .plan import WINNERS, Plan, Question
 from .rows import Rows
+from .together import apart, together
 from .types import Answers, Asked, Effect, Finding, Margin, Spot
 
 FIELD, ANCHORS = "field", "anchors"
@@ -46,6 +47,7 @@ def _answers(
     captions: str, embedded: bool, spots: tuple[Spot, ...], questions: tuple[Asked, ...], winners: dict[str, str]
 ) -> Answers:
     """The content of the page, with what two models come to together."""
+    spots, questions = together(spots, questions)
     paired = _paired(spots)
     both = _both([spot for spot in spots if paired and spot.name in paired])
     return Answers(captions, embedded, spots, questions, winners, both, paired)
@@ -59,11 +61,15 @@ def with_kept(new: Answers, old: Answers) -> tuple[Answers, list[str]]:
     """
     if (old.captions, old.winners) != (new.captions, new.winners):
         return new, []
-    names = [spot.name for spot in new.spots]
-    kept = [spot for spot in old.spots if spot.name not in names]
-    order = [*(spot.name for spot in old.spots), *names]  # the first one of a name counts
-    spots = tuple(sorted([*new.spots, *kept], key=lambda spot: order.index(spot.name)))
-    own, before = ({asked.name: asked for asked in answers.questions} for answers in (new, old))
+    (spots, asked_new), (were, asked_old) = (apart(answers.spots, answers.questions) for answers in (new, old))
+    names = [spot.name for spot in spots]
+    kept = [spot for spot in were if spot.name not in names]
+    order = [spot.name for spot in were]
+    for spot in spots:
+        if spot.name not in order:
+            order.insert(order.index(spot.follows) + 1 if spot.follows in order else len(order), spot.name)
+    spots = tuple(sorted([*spots, *kept], key=lambda spot: order.index(spot.name)))
+    own, before = ({asked.name: asked for asked in questions} for questions in (asked_new, asked_old))
     away, questions = [spot.name for spot in kept], []
     for name, asked in (before | own).items():
         found = [finding for finding in before[name].findings if finding.place in away] if name in before else []
@@ -111,6 +117,8 @@ def _spot(plan: Plan, place: str, rows: dict[str, Row], cache: Path, comparison:
         quality(list(rows.values()), plan.metrics),
         _margins(plan, rows, comparison),
         _field(plan, rows, cache),
+        plan.places[place].follows,
+        plan.places[place].first,
     )
 
 

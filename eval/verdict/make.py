@@ -16,7 +16,7 @@ from typing import Any
 
 from sega.errors import RequestError
 
-from .plan import Plan
+from .plan import Place, Plan, file_name
 from .workers import Workers
 
 CHUNK = 16
@@ -35,10 +35,9 @@ class Setting:
     images: Path | None = None  # folder of references, for models whose captions can't be rendered
     first: int = 0  # captions before this one are not made: another machine did, and their images are not here
 
-    @property
-    def captions(self) -> Path:
-        """File of the captions, beside the store."""
-        return self.store.parent / "captions.txt"
+    def captions(self, place: Place | None = None) -> Path:
+        """File of the captions, beside the store; a place that leaves out the first ones has its own."""
+        return self.store.parent / f"captions{f'-{file_name(place.name)}' if place and place.first else ''}.txt"
 
     @property
     def logs(self) -> Path:
@@ -48,11 +47,11 @@ class Setting:
 
 def lines(plan: Plan, setting: Setting) -> dict[tuple[str, str], list[str]]:
     """Return the words of `run.py` by (place, label) for the whole test."""
-    words = [f"prompts.path={setting.captions}", f"device={setting.device}"]
     return {
         (place.name, entry.label): [
             *plan.words(entry, place),
-            *words,
+            f"prompts.path={setting.captions(place)}",
+            f"device={setting.device}",
             f"store={place.store(setting.store)}",
             f"prompts.limit={plan.count(place)}",
         ]
@@ -72,7 +71,7 @@ def cost(plan: Plan, card: str) -> list[str]:
 
     found, total, spent, images = [], 0.0, 0.0, 0
     for place in plan.places.values():
-        entries, count = plan.at(place), max(plan.count(place) - place.first, 0)
+        entries, count = plan.at(place), plan.count(place)
         common = ["prompts.text=a", "dry_run=true", f"device={card}"]
         try:
             cells = [read_request([*plan.words(entry, place), *common]).cells[0] for entry in entries]
@@ -96,11 +95,13 @@ def write_captions(plan: Plan, setting: Setting) -> None:
     """Write the captions, a line each. Raises RequestError without any, or where the store was begun with others."""
     if not plan.captions:
         raise RequestError("the plan names no captions; give captions=<a .txt, .jsonl, .csv or .tsv file>")
-    text = "".join(f"{caption}\n" for caption in plan.captions)
-    if setting.captions.is_file() and setting.captions.read_text() != text:
-        raise RequestError(f"{setting.captions} has other captions than the plan; give another store")
-    setting.captions.parent.mkdir(parents=True, exist_ok=True)
-    setting.captions.write_text(text)
+    setting.store.parent.mkdir(parents=True, exist_ok=True)
+    firsts = {setting.captions(): 0} | {setting.captions(place): place.first for place in plan.places.values()}
+    for path, first in firsts.items():
+        text = "".join(f"{caption}\n" for caption in plan.captions[first:])
+        if path.is_file() and path.read_text() != text:
+            raise RequestError(f"{path} has other captions than the plan; give another store")
+        path.write_text(text)
 
 
 def make(plan: Plan, setting: Setting) -> int:
@@ -115,7 +116,8 @@ def make(plan: Plan, setting: Setting) -> int:
         print(f"nothing to make: no round has more than {setting.first} captions (first={setting.first})", flush=True)
     with Workers(setting.workers, setting.logs) as workers:
         for name, count in rounds:
-            entries, began = [words[name, entry.label] for entry in plan.at(plan.places[name])], time.monotonic()
+            place, began = plan.places[name], time.monotonic()
+            entries = [words[name, entry.label] for entry in plan.at(place)]
             try:
                 pixels = math.prod(_cell(tuple(entries[0])).request.size)
             except RequestError as error:  # a model that is not here
@@ -128,7 +130,8 @@ def make(plan: Plan, setting: Setting) -> int:
             if began + pace.seconds(name, pixels, images) > setting.end:
                 print(f"{name}: left out: there is no time for {count} captions", flush=True)
                 continue
-            shares = [(first, min(first + CHUNK, count)) for first in range(there[name], count, CHUNK)]
+            start, end = there[name] - place.first, count - place.first  # in the captions of the place
+            shares = [(first, min(first + CHUNK, end)) for first in range(start, end, CHUNK)]
             failed += workers.run(_make, [(own, *share) for share in shares for own in entries], setting.end)
             if time.monotonic() > setting.end:
                 print(f"{name}: the time ended within the round to {count} captions", flush=True)

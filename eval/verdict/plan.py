@@ -41,7 +41,8 @@ class Place:
     made: str | None = None  # a store of scored runs that were made before, on other captions; it is only read
     entries: tuple[str, ...] = ()  # labels of entries beyond those of its groups
     words: tuple[str, ...] = ()  # of every entry there; they count more than those of the plan
-    first: int = 0  # captions before this one are left out, so that two places have none in common
+    follows: str | None = None  # name of the place that has the captions before its own
+    first: int = 0  # captions of the plan before its own
 
     def store(self, top: Path) -> Path:
         """Its store, in the folder of all: distances can be compared only of the same captions, so each has its own."""
@@ -81,8 +82,8 @@ class Plan:
         return [entry for entry in self.entries.values() if entry.group == name]
 
     def count(self, place: Place) -> int:
-        """Return how far a place comes in the captions of the plan in the end."""
-        return max((count for name, count in self.rounds if name == place.name), default=0)
+        """Return the captions that a place has in the end."""
+        return max((count - place.first for name, count in self.rounds if name == place.name), default=0)
 
     def words(self, entry: Entry, place: Place) -> list[str]:
         """Return the words of `run.py` for an entry at a place, without its captions and its store."""
@@ -168,8 +169,17 @@ def _entries(group: str, listed: Any) -> list[Entry]:
 
 
 def _place(name: str, item: dict[str, Any]) -> Place:
-    more = tuple(item.get("entries", ())), tuple(_words(item.get("words", ()))), int(item.get("first", 0))
-    return Place(name, item["model"], str(item["res"]), tuple(item["groups"]), item.get("made"), *more)
+    return Place(
+        name,
+        item["model"],
+        str(item["res"]),
+        tuple(item["groups"]),
+        item.get("made"),
+        tuple(item.get("entries", ())),
+        tuple(_words(item.get("words", ()))),
+        item.get("follows"),
+        int(item.get("first", 0)),
+    )
 
 
 def _winners(path: Path, common: Sequence[str]) -> list[Entry]:
@@ -223,6 +233,10 @@ def _check(plan: Plan, path: Path) -> None:
     for label in (label for place in plan.places.values() for label in place.entries):
         if label not in plan.entries:
             raise RequestError(f"{path}: a place has {label!r}, which is no entry{near(label, plan.entries)}")
+    for place in plan.places.values():
+        if place.follows is not None and place.follows not in plan.places:
+            near_by = near(place.follows, plan.places)
+            raise RequestError(f"{path}: {place.name} follows {place.follows!r}, which is no place{near_by}")
     for name, count in plan.rounds:
         if name not in plan.places:
             raise RequestError(f"{path}: a round is at {name!r}, which is no place{near(name, plan.places)}")

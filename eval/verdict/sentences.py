@@ -82,8 +82,10 @@ def of_question(asked: Asked, answers: Answers) -> str:
 
 
 def of_leading(asked: Asked, answers: Answers) -> str:
-    """Return the sentence on the first difference of a question, at its first place."""
-    finding = asked.findings[0]
+    """Return the sentence on the first difference of a question, at its first place, with one that follows it."""
+    first = asked.findings[0]
+    joined = (f for f in asked.findings if first.place in answers.spot(f.place).parts and f.pairs[0] == first.pairs[0])
+    finding = next(joined, first)
     spot, (label, base) = answers.spot(finding.place), finding.pairs[0]
     effects = finding.of(label, base)
     n = max(effect.n for effect in effects.values())

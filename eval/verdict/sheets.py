@@ -8,19 +8,20 @@ from ..figures.crops import Crop
 from ..figures.grid import sheet
 from ..output.manifest import NothingError
 from ..records.rows import Row
-from .plan import file_name
+from .plan import Plan, file_name
 
 CAPTIONS = 2
-"""Sheets of a place: those of the first captions of the test. They are not chosen."""
+"""Sheets of a place: those of its first captions. They are not chosen."""
 
 
-def write_sheets(places: dict[str, list[Row]], captions: tuple[str, ...], out: Path) -> list[Path]:
-    """Write a JPEG for each place and each of the first captions that all of its rows have. Returns their paths."""
+def write_sheets(plan: Plan, places: dict[str, list[Row]], out: Path) -> list[Path]:
+    """Write a JPEG for each place and each of its first captions that all of its rows have. Returns their paths."""
     from sega.run.prompts import named
 
     made = []
     for place, rows in places.items():
-        for number, caption in enumerate(captions[:CAPTIONS], 1):
+        first = plan.places[place].first
+        for number, caption in enumerate(plan.captions[first : first + CAPTIONS], 1):
             try:
                 page = sheet(rows, Crop(), named(caption).id)
             except NothingError:

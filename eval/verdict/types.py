@@ -86,7 +86,10 @@ class Margin:
 
 @dataclass(frozen=True)
 class Spot:
-    """A place with its facts. `scale` is its longer side over the training side."""
+    """A place with its facts. `scale` is its longer side over the training side.
+
+    One that `follows` another goes on from its captions; `parts` are the names of two places taken together.
+    """
 
     name: str
     model: str
@@ -97,6 +100,9 @@ class Spot:
     quality: tuple[Quality, ...]
     margins: tuple[Margin, ...]
     field: Section | None  # the published methods
+    follows: str | None = None
+    first: int = 0  # captions of the plan before its own
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,5 +161,6 @@ def _spot(item: dict[str, Any]) -> Spot:
         "quality": tuple(Quality(**quality) for quality in item["quality"]),
         "margins": tuple(map(_margin, item["margins"])),
         "field": section_of(item["field"]) if item["field"] else None,
+        "parts": tuple(item.get("parts", ())),
     }
     return Spot(**item | parts)

@@ -126,6 +126,7 @@ def test_captions_of_a_file(tmp_path):
         (lambda plan: plan["rounds"].append(["wid", 4]), "a round is at 'wid', which is no place; did you mean 'wide'"),
         (lambda plan: plan["rounds"].append(["wide", 7]), "a round has 7 captions, of 6"),
         (lambda plan: plan["places"]["wide"].update(first=2), "ends at caption 2, and the place begins at 2"),
+        (lambda plan: plan["places"]["wide"].update(follows="wid"), "follows 'wid', which is no place; did you mean"),
         (lambda plan: plan["places"]["wide"].update(entries=["yarm"]), "'yarm', which is no entry; did you mean"),
         (lambda plan: plan["questions"]["frequencies"]["pairs"].append(["even", "odd"]), "'odd', which is no entry"),
         (lambda plan: plan["entries"]["core"].update(yarn="method=pi"), "two entries have the label 'yarn'"),

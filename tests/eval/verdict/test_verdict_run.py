@@ -5,11 +5,13 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
 from pathlib import Path
+from shlex import split
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from eval.verdict import command, make
 from eval.verdict.types import read
 from eval.verdict.workers import Workers
 from sega.loading import devices
+from sega.run.request import read_request
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -143,6 +146,33 @@ def test_places_that_another_machine_made_stay_on_the_page(done, tmp_path, capsy
     assert record.read_bytes() == (folder / "out" / "answers.json").read_bytes()
 
 
+def test_a_place_that_follows_another_has_the_captions_behind_it(done, tmp_path, capsys):
+    folder, words, _ = done
+    plan = yaml.safe_load((folder / "plan.yaml").read_text())
+    again = {"model": "tiny", "res": "256x192", "groups": ["core"], "entries": ["yarn", "vanilla"]}
+    plan["places"]["again"] = again | {"follows": "wide", "first": 4, "words": {"model.dtype": "float32"}}
+    plan["rounds"].append(["again", 6])
+    shutil.copy(folder / "out" / "answers.json", tmp_path)
+    own = [word for word in words if not word.startswith(("plan=", "out=", "store=", "pack="))]
+    own += [f"plan={written(tmp_path, 'plan', plan)}", f"out={tmp_path}", f"store={tmp_path / 'test' / 'runs'}"]
+    own += ["device=cpu", "places=again"]
+    assert command.main(["references", "make", "score", "sheets", "page", *own]) == 0
+    said = capsys.readouterr().out
+    assert "references of 2 captions at 256x192" in said and "again: 6 captions of 3 entries" in said
+    cells = list((tmp_path / "test" / "runs" / "again").glob("*/*/*/*"))
+    assert [len(list(cell.glob("*.png"))) for cell in cells] == [2] * 3
+    captions = (tmp_path / "test" / "captions.txt").read_text().splitlines()
+    assert all(caption in (cell / "images.jsonl").read_text() for cell in cells for caption in captions[4:])
+    answers = read(tmp_path / "answers.json")
+    assert [(spot.name, spot.n) for spot in answers.spots] == [("wide", 4), ("again", 2), ("wide and again", 6)]
+    assert [f.place for f in answers.questions[0].findings] == ["wide", "again", "wide and again"]
+    assert (tmp_path / "images" / "sheet-again-1.jpg").is_file()
+    assert command.main(["lines", *own]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    (cell,) = read_request(split(line)[2:]).cells
+    assert [prompt.text for prompt in cell.prompts] == captions[4:] and len(list(cell.folder.path.glob("*.png"))) == 2
+
+
 def test_a_store_from_before_is_read_beside_the_test_and_alone_is_none(done, tmp_path):
     folder, words, _ = done
     plan = yaml.safe_load((folder / "plan.yaml").read_text())
@@ -161,10 +191,6 @@ def test_lines_are_commands_of_the_same_cells(done, capsys):
     assert command.main(["lines", *words, "places=wide"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
-    from shlex import split
-
-    from sega.run.request import read_request
-
     (cell,) = read_request(split(lines[1])[2:]).cells
     assert len(list(cell.folder.path.glob("*.png"))) == 4
 
