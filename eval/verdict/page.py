@@ -60,7 +60,8 @@ def _finding(finding: Finding, spot: Spot, opened: bool) -> str:
 
 def _title(spot: Spot) -> str:
     of = f", {spot.scale:.3g}x the training side" if spot.scale else ""
-    return f"{spot.name}: {spot.model} at {spot.size}{of}, N = {spot.n}"
+    behind = f", captions after the first {spot.first}" if spot.first else ""
+    return f"{spot.name}: {spot.model} at {spot.size}{of}{behind}, N = {spot.n}"
 
 
 def _effects(finding: Finding, spot: Spot) -> str:

@@ -31,6 +31,10 @@ def asked(*findings):
 
 
 FIRST, AGAIN = spot("2x"), spot("2x again", follows="2x", first=64)
+TITLES = (
+    "2x again: tiny at 384x384, 2x the training side, captions after the first 64, N = 64",
+    "2x and 2x again: tiny at 384x384, 2x the training side, N = 128",
+)
 VALUES = np.random.default_rng(3).normal(0.3, 1.0, 128)
 
 
@@ -114,4 +118,4 @@ def test_a_place_that_another_machine_made_joins_the_one_that_is_here():
     said = sentences.of_leading(found.questions[0], found)
     assert said.startswith("On tiny at 384x384, a minus b: better in CLIP") and "(N = 128)" in said
     shown = page.html(found, [])
-    assert "2x and 2x again: tiny at 384x384, 2x the training side, N = 128" in shown
+    assert all(title in shown for title in TITLES)
