@@ -9,6 +9,9 @@ from ..records.schema import Interval, MetricScore
 SKEW = 0.2
 """Distance of the middle of an interval from its value, in half widths, from which its ends are shown."""
 
+ROUNDING = 1e-12
+"""Size below which a value is 0 but for the rounding of a sum."""
+
 
 def number(value: float, digits: int) -> str:
     """Format a value with `digits` decimals: fewer above 1000, more below 0.1 to keep two significant digits."""
@@ -24,8 +27,8 @@ def decimals(value: float, digits: int) -> int:
 
 
 def magnitude(value: float) -> int:
-    """Return the power of ten of the first digit of a value, 0 for 0."""
-    return math.floor(math.log10(abs(value))) if value else 0
+    """Return the power of ten of the first digit of a value, 0 for 0 and for an error of rounding."""
+    return math.floor(math.log10(abs(value))) if abs(value) > ROUNDING else 0
 
 
 def fixed(value: float, decimals: int) -> str:

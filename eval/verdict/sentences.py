@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..answer.types import Quality
-from ..output.numbers import measured
+from ..output.numbers import ROUNDING, measured
 from .types import Answers, Asked, Effect, Finding, Margin, Spot
 
 LOST = "not shown after the correction"
@@ -18,7 +18,7 @@ WORDS = {"better": "better", "worse": "worse", "differs": "different", "": "no d
 def difference(effect: Effect, quality: Quality) -> str:
     """`+0.42 ±0.10 dB`."""
     shown = measured(effect.value, effect.low, effect.high, quality.digits)
-    return ("+" if effect.value > 0 else "") + shown + (f" {quality.unit}" if quality.unit[:1].isalpha() else "")
+    return ("+" if effect.value > ROUNDING else "") + shown + (f" {quality.unit}" if quality.unit[:1].isalpha() else "")
 
 
 def of_pair(effects: dict[str, Effect], spot: Spot) -> str:

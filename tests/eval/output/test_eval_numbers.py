@@ -19,6 +19,8 @@ from eval.output.numbers import is_even, measured, number
         (-0.3, -0.45, -0.15, 3, "-0.300 ±0.150"),
         (2.0, -0.001, 9.0, 1, "2.0 [0.0, 9.0]"),
         (5.0, None, None, 2, "5.00"),
+        (-3.5e-18, -0.031, 0.026, 3, "0.000 ±0.028"),  # a mean of differences that cancel
+        (3e-5, -0.031, 0.031, 3, "0.000030 ±0.031000"),
     ],
 )
 def test_measured(value, low, high, digits, text):

@@ -35,6 +35,11 @@ def test_no_difference_is_shown_where_the_interval_contains_zero():
     assert none == ["No difference shown in any metric (N = 64) between a and b.", "The same images: c and b."]
 
 
+def test_what_rounding_leaves_of_a_difference_has_no_sign():
+    left = effect("a", "b", value=7e-18, half=0.5, verdict="", p=1.0)
+    assert sentences.difference(left, FID) == "0.00 ±0.50"
+
+
 def test_too_few_captions_give_no_verdict():
     said = sentences.of_finding(finding(effect("a", "b", n=4, verdict="")), spot())
     assert said == ["No verdict: 4 captions are too few, at least 9 are needed."]
