@@ -68,8 +68,10 @@ def _effects(first: Finding, second: Finding, level: float) -> list[Effect]:
             found.append(_effect(one, other, level))
     for metric in _family(found):
         places = [k for k, effect in enumerate(found) if effect.metric == metric and not effect.equal]
+        least = least_pairs(len(places), round(1 - level, 12))
         for k, corrected in zip(places, holm([found[k].p or 0.0 for k in places]), strict=True):
-            found[k] = replace(found[k], corrected=corrected, verdict=_verdict(found[k], corrected, level))
+            verdict = _verdict(found[k], corrected, level) if found[k].n >= least else ""
+            found[k] = replace(found[k], corrected=corrected, verdict=verdict)
     return found
 
 

@@ -84,6 +84,15 @@ def test_verdicts_are_corrected_for_all_differences_of_a_metric():
     assert question.findings[2].least == 7
 
 
+def test_too_few_images_have_no_verdict():
+    few = replace(of(VALUES[:64] + 5), n=2), replace(of(VALUES[64:] + 5), n=3)
+    _, (question,) = joined(few)
+    effect = question.findings[2].effects[0]
+    assert (effect.n, question.findings[2].least, effect.verdict) == (5, 6, "") and effect.p < 1e-6
+    _, (question,) = joined((few[0], replace(few[1], n=4)))
+    assert question.findings[2].effects[0].verdict == "better"
+
+
 def test_the_same_images_stay_the_same():
     same = Effect("a", "b", "clip_score", 0.0, 0.0, 0.0, 64, 1.0, None, "", True)
     _, (question,) = joined((same, same))
