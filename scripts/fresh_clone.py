@@ -77,6 +77,9 @@ def main(words: list[str]) -> int:
             print("\n".join(text.splitlines()[-15:]), file=sys.stderr)
             print(f"fresh_clone.py: make {STEPS[step]} failed; nothing was written", file=sys.stderr)
             return 1
+        if step == "demo":
+            made = next(folder.glob("results/demo/runs/*/*/*/*/run.json"))
+            record["demo_dtype"] = json.loads(made.read_text())["config"]["model"]["dtype"]
         if step == "test":
             counts = dict.fromkeys(("passed", "skipped"), 0)
             counts |= {word: int(count) for count, word in CLOSING.findall(text.splitlines()[-1])}

@@ -154,9 +154,9 @@ def clone_line() -> str:
     tests, install, demo, test = record["tests"], *(record[f"{step}_seconds"] for step in ("install", "demo", "test"))
     return textwrap.fill(
         f"On a fresh clone and {record['cores']} CPU cores the installation took {_minutes(install)} (it makes "
-        f"`.venv`; activate it, or write `.venv/bin/python`), `make demo` then {_minutes(demo)}, again "
-        f"{record['again_seconds']:.0f} s, and `make test` {_minutes(test)} ({tests['passed']} tests passed, "
-        f"{tests['skipped']} skipped).",
+        f"`.venv`; activate it, or write `.venv/bin/python`), `make demo` then {_minutes(demo)} in "
+        f"{record['demo_dtype']}, again {record['again_seconds']:.0f} s, and `make test` {_minutes(test)} "
+        f"({tests['passed']} tests passed, {tests['skipped']} skipped).",
         WIDTH,
     )
 
