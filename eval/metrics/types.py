@@ -91,6 +91,12 @@ class Metric:
         """Name of the averaged number in the rows of `scores.jsonl`."""
         return {"spectrum": "spectrum_distance", "high_frequency": "high_frequency"}.get(self.kind, self.measure)
 
+    def verdict(self, difference: float) -> str:
+        """Return what a difference that is shown says: "better", "worse", or "differs" without a better direction."""
+        if not self.ranked:
+            return "differs"
+        return "better" if (difference > 0) == self.higher_is_better else "worse"
+
 
 def version(text: str) -> str:
     """Return the version of an entry. For `package:<name>` it is the package and its installed version."""

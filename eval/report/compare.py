@@ -70,9 +70,7 @@ class Pair:
         d = self.difference
         if d is None or self.corrected is None or self.corrected > _error(self.row) or self.is_short:
             return ""
-        if not metrics()[self.metric].ranked:
-            return "differs"
-        return "better" if (d.value > 0) == metrics()[self.metric].higher_is_better else "worse"
+        return metrics()[self.metric].verdict(d.value)
 
     @property
     def least(self) -> int:

@@ -14,7 +14,7 @@ from ..report.compare import Comparison, Pair, judged
 from .plan import WINNERS, Plan, Question
 from .rows import Rows
 from .together import apart, together
-from .types import Answers, Asked, Effect, Finding, Margin, Spot
+from .types import Answers, Asked, Effect, Finding, Margin, Spot, rounded
 
 FIELD, ANCHORS = "field", "anchors"
 """Groups of the published methods, and of those that only show what a staged method costs."""
@@ -97,12 +97,8 @@ def _effect(pair: Pair) -> Effect | None:
     if d is None:
         return None
     labels = pair.row.label, pair.base.label
-    numbers = (_rounded(d.value), _rounded(d.low), _rounded(d.high), d.n, _rounded(pair.p), _rounded(pair.corrected))
+    numbers = (rounded(d.value), rounded(d.low), rounded(d.high), d.n, rounded(pair.p), rounded(pair.corrected))
     return Effect(*labels, pair.metric, *numbers, pair.verdict, pair.is_equal)  # type: ignore[arg-type]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
 
 
 def _spot(plan: Plan, place: str, rows: dict[str, Row], cache: Path, comparison: Comparison) -> Spot:

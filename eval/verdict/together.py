@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from ..metrics.inference import holm, least_pairs
 from ..metrics.registry import metrics
-from .types import Asked, Effect, Finding, Spot
+from .types import Asked, Effect, Finding, Spot, rounded
 
 
 def together(spots: tuple[Spot, ...], questions: tuple[Asked, ...]) -> tuple[tuple[Spot, ...], tuple[Asked, ...]]:
@@ -47,32 +47,30 @@ def _findings(asked: Asked, joined: Iterable[Spot]) -> tuple[Finding, ...]:
     found = list(asked.findings)
     for spot in joined:
         own = [next((f for f in asked.findings if f.place == part), None) for part in spot.parts]
-        if own[0] and own[1] and (effects := _effects(own[0], own[1], spot.level)):
-            least = least_pairs(max(_family(effects).values(), default=1), round(1 - spot.level, 12))
-            found.insert(found.index(own[1]) + 1, Finding(spot.name, least, tuple(effects)))
+        if own[0] and own[1] and (finding := _finding(spot, own[0], own[1])):
+            found.insert(found.index(own[1]) + 1, finding)
     return tuple(found)
 
 
-def _family(effects: list[Effect]) -> dict[str, int]:
-    """Number of differences that are corrected together, by metric."""
-    names = [effect.metric for effect in effects if not effect.equal]
-    return {name: names.count(name) for name in names}
-
-
-def _effects(first: Finding, second: Finding, level: float) -> list[Effect]:
-    """The differences that both findings have, with verdicts corrected for all of a metric."""
-    found = []
+def _finding(spot: Spot, first: Finding, second: Finding) -> Finding | None:
+    """The differences that both findings have, those of a metric corrected together."""
+    effects, families = [], dict[str, list[int]]()
     for one in first.effects:
         other = second.of(one.label, one.base).get(one.metric)
-        if other is not None and None not in (one.low, one.high, other.low, other.high):
-            found.append(_effect(one, other, level))
-    for metric in _family(found):
-        places = [k for k, effect in enumerate(found) if effect.metric == metric and not effect.equal]
-        least = least_pairs(len(places), round(1 - level, 12))
-        for k, corrected in zip(places, holm([found[k].p or 0.0 for k in places]), strict=True):
-            verdict = _verdict(found[k], corrected, level) if found[k].n >= least else ""
-            found[k] = replace(found[k], corrected=corrected, verdict=verdict)
-    return found
+        if other is None or None in (one.low, one.high, other.low, other.high):
+            continue
+        effects.append(_effect(one, other, spot.level))
+        if not effects[-1].equal:
+            families.setdefault(one.metric, []).append(len(effects) - 1)
+    error, least = round(1 - spot.level, 12), 0
+    for metric, family in families.items():
+        needed = least_pairs(len(family), error)
+        least = max(least, needed)
+        for k, corrected in zip(family, holm([effects[k].p or 0.0 for k in family]), strict=True):
+            shown = corrected <= error and effects[k].n >= needed
+            verdict = metrics()[metric].verdict(effects[k].value) if shown else ""
+            effects[k] = replace(effects[k], corrected=corrected, verdict=verdict)
+    return Finding(spot.name, least, tuple(effects)) if effects else None
 
 
 def _effect(one: Effect, other: Effect, level: float) -> Effect:
@@ -85,15 +83,6 @@ def _effect(one: Effect, other: Effect, level: float) -> Effect:
     n, z = one.n + other.n, NormalDist().inv_cdf((1 + level) / 2)
     value = (one.n * one.value + other.n * other.value) / n
     half = math.hypot(*(e.n * (e.high - e.low) / 2 for e in (one, other))) / n  # type: ignore[operator]
-    p = math.erfc(abs(value) / half * z / math.sqrt(2)) if half else float(value == 0)
-    numbers = (float(f"{number:.6g}") for number in (value, value - half, value + half))
-    return Effect(one.label, one.base, one.metric, *numbers, n, float(f"{p:.6g}"), None, "", one.equal and other.equal)
-
-
-def _verdict(effect: Effect, corrected: float, level: float) -> str:
-    if corrected > round(1 - level, 12):
-        return ""
-    metric = metrics()[effect.metric]
-    if not metric.ranked:
-        return "differs"
-    return "better" if (effect.value > 0) == metric.higher_is_better else "worse"
+    p = math.erfc(z * abs(value) / half / math.sqrt(2)) if half else float(value == 0)
+    numbers = rounded(value), rounded(value - half), rounded(value + half), n, rounded(p)
+    return Effect(one.label, one.base, one.metric, *numbers, None, "", one.equal and other.equal)  # type: ignore[arg-type]

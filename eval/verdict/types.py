@@ -14,6 +14,11 @@ from ..records.files import read_json
 SCHEMA = 1
 
 
+def rounded(value: float | None) -> float | None:
+    """Return a number with the digits that the record has."""
+    return None if value is None else float(f"{value:.6g}")
+
+
 @dataclass(frozen=True)
 class Effect:
     """A difference of two entries in one metric: its interval, its corrected p, and the verdict on the first."""
