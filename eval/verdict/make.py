@@ -130,15 +130,17 @@ def make(plan: Plan, setting: Setting) -> int:
             if began + pace.seconds(name, pixels, images) > setting.end:
                 print(f"{name}: left out: there is no time for {count} captions", flush=True)
                 continue
-            start, end = there[name] - place.first, count - place.first  # in the captions of the place
-            shares = [(first, min(first + CHUNK, end)) for first in range(start, end, CHUNK)]
+            start, stop = there[name] - place.first, count - place.first  # in the captions of the place
+            shares = [(first, min(first + CHUNK, stop)) for first in range(start, stop, CHUNK)]
             failed += workers.run(_make, [(own, *share) for share in shares for own in entries], setting.end)
             if time.monotonic() > setting.end:
                 print(f"{name}: the time ended within the round to {count} captions", flush=True)
                 break
             seconds, there[name] = time.monotonic() - began, count
             pace.learn(name, pixels, images, seconds)
-            print(f"{name}: {count} captions of {len(entries)} entries, {images / seconds:.2f} images/s", flush=True)
+            before = f", the first {place.first} at {place.follows}" if place.first else ""
+            made = f"{count} captions of {len(entries)} entries{before}"
+            print(f"{name}: {made}, {images / seconds:.2f} images/s", flush=True)
     return failed
 
 

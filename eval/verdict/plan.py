@@ -42,7 +42,7 @@ class Place:
     entries: tuple[str, ...] = ()  # labels of entries beyond those of its groups
     words: tuple[str, ...] = ()  # of every entry there; they count more than those of the plan
     follows: str | None = None  # name of the place that has the captions before its own
-    first: int = 0  # captions of the plan before its own
+    first: int = 0  # captions of the plan before its own: those of the place it follows
 
     def store(self, top: Path) -> Path:
         """Its store, in the folder of all: distances can be compared only of the same captions, so each has its own."""
@@ -106,6 +106,7 @@ def read_plan(path: Path = PLAN, winners: Sequence[Path] = (), file: Path | None
         if len(by_label) < len(entries):
             twice = [entry.label for entry in entries if by_label[entry.label] is not entry]
             raise RequestError(f"{path}: two entries have the label {twice[0]!r}")
+        rounds = tuple((str(place), int(count)) for place, count in found["rounds"])
         plan = Plan(
             *_captions(found["captions"], file),
             tuple(found["seeds"]),
@@ -116,8 +117,8 @@ def read_plan(path: Path = PLAN, winners: Sequence[Path] = (), file: Path | None
                 Question(name, item["title"], item["about"], tuple((a, b) for a, b in item["pairs"]))
                 for name, item in found["questions"].items()
             ),
-            {str(name): _place(str(name), item) for name, item in found["places"].items()},
-            tuple((str(place), int(count)) for place, count in found["rounds"]),
+            {str(name): _place(str(name), item, rounds) for name, item in found["places"].items()},
+            rounds,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RequestError(f"{path} is no plan of a test: {type(error).__name__} {error}") from error
@@ -168,7 +169,8 @@ def _entries(group: str, listed: Any) -> list[Entry]:
     return [Entry(str(name), group, (f"method={name}",)) for name in listed]
 
 
-def _place(name: str, item: dict[str, Any]) -> Place:
+def _place(name: str, item: dict[str, Any], rounds: Sequence[tuple[str, int]]) -> Place:
+    follows = item.get("follows")
     return Place(
         name,
         item["model"],
@@ -177,8 +179,8 @@ def _place(name: str, item: dict[str, Any]) -> Place:
         item.get("made"),
         tuple(item.get("entries", ())),
         tuple(_words(item.get("words", ()))),
-        item.get("follows"),
-        int(item.get("first", 0)),
+        follows,
+        max((count for other, count in rounds if other == follows), default=0),
     )
 
 

@@ -97,7 +97,7 @@ def test_the_winners_of_a_search_become_entries(tmp_path):
 
 def test_a_place_has_single_entries_words_and_captions_of_its_own(tmp_path):
     content = copy.deepcopy(PLAN)
-    again = {"model": "tiny", "res": "256x192", "groups": ["core"], "entries": ["yarn"], "first": 4}
+    again = {"model": "tiny", "res": "256x192", "groups": ["core"], "entries": ["yarn"], "follows": "wide"}
     content["places"]["again"] = again | {"words": ["model.dtype=bfloat16", "steps=3"]}
     content["rounds"].append(["again", 6])
     found = read_plan(written(tmp_path, "plan", content))
@@ -120,12 +120,17 @@ def test_captions_of_a_file(tmp_path):
         make.write_captions(bare, make.Setting(tmp_path / "a" / "runs", "cpu", 1, 0.0, tmp_path))
 
 
+def _followed_to_its_end(plan):
+    plan["rounds"].pop()
+    plan["places"]["elsewhere"]["follows"] = "wide"
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
         (lambda plan: plan["rounds"].append(["wid", 4]), "a round is at 'wid', which is no place; did you mean 'wide'"),
         (lambda plan: plan["rounds"].append(["wide", 7]), "a round has 7 captions, of 6"),
-        (lambda plan: plan["places"]["wide"].update(first=2), "ends at caption 2, and the place begins at 2"),
+        (_followed_to_its_end, "ends at caption 2, and the place begins at 2"),
         (lambda plan: plan["places"]["wide"].update(follows="wid"), "follows 'wid', which is no place; did you mean"),
         (lambda plan: plan["places"]["wide"].update(entries=["yarm"]), "'yarm', which is no entry; did you mean"),
         (lambda plan: plan["questions"]["frequencies"]["pairs"].append(["even", "odd"]), "'odd', which is no entry"),

@@ -150,7 +150,7 @@ def test_a_place_that_follows_another_has_the_captions_behind_it(done, tmp_path,
     folder, words, _ = done
     plan = yaml.safe_load((folder / "plan.yaml").read_text())
     again = {"model": "tiny", "res": "256x192", "groups": ["core"], "entries": ["yarn", "vanilla"]}
-    plan["places"]["again"] = again | {"follows": "wide", "first": 4, "words": {"model.dtype": "float32"}}
+    plan["places"]["again"] = again | {"follows": "wide", "words": {"model.dtype": "float32"}}
     plan["rounds"].append(["again", 6])
     shutil.copy(folder / "out" / "answers.json", tmp_path)
     own = [word for word in words if not word.startswith(("plan=", "out=", "store=", "pack="))]
